@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.kernel.programs import Node, Toy
+from tests.unit.kernel.table import Table
+from wpa.kernel.fold import LEGAL, IllegalTransition, fold
+from wpa.model import events as ev
+from wpa.model.events import Event
+from wpa.model.state import is_terminal
+
+ALL_EVENTS = sorted({event for _, event in LEGAL})
+ALL_STATUSES = sorted({status for status, _ in LEGAL} | set(LEGAL.values()))
+
+
+def event(name: str, seq: int = 2, **data: object) -> Event:
+    return Event(
+        id="x", seq=seq, event=name, tenant_id="t", workflow_id="w", execution_id="e",
+        timestamp="2026-11-20T10:00:00.000Z", data=dict(data),
+    )  # fmt: skip
+
+
+def test_nothing_follows_a_terminal_status() -> None:
+    assert not [pair for pair in LEGAL if is_terminal(pair[0])]
+
+
+@pytest.mark.parametrize("name", [name for name in ALL_EVENTS if name != ev.STARTED])
+def test_nothing_but_a_start_begins_a_journal(name: str) -> None:
+    with pytest.raises(IllegalTransition, match="status none"):
+        fold(None, event(name, 1))
+
+
+@pytest.mark.parametrize("name", ALL_EVENTS)
+def test_an_illegal_event_raises_and_says_which(name: str) -> None:
+    table = Table(Toy(Node("a")))
+    table.ok("a")
+    with pytest.raises(IllegalTransition, match=name):
+        fold(table.state, event(name, 99))
+
+
+def test_a_gap_in_the_sequence_is_refused() -> None:
+    table = Table(Toy(Node("a")))
+    with pytest.raises(IllegalTransition, match="seq 5 follows seq 1"):
+        fold(table.state, event(ev.RECOVERED, 5))
+
+
+def test_a_slot_is_settled_once() -> None:
+    table = Table(Toy(Node("a"), Node("b")))
+    table.ok("a")
+    with pytest.raises(IllegalTransition, match="settled already"):
+        fold(table.state, event(ev.STEP_COMPLETED, 3, step="a", slot="a", output=1))

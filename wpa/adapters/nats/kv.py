@@ -1,0 +1,76 @@
+"""The smallest key-value client the engine needs: get and compare-and-set, by revision.
+
+A bucket is a stream; a value's revision is its stream sequence. Written here instead of through
+nats-py's KeyValue so that snapshots take the same publish path, with the same answers, as appends.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import msgspec
+
+from wpa.adapters.nats.streams import NO_SUCH, ApiError, api
+from wpa.adapters.nats.transport import Transport
+from wpa.errors import Conflict
+
+__all__ = ["Bucket"]
+
+
+class Bucket:
+    """One bucket. Keys are made of checked tokens, joined by dots."""
+
+    def __init__(self, transport: Transport, name: str) -> None:
+        self._transport = transport
+        self.name = name
+
+    async def get(self, key: str) -> tuple[bytes, int] | None:
+        """The value and its revision, read from the stream's leader; None where there is none."""
+        try:
+            answer = await api(
+                self._transport, f"STREAM.MSG.GET.KV_{self.name}", {"last_by_subj": f"$KV.{self.name}.{key}"}
+            )
+        except ApiError as error:
+            if error.code == NO_SUCH:
+                return None
+            raise
+        message: dict[str, Any] = answer["message"]
+        if "hdrs" in message and b"KV-Operation" in base64.b64decode(message["hdrs"]):
+            return None
+        return base64.b64decode(message.get("data", "")), message["seq"]
+
+    async def put(self, key: str, value: bytes, revision: int) -> int:
+        """Replace ``revision`` (0: none yet). Raises Conflict, or Unavailable if it isn't known."""
+        header = f"Nats-Expected-Last-Subject-Sequence: {revision}\r\n".encode()
+        return await self._transport.publish_acked(f"$KV.{self.name}.{key}", value, header)
+
+    async def set(self, key: str, value: bytes) -> int:
+        """Write whatever was there before."""
+        return await self._transport.publish_acked(f"$KV.{self.name}.{key}", value)
+
+    async def replace(self, key: str, value: bytes) -> int:
+        """Write by compare-and-set on what is there now, until it succeeds."""
+        while True:
+            found = await self.get(key)
+            try:
+                return await self.put(key, value, found[1] if found else 0)
+            except Conflict:
+                continue
+
+    async def values(self, prefix: str) -> list[tuple[str, bytes]]:
+        """Every key under ``prefix`` (dot-joined tokens, may be empty), with its value."""
+        subject = f"$KV.{self.name}.{prefix}.>" if prefix else f"$KV.{self.name}.>"
+        found: list[tuple[str, bytes]] = []
+        start = 1
+        while True:
+            body = msgspec.json.encode({"seq": start, "next_by_subj": subject, "batch": 1000})
+            messages = await self._transport.collect(f"$JS.API.DIRECT.GET.KV_{self.name}", body)
+            for message in messages:
+                headers = message.headers or {}
+                start = int(headers["Nats-Sequence"]) + 1
+                if "KV-Operation" not in headers:
+                    key = headers["Nats-Subject"].removeprefix(f"$KV.{self.name}.")
+                    found.append((key, message.data))
+            if len(messages) < 1000:
+                return found

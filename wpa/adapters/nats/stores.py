@@ -1,0 +1,130 @@
+"""Snapshots, definitions and large payloads, in NATS key-value buckets and the object store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import nats.errors
+import nats.js.errors
+from nats.js.object_store import ObjectStore
+
+from wpa.adapters.nats import streams
+from wpa.adapters.nats.kv import Bucket
+from wpa.adapters.nats.transport import Message, Transport
+from wpa.errors import Conflict, NotFound, Unavailable
+from wpa.ports.definitions import StoredDefinition
+
+__all__ = ["NatsBlobs", "NatsDefinitions", "NatsSnapshots"]
+
+
+class NatsSnapshots:
+    """See :class:`wpa.ports.snapshots.Snapshots`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._bucket = Bucket(transport, streams.EXECUTIONS_BUCKET)
+
+    async def get(self, tenant: str, execution: str) -> tuple[bytes, int] | None:
+        return await self._bucket.get(f"{tenant}.{execution}")
+
+    async def put(self, tenant: str, execution: str, data: bytes, revision: int) -> int:
+        return await self._bucket.put(f"{tenant}.{execution}", data, revision)
+
+
+class _Pointer(msgspec.Struct):
+    version: str
+
+
+class NatsDefinitions:
+    """See :class:`wpa.ports.definitions.Definitions`.
+
+    Under ``<tenant>.<workflow>`` stands which version was deployed last, under
+    ``<tenant>.<workflow>.<version>`` the document. A put is an ordinary message, so a core
+    subscription to the bucket's subjects hears of every change as it happens.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._bucket = Bucket(transport, streams.DEFINITIONS_BUCKET)
+        self._callbacks: list[Callable[[str, str], None]] = []
+
+    async def start(self) -> None:
+        """Listen for changes; a reconnect may have missed some, so it counts as a change of all."""
+        await self._transport.subscribe(f"$KV.{self._bucket.name}.>", self._on_put)
+        self._transport.on_reconnect(lambda: self._tell("", ""))
+
+    async def get(self, tenant: str, workflow: str, version: str) -> StoredDefinition | None:
+        found = await self._bucket.get(f"{tenant}.{workflow}.{version}")
+        return msgspec.json.decode(found[0], type=StoredDefinition) if found else None
+
+    async def latest(self, tenant: str, workflow: str) -> str | None:
+        found = await self._bucket.get(f"{tenant}.{workflow}")
+        return msgspec.json.decode(found[0], type=_Pointer).version if found else None
+
+    async def put(self, tenant: str, definition: StoredDefinition) -> bool:
+        key = f"{tenant}.{definition.workflow}"
+        created = True
+        try:
+            await self._bucket.put(f"{key}.{definition.version}", msgspec.json.encode(definition), 0)
+        except Conflict:
+            created = False
+        if created or await self._bucket.get(key) is None:
+            # Without a pointer, a deploy died between the two writes: finish it.
+            await self._bucket.replace(key, msgspec.json.encode(_Pointer(definition.version)))
+        return created
+
+    async def list(self, tenant: str) -> list[StoredDefinition]:
+        return [
+            msgspec.json.decode(value, type=StoredDefinition)
+            for key, value in await self._bucket.values(tenant)
+            if key.count(".") >= 2
+        ]
+
+    async def tenants(self) -> set[str]:
+        info = await streams.api(
+            self._transport,
+            f"STREAM.INFO.KV_{self._bucket.name}",
+            {"subjects_filter": f"$KV.{self._bucket.name}.*.*"},
+        )
+        subjects = info["state"].get("subjects") or {}
+        return {subject.split(".")[2] for subject in subjects}
+
+    def on_change(self, callback: Callable[[str, str], None]) -> None:
+        self._callbacks.append(callback)
+
+    def _on_put(self, message: Message) -> None:
+        tokens = message.subject.split(".")
+        if len(tokens) >= 4:
+            self._tell(tokens[2], tokens[3])
+
+    def _tell(self, tenant: str, workflow: str) -> None:
+        for callback in self._callbacks:
+            callback(tenant, workflow)
+
+
+class NatsBlobs:
+    """See :class:`wpa.ports.blobs.Blobs`; on nats-py's object store, which chunks and digests."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._store: ObjectStore | None = None
+
+    async def _open(self) -> ObjectStore:
+        if self._store is None:
+            self._store = await self._transport.nc.jetstream().object_store(streams.PAYLOADS_BUCKET)
+        return self._store
+
+    async def put(self, key: str, data: bytes) -> None:
+        try:
+            await (await self._open()).put(key, data)
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise Unavailable(f"payload {key} can't be stored: {error or type(error).__name__}") from error
+
+    async def get(self, key: str) -> bytes:
+        try:
+            found = await (await self._open()).get(key)
+        except nats.js.errors.ObjectNotFoundError:
+            raise NotFound("unknown_payload", f"payload {key} is not in {streams.PAYLOADS_BUCKET}") from None
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise Unavailable(f"payload {key} can't be read: {error or type(error).__name__}") from error
+        return found.data or b""

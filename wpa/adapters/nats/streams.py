@@ -1,0 +1,161 @@
+"""The streams and buckets of the public contract, and how they are made.
+
+Made at a worker's start, idempotently: what is there already is left as it is (an operator may have
+given it more replicas or other limits); only what would break a promise is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any, Final
+
+import msgspec
+
+from wpa.adapters.nats.transport import Transport
+from wpa.errors import PlatformError, Unavailable
+
+__all__ = ["DLQ", "EVENTS", "TASKS", "api", "ensure"]
+
+TASKS: Final = "WPA_TASKS"
+EVENTS: Final = "WPA_EVENTS"
+DLQ: Final = "WPA_DLQ"
+
+EXECUTIONS_BUCKET: Final = "wpa_executions"
+DEFINITIONS_BUCKET: Final = "wpa_definitions"
+WORKERS_BUCKET: Final = "wpa_workers"
+PAYLOADS_BUCKET: Final = "wpa_payloads"
+
+_SECOND: Final = 1_000_000_000
+_DAY: Final = 86_400 * _SECOND
+SERVER_MIN: Final = (2, 12)
+
+STREAM_NAME_IN_USE: Final = 10058
+NO_SUCH: Final = 404
+
+
+def _bucket(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": f"KV_{name}",
+        "subjects": [f"$KV.{name}.>"],
+        "max_msgs_per_subject": 1,
+        "discard": "new",
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+        "allow_direct": True,
+        **more,
+    }
+
+
+def _wanted(replicas: int) -> list[dict[str, Any]]:
+    common = {"storage": "file", "num_replicas": replicas, "duplicate_window": _SECOND}
+    streams: list[dict[str, Any]] = [
+        {
+            "name": TASKS,
+            "subjects": ["workflow.tasks.*", "workflow.steps.*.*"],
+            "retention": "workqueue",
+            "discard": "new",
+            "description": "tasks: what is asked of wpa",
+        },
+        {
+            "name": EVENTS,
+            "subjects": ["workflow.events.*.*"],
+            "retention": "limits",
+            "deny_delete": True,
+            "deny_purge": True,
+            "allow_direct": True,
+            "description": "the journals of all executions",
+        },
+        {
+            "name": DLQ,
+            "subjects": ["workflow.dlq.*"],
+            "retention": "limits",
+            "max_age": 30 * _DAY,
+            "allow_direct": True,
+            "description": "tasks that could not be understood or may not run, kept for 30 days",
+        },
+        _bucket(EXECUTIONS_BUCKET),
+        _bucket(DEFINITIONS_BUCKET),
+        _bucket(WORKERS_BUCKET, max_age=30 * _SECOND, discard="new"),
+        {
+            "name": f"OBJ_{PAYLOADS_BUCKET}",
+            "subjects": [f"$O.{PAYLOADS_BUCKET}.C.>", f"$O.{PAYLOADS_BUCKET}.M.>"],
+            "discard": "new",
+            "allow_rollup_hdrs": True,
+            "allow_direct": True,
+        },
+    ]
+    return [{**common, **stream} for stream in streams]
+
+
+async def api(transport: Transport, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One JetStream API request. Raises PlatformError with the server's own words."""
+    reply = await transport.request(f"$JS.API.{verb}", msgspec.json.encode(body) if body else b"")
+    answer: dict[str, Any] = msgspec.json.decode(reply.data)
+    if "error" in answer:
+        error = answer["error"]
+        failed = ApiError(f"$JS.API.{verb}: {error.get('description')} ({error.get('err_code')})")
+        failed.code, failed.err_code = error.get("code", 0), error.get("err_code", 0)
+        raise failed
+    return answer
+
+
+class ApiError(PlatformError):
+    """The server refused a JetStream API request."""
+
+    code: int = 0
+    err_code: int = 0
+
+
+async def ensure(transport: Transport, replicas: int) -> None:
+    """Make what is missing, check what is there. Safe to run from many workers at once."""
+    _check_version(transport.nc.connected_server_version)
+    if not transport.nc._server_info.get("jetstream"):  # noqa: SLF001
+        raise PlatformError("this NATS server runs without JetStream; start it with `-js` and a store_dir")
+    await asyncio.gather(*(_ensure_one(transport, wanted) for wanted in _wanted(replicas)))
+
+
+async def _ensure_one(transport: Transport, wanted: dict[str, Any]) -> None:
+    name = wanted["name"]
+    for tried in range(10):
+        try:
+            try:
+                found = (await api(transport, f"STREAM.INFO.{name}"))["config"]
+            except ApiError as error:
+                if error.code != NO_SUCH:
+                    raise
+                await api(transport, f"STREAM.CREATE.{name}", wanted)
+                return
+        except Unavailable:
+            # A cluster that has just started has no meta leader yet.
+            await asyncio.sleep(0.2 * (tried + 1))
+            continue
+        except ApiError as error:
+            if error.err_code == STREAM_NAME_IN_USE:
+                continue  # another worker made it in between
+            raise
+        _check(name, wanted, found)
+        return
+    raise Unavailable(f"stream {name} can be neither found nor made; is JetStream healthy?")
+
+
+def _check(name: str, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    """Refuse what would break a promise; other differences are the operator's business."""
+    for key in ("subjects", "retention", "deny_delete", "deny_purge", "allow_direct"):
+        if key in wanted and found.get(key, False) != wanted[key]:
+            raise PlatformError(
+                f"stream {name} has {key} = {found.get(key)!r} where wpa needs {wanted[key]!r}; "
+                f"change it with `nats stream edit {name}`, or let wpa make a new one"
+            )
+    if found.get("persist_mode") == "async":
+        raise PlatformError(
+            f"stream {name} has persist_mode: async, which loses acknowledged writes; wpa refuses it"
+        )
+
+
+def _check_version(version: object) -> None:
+    match = re.match(r"v?(\d+)\.(\d+)", str(version))
+    if match and (int(match[1]), int(match[2])) < SERVER_MIN:
+        raise PlatformError(
+            f"nats-server {version} is too old: wpa needs {SERVER_MIN[0]}.{SERVER_MIN[1]} or newer"
+        )

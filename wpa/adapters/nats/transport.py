@@ -1,0 +1,307 @@
+"""The one file that goes under nats-py's convenience layers, for the hot path.
+
+nats-py stays the client: its connection, authentication, TLS and reconnects are used as they are.
+What this adds is a way to publish without a coroutine, a task and a timer for each message, and to
+receive without a queue and a task switch for each message. See ``docs/adr/0003-hot-path.md``.
+
+Guarantees:
+
+* ``publish_acked`` returns a stream sequence, or raises Conflict (certainly not stored) or
+  Unavailable (not known). It never hangs: pending futures fail at a disconnect, and a sweeper fails
+  those that wait for longer than ``ACK_TIMEOUT_S``.
+* Nothing is sent while the connection is down, so a failed call doesn't come back to life later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from wpa.errors import Conflict, PlatformError, Unavailable
+
+__all__ = ["ACK_TIMEOUT_S", "Handler", "Message", "Transport"]
+
+ACK_TIMEOUT_S: Final = 5.0
+SWEEP_EVERY_S: Final = 0.5
+TRANSIENT_TRIES: Final = 20
+
+WRONG_LAST_SEQUENCE: Final = 10071
+WRITE_IN_FLIGHT: Final = 10164
+
+log = logging.getLogger("wpa.nats")
+
+Message = Msg
+Handler = Callable[[Msg], None]
+
+
+class _ApiError(msgspec.Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _PubAck(msgspec.Struct):
+    seq: int = 0
+    error: _ApiError | None = None
+
+
+_PUB_ACK = msgspec.json.Decoder(_PubAck)
+
+
+class _Direct(asyncio.Queue[Msg]):
+    """Takes the place of a subscription's queue and hands each message straight to its handler."""
+
+    def __init__(self, handler: Handler) -> None:
+        super().__init__()
+        self._handler = handler
+
+    def put_nowait(self, item: Msg) -> None:
+        try:
+            self._handler(item)
+        except Exception:
+            # Raising here would tear down the connection's read loop for everybody.
+            log.exception("a message handler failed on %s", item.subject)
+
+
+class Transport:
+    """A connection with a publish path and a receive path of our own."""
+
+    def __init__(self) -> None:
+        self.nc: Client = Client()
+        self._pending: dict[str, tuple[asyncio.Future[Msg], float]] = {}
+        self._collectors: dict[str, Callable[[Msg], None]] = {}
+        self._counter = 0
+        self._inbox = ""
+        self._sweeper: asyncio.Task[None] | None = None
+        self._reconnected: list[Callable[[], None]] = []
+        self._closing = False
+
+    # -- life --------------------------------------------------------------------------------
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        name: str,
+        creds: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> Transport:
+        """Connect and start the reply inbox. Raises Unavailable where no server answers."""
+        self = cls()
+        options: dict[str, Any] = {"user_credentials": creds} if creds else {}
+        if tls is not None:
+            options["tls"] = tls
+        try:
+            self.nc = await nats.connect(
+                url,
+                name=name,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.1,
+                allow_reconnect=True,
+                connect_timeout=3,
+                disconnected_cb=self._on_disconnected,
+                reconnected_cb=self._on_reconnected,
+                error_cb=self._on_error,
+                ping_interval=10,
+                max_outstanding_pings=2,
+                pending_size=64 * 1024 * 1024,
+                **options,
+            )
+        except (OSError, nats.errors.Error, TimeoutError) as error:
+            raise Unavailable(
+                f"no NATS server answers at {url} ({error or type(error).__name__}); "
+                "start one with `wpa dev` or `wpa server`, or give its address with --nats URL"
+            ) from error
+        self._inbox = self.nc.new_inbox()
+        await self.subscribe(f"{self._inbox}.*", self._on_reply)
+        self._sweeper = asyncio.create_task(self._sweep(), name="wpa-ack-sweeper")
+        return self
+
+    async def close(self) -> None:
+        """Flush what was sent and close the connection."""
+        self._closing = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._fail_pending("the connection was closed")
+        if self.nc.is_connected:
+            try:
+                await self.nc.flush(timeout=2)
+            except (nats.errors.Error, TimeoutError, OSError) as error:
+                log.debug("flush at close: %s", error)
+        await self.nc.close()
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """Call back after every reconnect: pulls have to be asked for again, caches are stale."""
+        self._reconnected.append(callback)
+
+    # -- sending -----------------------------------------------------------------------------
+
+    def send(self, subject: str, payload: bytes, *, reply: str = "", headers: bytes = b"") -> None:
+        """Publish without waiting. ``headers`` are ``Name: value\\r\\n`` lines, already checked.
+
+        Raises Unavailable while the connection is down.
+        """
+        nc = self.nc
+        if not nc.is_connected:
+            raise Unavailable("the connection to NATS is down")
+        head = f"{subject} {reply} " if reply else f"{subject} "
+        if headers:
+            size = len(headers) + 12  # "NATS/1.0\r\n" before, "\r\n" after
+            line = f"HPUB {head}{size} {size + len(payload)}\r\nNATS/1.0\r\n".encode()
+            command = b"".join((line, headers, b"\r\n", payload, b"\r\n"))
+        else:
+            command = b"".join((f"PUB {head}{len(payload)}\r\n".encode(), payload, b"\r\n"))
+        nc._pending.append(command)  # noqa: SLF001
+        nc._pending_data_size += len(command)  # noqa: SLF001
+        queue = nc._flush_queue  # noqa: SLF001
+        if queue is not None and queue.empty():
+            queue.put_nowait(asyncio.get_running_loop().create_future())
+
+    def _token(self) -> str:
+        self._counter += 1
+        return f"{self._inbox}.{self._counter:x}"
+
+    async def publish_acked(self, subject: str, payload: bytes, headers: bytes = b"") -> int:
+        """Publish into a stream and return the sequence the message was stored under.
+
+        Raises Conflict for a lost compare-and-set, Unavailable when the outcome is unknown.
+        """
+        if len(payload) > self.nc.max_payload:
+            raise PlatformError(f"{len(payload)} bytes for {subject}; the server takes {self.nc.max_payload}")
+        for tried in range(TRANSIENT_TRIES):
+            reply = await self._ask(subject, payload, headers)
+            try:
+                ack = _PUB_ACK.decode(reply.data)
+            except msgspec.DecodeError:
+                raise Unavailable(f"no stream took the message on {subject}: {_status(reply)}") from None
+            if ack.error is None:
+                return ack.seq
+            if ack.error.err_code == WRONG_LAST_SEQUENCE:
+                raise Conflict(f"{subject}: {ack.error.description}")
+            if ack.error.err_code != WRITE_IN_FLIGHT:
+                raise Unavailable(f"{subject}: {ack.error.description} ({ack.error.err_code})")
+            # Another write on the same subject is on its way through the cluster.
+            await asyncio.sleep(random.uniform(0.001, 0.003) * (tried + 1))
+        raise Unavailable(f"{subject}: writes on this subject keep colliding")
+
+    async def _ask(self, subject: str, payload: bytes, headers: bytes) -> Msg:
+        loop = asyncio.get_running_loop()
+        token = self._token()
+        future: asyncio.Future[Msg] = loop.create_future()
+        self.send(subject, payload, reply=token, headers=headers)
+        self._pending[token] = (future, loop.time() + ACK_TIMEOUT_S)
+        try:
+            return await future
+        finally:
+            self._pending.pop(token, None)
+
+    async def request(self, subject: str, payload: bytes) -> Msg:
+        """One request, one reply. Raises Unavailable when none comes."""
+        reply = await self._ask(subject, payload, b"")
+        if not reply.data and _status(reply) == "503":
+            raise Unavailable(f"nobody answers on {subject}")
+        return reply
+
+    async def collect(self, subject: str, payload: bytes, timeout_s: float = ACK_TIMEOUT_S) -> list[Msg]:
+        """One request, many replies, up to the status message that ends them."""
+        token = self._token()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        found: list[Msg] = []
+
+        def take(message: Msg) -> None:
+            status = _status(message)
+            if status == "":
+                found.append(message)
+            elif not done.done():
+                if status in ("204", "404"):
+                    done.set_result(None)
+                else:
+                    done.set_exception(Unavailable(f"{subject}: status {status}"))
+
+        self._collectors[token] = take
+        try:
+            self.send(subject, payload, reply=token)
+            async with asyncio.timeout(timeout_s):
+                await done
+        except TimeoutError:
+            raise Unavailable(f"no end of the answer on {subject} within {timeout_s} s") from None
+        finally:
+            self._collectors.pop(token, None)
+        return found
+
+    # -- receiving ---------------------------------------------------------------------------
+
+    async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
+        """Hand every message on ``subject`` to ``handler``, in order, in the read loop.
+
+        The handler must not block and must not raise.
+        """
+        subscription = await self.nc.subscribe(
+            subject, queue=queue, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+        subscription._pending_queue = _Direct(handler)  # noqa: SLF001
+        return subscription
+
+    def new_inbox(self) -> str:
+        return self.nc.new_inbox()
+
+    def _on_reply(self, message: Msg) -> None:
+        waiting = self._pending.get(message.subject)
+        if waiting is not None:
+            if not waiting[0].done():
+                waiting[0].set_result(message)
+            return
+        collector = self._collectors.get(message.subject)
+        if collector is not None:
+            collector(message)
+
+    # -- trouble -----------------------------------------------------------------------------
+
+    def _fail_pending(self, reason: str) -> None:
+        for future, _ in self._pending.values():
+            if not future.done():
+                future.set_exception(Unavailable(f"{reason}: the outcome is unknown"))
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            now = loop.time()
+            for future, deadline in list(self._pending.values()):
+                if deadline > now:
+                    break  # asked in order, so the rest is younger
+                if not future.done():
+                    future.set_exception(
+                        Unavailable(f"no answer within {ACK_TIMEOUT_S} s: the outcome is unknown")
+                    )
+
+    async def _on_disconnected(self) -> None:
+        if not self._closing:
+            log.warning("the connection to NATS is down; reconnecting")
+        self._fail_pending("the connection was lost")
+
+    async def _on_reconnected(self) -> None:
+        url = self.nc.connected_url
+        log.warning("connected to NATS again, at %s", url.netloc if url else "?")
+        for callback in self._reconnected:
+            callback()
+
+    async def _on_error(self, error: Exception) -> None:
+        if not self._closing:
+            log.debug("nats: %s", error or type(error).__name__)
+
+
+def _status(message: Msg) -> str:
+    headers = message.headers
+    return headers.get("Status", "") if headers else ""

@@ -1,0 +1,108 @@
+"""The door: what comes in as bytes leaves as a request to drive, or as a dead letter with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+
+from wpa.errors import TaskRejected
+from wpa.model.codec import decode_task, start_hash
+from wpa.model.ids import check_execution, check_version, check_workflow
+from wpa.model.limits import Limits
+from wpa.model.state import State
+from wpa.model.tasks import Task
+from wpa.model.times import rfc3339
+from wpa.ports.live import Live
+from wpa.ports.tasks import Lease
+
+__all__ = ["REPLY_HEADER", "Request", "admit", "answer", "conflict", "dead_letter_headers"]
+
+REPLY_HEADER = "Wpa-Reply"
+"""A task may name a subject here (an inbox): it gets the engine's answer, or the error."""
+
+
+def conflict(state: State) -> TaskRejected:
+    """The execution id is taken by a start with other content."""
+    return TaskRejected(
+        "conflict",
+        f"execution {state.execution} exists already, started with other content "
+        f"({state.workflow} {state.version}, status {state.status}); use another execution_id",
+    )
+
+
+class Request(msgspec.Struct, kw_only=True):
+    """A task that may be driven, with its lease."""
+
+    lease: Lease
+    task: Task
+    tenant: str
+    workflow: str
+    execution: str
+    start_hash: str
+    traceparent: str
+    metadata: dict[str, Any]
+    live: Live
+
+    def answer(self, body: dict[str, Any]) -> None:
+        """Answer the requester, if the task named one."""
+        answer(self.live, self.lease, body)
+
+
+def admit(lease: Lease, limits: Limits, live: Live) -> Request:
+    """Decode and check a task. Raises TaskRejected with all that a publisher needs to mend it."""
+    task = decode_task(lease.data, lease.tenant, limits)
+    workflow = check_workflow(task.workflow_id)
+    if task.version:
+        check_version(task.version)
+    execution = check_execution(task.execution_id) if task.execution_id else f"{workflow[:64]}-{lease.identity}"
+    return Request(
+        lease=lease,
+        task=task,
+        tenant=lease.tenant,
+        workflow=workflow,
+        execution=execution,
+        start_hash=start_hash(task),
+        traceparent=_traceparent(lease, execution),
+        metadata={key: value for key, value in msgspec.structs.asdict(task.metadata).items() if value},
+        live=live,
+    )
+
+
+def answer(live: Live, lease: Lease, body: dict[str, Any]) -> None:
+    """Send ``body`` to the inbox that the task's header names; other subjects are not answered."""
+    subject = lease.headers.get(REPLY_HEADER, "")
+    # Only an inbox: a reply header must not be a way to publish on somebody else's subjects.
+    if subject.startswith("_INBOX.") and not set(subject) & set("*> \t\r\n\0"):
+        live.publish(subject, msgspec.json.encode(body))
+
+
+def _traceparent(lease: Lease, execution: str) -> str:
+    """The publisher's trace, or one derived from the execution: the same at every redelivery."""
+    given = lease.headers.get("traceparent", "")
+    digest = hashlib.blake2b(f"{lease.tenant}.{execution}".encode(), digest_size=24).hexdigest()
+    parts = given.split("-")
+    if len(parts) == 4 and len(parts[1]) == 32 and _is_hex(parts[1]):
+        return f"00-{parts[1].lower()}-{digest[:16]}-01"
+    return f"00-{digest[:32]}-{digest[32:]}-01"
+
+
+def _is_hex(text: str) -> bool:
+    return not set(text) - set("0123456789abcdefABCDEF")
+
+
+def dead_letter_headers(lease: Lease, error: TaskRejected, worker: str, at_ms: int) -> dict[str, str]:
+    """Why a task was rejected, as headers beside its untouched bytes."""
+    headers = {
+        "Wpa-Code": error.code,
+        "Wpa-Reason": error.message[:2000].encode("ascii", "backslashreplace").decode(),
+        "Wpa-Subject": f"workflow.tasks.{lease.tenant}",
+        "Wpa-Task-Sequence": str(lease.sequence),
+        "Wpa-Rejected-At": rfc3339(at_ms),
+        "Wpa-Worker": worker,
+    }
+    if error.problems:
+        headers["Wpa-Problems"] = json.dumps([problem.as_dict() for problem in error.problems[:20]])
+    return headers

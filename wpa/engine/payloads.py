@@ -1,0 +1,70 @@
+"""Large payloads: out of the journal, into the object store, and back.
+
+A value over the inline limit is stored under a key that names its content and is replaced by a
+reference, ``{"$blob": {"key", "size", "sha256"}}``. Storing comes before the append that refers to
+it, and storing twice changes nothing, so a crash in between leaves at most an unused object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from wpa.errors import OverLimit
+from wpa.model.limits import Limits
+from wpa.model.state import State
+from wpa.ports.blobs import Blobs
+
+__all__ = ["Payloads", "reference"]
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def reference(value: Any) -> str | None:
+    """The key that ``value`` refers to, or None where it is no reference."""
+    if type(value) is dict and len(value) == 1:
+        blob = value.get("$blob")
+        if type(blob) is dict and isinstance(blob.get("key"), str):
+            return str(blob["key"])
+    return None
+
+
+class Payloads:
+    """Stores and loads payloads of any size up to ``blob_bytes_max``."""
+
+    def __init__(self, blobs: Blobs, limits: Limits) -> None:
+        self._blobs = blobs
+        self._limits = limits
+
+    async def store(self, tenant: str, execution: str, value: Any, raw: bytes | None = None) -> Any:
+        """``value`` as the journal keeps it.
+
+        Args:
+            value: JSON-ready data.
+            raw: ``value`` encoded, where the caller has it already.
+
+        Raises OverLimit where it is too large even for the object store.
+        """
+        if raw is None:
+            raw = _ENCODER.encode(value)
+        size = len(raw)
+        if size <= self._limits.inline_bytes_max:
+            return msgspec.Raw(raw)
+        if size > self._limits.blob_bytes_max:
+            raise OverLimit(f"a payload of {size} bytes; the most is {self._limits.blob_bytes_max}")
+        digest = hashlib.sha256(raw).hexdigest()
+        key = f"{tenant}/{execution}/{digest[:32]}"
+        await self._blobs.put(key, raw)
+        return {"$blob": {"key": key, "size": size, "sha256": digest}}
+
+    async def load(self, value: Any) -> Any:
+        """What a stored value stands for."""
+        key = reference(value)
+        return value if key is None else msgspec.json.decode(await self._blobs.get(key))
+
+    async def load_all(self, state: State) -> dict[str, Any]:
+        """Every payload that ``state`` refers to, by key."""
+        keys = {reference(state.input), *(reference(slot.output) for slot in state.slots.values())}
+        return {key: msgspec.json.decode(await self._blobs.get(key)) for key in keys if key is not None}

@@ -1,0 +1,69 @@
+"""When snapshots are written, and how a slow worker's older one never replaces a newer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from wpa.engine.loading import Loaded
+from wpa.engine.services import Services
+from wpa.errors import Conflict, Unavailable
+from wpa.model.state import State, decode_state, encode_state
+
+__all__ = ["Keeper"]
+
+log = logging.getLogger("wpa.engine")
+
+RETRY_S = 0.5
+
+
+class Keeper:
+    """Keeps one execution's snapshot. The journal is the truth: a missing snapshot costs only time."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._revision = 0
+        self._kept_seq = 0
+        self._kept_at = services.clock.monotonic_s()
+
+    def adopt(self, loaded: Loaded) -> None:
+        """Go on from a snapshot that was loaded."""
+        self._revision = loaded.revision
+        self._kept_seq = loaded.snapshot_seq
+
+    def due(self, state: State) -> bool:
+        """Whether a busy execution should be kept now: every so many events, or every second."""
+        settings = self._services.settings
+        if state.seq - self._kept_seq >= settings.snapshot_every_events:
+            return True
+        return self._services.clock.monotonic_s() - self._kept_at >= settings.snapshot_every_s
+
+    async def keep(self, state: State) -> None:
+        """Try once. A server that can't take it now gets it the next time."""
+        try:
+            await self._put(state)
+        except Unavailable as error:
+            log.debug("snapshot of %s.%s: %s", state.tenant, state.execution, error)
+
+    async def rest(self, state: State) -> None:
+        """Write the snapshot of an execution at rest, however long that takes."""
+        while state.seq > self._kept_seq:
+            try:
+                await self._put(state)
+            except Unavailable:
+                await asyncio.sleep(RETRY_S)
+
+    async def _put(self, state: State) -> None:
+        snapshots = self._services.ports.snapshots
+        data = encode_state(state)
+        while True:
+            try:
+                self._revision = await snapshots.put(state.tenant, state.execution, data, self._revision)
+                break
+            except Conflict:
+                found = await snapshots.get(state.tenant, state.execution)
+                if found is not None and decode_state(found[0]).seq >= state.seq:
+                    break  # a newer one, or this very one: its answer was lost
+                self._revision = found[1] if found else 0
+        self._kept_seq = state.seq
+        self._kept_at = self._services.clock.monotonic_s()

@@ -1,0 +1,236 @@
+"""The worker: takes tasks, drives executions, keeps leases alive, drains when it is told to.
+
+Stateless: what it holds is leased, what it knows is in the journal. Any number of workers may serve
+the same tenants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from wpa.engine.door import Request, admit, answer, dead_letter_headers
+from wpa.engine.driver import Driver
+from wpa.engine.inbox import Inbox
+from wpa.engine.services import Services
+from wpa.errors import PlatformError, Superseded, TaskRejected, Unavailable
+from wpa.ports.tasks import Feed, Lease
+
+__all__ = ["Worker"]
+
+log = logging.getLogger("wpa.worker")
+
+HEARTBEATS_PER_ACK_WAIT = 3
+DISCOVER_EVERY_S = 1.0
+HAND_BACK_S = 1.0
+"""How long a task rests before it is tried again after trouble that is nobody's fault."""
+CLEAN_UP_SHARE = 0.8
+"""The share of the grace period after which what still runs is handed back."""
+
+
+class _Held:
+    """A request in hand, and the driver at work on it, if it has begun."""
+
+    __slots__ = ("driver", "request", "task")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.driver: Driver | None = None
+        self.task: asyncio.Task[None] | None = None
+
+
+class Worker:
+    """``await run(stop)`` works until ``stop`` is set, then drains."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._inbox = Inbox()
+        self._feeds: dict[str, Feed] = {}
+        self._held: dict[tuple[str, str], _Held] = {}
+        self._driving = 0
+        self._draining = False
+        self._chores: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+
+    # -- life --------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set; then take no new tasks, finish or hand back what is held."""
+        services = self._services
+        services.ports.definitions.on_change(self._on_definition)
+        await services.ports.live.on_nudge(services.worker, self._on_nudge)
+        background = [
+            asyncio.create_task(self._heartbeat(), name="wpa-heartbeat"),
+            asyncio.create_task(self._discover(), name="wpa-discover"),
+        ]
+        try:
+            await stop.wait()
+            await self._drain(services.settings.grace_s)
+        finally:
+            for task in [*background, *self._chores]:
+                task.cancel()
+            await asyncio.gather(*background, *self._chores, return_exceptions=True)
+
+    @property
+    def busy(self) -> int:
+        """How many executions are being driven right now."""
+        return self._driving
+
+    async def _drain(self, grace_s: float) -> None:
+        self._draining = True
+        log.info("draining: %d executions under way, %d tasks handed back", self._driving, len(self._inbox))
+        await asyncio.gather(*(feed.close() for feed in self._feeds.values()))
+        for request in self._inbox.clear():
+            self._let_go(request)
+            request.lease.nak()
+        running = {held.task for held in self._held.values() if held.task is not None}
+        if running:
+            _, unfinished = await asyncio.wait(running, timeout=grace_s * CLEAN_UP_SHARE)
+            if unfinished:
+                log.warning("grace period over: %d executions are handed back unfinished", len(unfinished))
+            for task in unfinished:
+                task.cancel()
+            if unfinished:
+                await asyncio.wait(unfinished, timeout=grace_s * (1 - CLEAN_UP_SHARE) + 0.5)
+
+    # -- tenants -----------------------------------------------------------------------------
+
+    def _on_definition(self, tenant: str, workflow: str) -> None:
+        self._changed.set()
+
+    async def _discover(self) -> None:
+        """Open a feed for every tenant that has deployed something or has tasks waiting."""
+        ports = self._services.ports
+        while True:
+            try:
+                tenants = await ports.definitions.tenants() | await ports.tasks.tenants()
+                for tenant in sorted(tenants - self._feeds.keys()):
+                    await self._open(tenant)
+            except PlatformError as error:
+                log.warning("can't look for tenants: %s", error)
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(DISCOVER_EVERY_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    async def _open(self, tenant: str) -> None:
+        feed = await self._services.ports.tasks.open(tenant, self._on_task)
+        self._feeds[tenant] = feed
+        concurrency = self._services.settings.concurrency
+        # So many tasks may lie here unbegun for each tenant: enough to stay busy, never a hoard.
+        feed.request(max(4, concurrency // max(1, len(self._feeds))))
+        log.info("serving tenant %s", tenant)
+
+    # -- tasks -------------------------------------------------------------------------------
+
+    def _on_task(self, lease: Lease) -> None:
+        key = (lease.tenant, lease.identity)
+        held = self._held.get(key)
+        if held is not None:
+            # Delivered again while we hold it (a heartbeat came too late): the newest lease counts.
+            held.request.lease = lease
+            self._credit(lease.tenant)
+            return
+        if self._draining:
+            lease.nak()
+            return
+        services = self._services
+        try:
+            request = admit(lease, services.limits, services.ports.live)
+        except TaskRejected as error:
+            self._chore(self._bury(lease, error))
+            self._credit(lease.tenant)
+            return
+        self._held[key] = _Held(request)
+        self._inbox.put(request)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Drive as many of the waiting requests as there is room for."""
+        while self._driving < self._services.settings.concurrency:
+            request = self._inbox.take()
+            if request is None:
+                return
+            held = self._held[(request.tenant, request.lease.identity)]
+            held.driver = Driver(self._services, request)
+            held.task = asyncio.create_task(self._drive(held, held.driver))
+            self._driving += 1
+            self._credit(request.tenant)
+
+    def _credit(self, tenant: str) -> None:
+        if not self._draining:
+            self._feeds[tenant].request(1)
+
+    async def _drive(self, held: _Held, driver: Driver) -> None:
+        request = held.request
+        name = f"{request.tenant}.{request.execution}"
+        try:
+            await driver.drive()
+        except TaskRejected as error:
+            await self._bury(request.lease, error)
+        except Superseded as error:
+            log.warning("stopped driving: %s", error)  # no ack, no nak: the lease is another's now
+        except PlatformError as error:
+            log.warning("%s is handed back: %s", name, error)
+            request.lease.nak(HAND_BACK_S)
+        except asyncio.CancelledError:
+            if not self._draining:
+                raise
+            request.lease.nak()
+        except Exception:
+            log.exception("%s is handed back after an error of the engine's own; please report it", name)
+            request.lease.nak(HAND_BACK_S * 10)
+        finally:
+            self._let_go(request)
+            self._driving -= 1
+            if not self._draining:
+                self._begin()
+
+    def _let_go(self, request: Request) -> None:
+        self._held.pop((request.tenant, request.lease.identity), None)
+
+    async def _bury(self, lease: Lease, error: TaskRejected) -> None:
+        """To the dead-letter subject: the original bytes, and why. Only then is the task acked."""
+        services = self._services
+        log.warning("task %d of tenant %s is rejected: %s", lease.sequence, lease.tenant, error)
+        headers = dead_letter_headers(lease, error, services.worker, services.clock.now_ms())
+        try:
+            await services.ports.tasks.bury(lease.tenant, lease.data, headers)
+        except Unavailable as trouble:
+            log.warning("the rejected task %d can't be buried yet: %s", lease.sequence, trouble)
+            lease.nak(HAND_BACK_S)
+            return
+        answer(services.ports.live, lease, {"ok": False, "error": error.as_dict()})
+        lease.ack()
+
+    def _chore(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+
+    # -- leases ------------------------------------------------------------------------------
+
+    async def _heartbeat(self) -> None:
+        """Keep every lease in hand alive: those of waiting requests, too."""
+        every = self._services.settings.ack_wait_s / HEARTBEATS_PER_ACK_WAIT
+        while True:
+            await asyncio.sleep(every)
+            for held in list(self._held.values()):
+                held.request.lease.extend()
+
+    async def _on_nudge(self, tenant: str, execution: str, epoch: int) -> None:
+        """Another worker says that it has taken over: stop driving, and stop what runs for it."""
+        for held in list(self._held.values()):
+            request = held.request
+            if (
+                held.driver is not None
+                and held.task is not None
+                and (request.tenant, request.execution) == (tenant, execution)
+                and held.driver.epoch < epoch
+            ):
+                log.warning("%s.%s was taken over, epoch %d: stopping here", tenant, execution, epoch)
+                held.task.cancel()

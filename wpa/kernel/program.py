@@ -1,0 +1,209 @@
+"""The program protocol: the one door through which the kernel sees a workflow.
+
+A program says what a workflow wants; it never does anything. Plans (JSON) and flows (Python) are
+both programs, so whatever one of them can do durably, the other can.
+
+A :class:`Run` is one execution's pass through a program, rebuilt from the journal by settling its
+slots in the order in which they were recorded. The contract between kernel and run:
+
+1. The kernel calls :meth:`Run.poll` after ``begin`` and after every :meth:`Run.settle`.
+2. ``poll`` returns the wants that are *new* since the last poll, in program order. A slot is wanted
+   once in a run's life, and settled at most once, after it was wanted.
+3. The same program, the same input and the same settlements in the same order give the same wants.
+   No clock, no randomness, no I/O: a run is a function of its slots.
+4. A run may be thrown away at any moment and rebuilt; nothing of it is stored.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from wpa.errors import Problem
+from wpa.model.events import Failure
+
+__all__ = [
+    "ExecutionInfo",
+    "Failed",
+    "Finished",
+    "Outcome",
+    "Program",
+    "Progress",
+    "Retry",
+    "Run",
+    "Settled",
+    "StepPolicy",
+    "StepView",
+    "Waiting",
+    "Want",
+]
+
+OnError = Literal["fail", "continue", "compensate"]
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """When a failed attempt is tried again. Empty ``retry_on`` means every retryable error type."""
+
+    max_attempts: int = 3
+    initial_ms: int = 1_000
+    factor: float = 2.0
+    max_ms: int = 60_000
+    jitter: float = 0.2
+    """The share of the backoff that is spread, 0 to 1: 0.2 gives 80 to 100 per cent of it."""
+    retry_on: tuple[str, ...] = ()
+    give_up_on: tuple[str, ...] = ()
+
+
+class StepPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How a step is to be run, apart from what it does."""
+
+    retry: Retry = Retry()
+    timeout_ms: int | None = None
+    """Of each attempt."""
+    deadline_ms: int | None = None
+    """Of all attempts together, from the moment the slot was opened."""
+    on_error: OnError = "fail"
+    priority: int = 5
+    queue: str = ""
+    at_most_once: bool = False
+
+
+DEFAULT_POLICY = StepPolicy()
+
+
+class Want(msgspec.Struct, frozen=True, kw_only=True):
+    """One slot that a program wants settled.
+
+    A ``step`` want is an attempt at work. A ``decision`` want is already decided (the program is
+    pure, it knows): the kernel records ``decision`` and settles the slot with it. A want with a
+    ``fault`` can't be attempted, for example because its inputs can't be computed: the kernel
+    records the fault as the step's final failure.
+    """
+
+    slot: str
+    step: str
+    kind: Literal["step", "decision"] = "step"
+    uses: str = ""
+    inputs: Any = None
+    policy: StepPolicy = DEFAULT_POLICY
+    decision: dict[str, Any] | None = None
+    fault: Failure | None = None
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """How a slot ended. ``value`` is a step's output or a decision's record."""
+
+    slot: str
+    status: Literal["completed", "failed", "decided"]
+    value: Any = None
+    error: Failure | None = None
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Not done: ``wants`` are the wants that are new since the last poll (perhaps none)."""
+
+    wants: tuple[Want, ...] = ()
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """Every path has ended."""
+
+    output: Any
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The program itself can't go on, for example because its output can't be computed."""
+
+    error: Failure
+
+
+Outcome = Waiting | Finished | Failed
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts of steps (decisions not counted)."""
+
+    total: int
+    completed: int
+    failed: int
+    skipped: int = 0
+
+    @property
+    def percentage(self) -> int:
+        """What share of the steps is settled, in whole per cent."""
+        done = self.completed + self.failed + self.skipped
+        return 100 if self.total == 0 else done * 100 // self.total
+
+
+class StepView(msgspec.Struct, frozen=True, kw_only=True):
+    """A step as the program sees it, for status and pictures."""
+
+    step: str
+    slot: str
+    kind: Literal["step", "decision"]
+    uses: str
+    phase: Literal["pending", "wanted", "settled", "skipped"]
+    inputs: Any = None
+
+
+class ExecutionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a program may know of the execution it runs in: nothing that a replay would change."""
+
+    id: str
+    tenant: str
+    workflow: str
+    version: str
+    started_at: str
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
+    context: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Run(Protocol):
+    """One execution's pass through a program. See the module's contract."""
+
+    def poll(self) -> Outcome:
+        """What the program wants now that it did not want before, or how it ended."""
+        ...
+
+    def settle(self, settled: Settled) -> None:
+        """Tell the run how a slot that it wanted has ended."""
+        ...
+
+    def undo(self, slot: str) -> Want | None:
+        """The want that undoes a completed slot (its slot id is ``undo_slot(slot)``), if any."""
+        ...
+
+    def progress(self) -> Progress:
+        """How far the run is."""
+        ...
+
+    def steps(self) -> list[StepView]:
+        """Every step and decision, in definition order."""
+        ...
+
+
+class Program(Protocol):
+    """A definition, ready to run. Immutable and shared by any number of runs."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def hash(self) -> str:
+        """The hash of the content, pinned in every execution's first event."""
+        ...
+
+    @property
+    def max_parallel(self) -> int: ...
+
+    def check_input(self, data: Any) -> list[Problem]:
+        """Everything about ``data`` that the input schema refuses; empty where it fits."""
+        ...
+
+    def begin(self, data: Any, variables: dict[str, Any], info: ExecutionInfo) -> Run:
+        """A new run over no slots."""
+        ...

@@ -1,0 +1,64 @@
+"""How an execution that can't succeed ends: undo what was done, last first, and say what is left.
+
+Compensations run one at a time, in the reverse order of completion, each only when the one before
+it is done. One that gives up stops the rest: what came before it may depend on it, and a person has
+to look. The execution then ends FAILED and names what is undone and what is not.
+ROLLED_BACK therefore always means: nothing is left behind.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wpa.kernel.draft import Draft, with_duration
+from wpa.model import events as ev
+from wpa.model.events import Failure
+from wpa.model.state import State
+
+__all__ = ["begin", "failed", "next_undo", "wind_up"]
+
+
+def begin(error: Failure, failed_step: str, undo: list[str], now_ms: int) -> Draft:
+    """Start to compensate: ``undo`` are the undo slots, in the order in which they are to be run."""
+    data = {"failed_step": failed_step, "error": error, "undo": undo, "next": undo[:1]}
+    return Draft(ev.COMPENSATING, data, now_ms)
+
+
+def next_undo(state: State, after: str) -> list[str]:
+    """The undo slot that follows ``after``, as a list of one, or none."""
+    following = state.undo.index(after) + 1
+    return state.undo[following : following + 1]
+
+
+def wind_up(state: State, now_ms: int) -> Draft | None:
+    """The end of the compensation, when it has come; None while undo slots are running."""
+    error = state.error or Failure(type="Unknown", message="no reason was recorded")
+    if state.not_undone:
+        slot = state.slots[next(s for s in state.undo if state.slots[s].status == "failed")]
+        reason = slot.error.message if slot.error else ""
+        told = Failure(
+            type="CompensationFailed",
+            message=f"the compensation of {slot.step} gave up ({reason}) after {state.failed_step or 'the plan'} "
+            f"had failed: {error.type}: {error.message}",
+            retryable=False,
+        )
+        return _failed(state, told, state.failed_step, state.not_undone, now_ms)
+    if len(state.undone) == len(state.undo):
+        data = with_duration(state, _reason(state, error, state.failed_step), now_ms)
+        return Draft(ev.ROLLED_BACK, data, now_ms)
+    return None
+
+
+def failed(state: State, error: Failure, failed_step: str, compensable: list[str], now_ms: int) -> Draft:
+    """End without (further) compensation; what could have been undone is named."""
+    not_undone = [slot.partition(":")[0] for slot in compensable]
+    return _failed(state, error, failed_step, not_undone, now_ms)
+
+
+def _failed(state: State, error: Failure, failed_step: str, not_undone: list[str], now_ms: int) -> Draft:
+    data = {**_reason(state, error, failed_step), "not_undone": not_undone}
+    return Draft(ev.FAILED, with_duration(state, data, now_ms), now_ms)
+
+
+def _reason(state: State, error: Failure, failed_step: str) -> dict[str, Any]:
+    return {"error": error, "failed_step": failed_step, "undone": list(state.undone)}

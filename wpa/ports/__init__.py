@@ -1,0 +1,38 @@
+"""The ports: all that the engine asks of the world outside, as small Protocols.
+
+Each has an in-memory adapter and one on NATS, and one contract suite (``tests/contract/``) holds
+both to the same behaviour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from wpa.ports.blobs import Blobs
+from wpa.ports.clock import Clock
+from wpa.ports.definitions import Definitions
+from wpa.ports.journal import Journal
+from wpa.ports.live import Live
+from wpa.ports.snapshots import Snapshots
+from wpa.ports.tasks import TaskQueue
+
+__all__ = ["Ports"]
+
+
+@dataclass(frozen=True)
+class Ports:
+    """One of each, opened together and closed together."""
+
+    journal: Journal
+    snapshots: Snapshots
+    tasks: TaskQueue
+    definitions: Definitions
+    blobs: Blobs
+    live: Live
+    clock: Clock
+    close: Callable[[], Awaitable[None]]
+
+    async def aclose(self) -> None:
+        """Let go of whatever the adapters hold."""
+        await self.close()

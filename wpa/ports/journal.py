@@ -1,0 +1,36 @@
+"""The journal port: one append-only, compare-and-set sequence of events for each execution.
+
+The shell's duties, whoever implements it:
+
+* ``append`` returns only when the event is stored, or raises. ``Conflict``: certainly not stored,
+  somebody else's event is there. ``Unavailable``: not known; the caller reads back.
+* An adapter may answer an ambiguous append itself, by reading back and comparing event ids.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from wpa.model.events import Event
+
+__all__ = ["Journal", "Stored"]
+
+Stored = tuple[int, Event]
+"""A stored event with its position: strictly increasing along one execution's journal."""
+
+
+class Journal(Protocol):
+    async def append(self, event: Event, after: int) -> int:
+        """Store ``event`` if the execution's last position is ``after`` (0: none yet).
+
+        Returns the new position. Raises Conflict, or Unavailable when the outcome is unknown.
+        """
+        ...
+
+    async def read(self, tenant: str, execution: str, after: int = 0) -> list[Stored]:
+        """All events of one execution past position ``after``, in order."""
+        ...
+
+    async def recent(self, tenant: str, limit: int) -> list[Event]:
+        """The latest event of each of the tenant's ``limit`` most recently active executions."""
+        ...

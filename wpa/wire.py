@@ -1,0 +1,160 @@
+"""The composition root: the only place where the engine meets its adapters.
+
+Everything is built here, once, from settings, and handed down. Nothing below looks anything up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import secrets
+import socket
+import sys
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wpa.adapters.nats import NatsPorts, open_ports
+from wpa.adapters.nats.server import EmbeddedServer
+from wpa.adapters.nats.service import serve_api
+from wpa.engine.api import Api
+from wpa.engine.runner import StepRunner
+from wpa.engine.services import Services
+from wpa.engine.worker import Worker
+from wpa.hooks.host import PluginHost
+from wpa.model.limits import Limits
+from wpa.model.times import rfc3339
+from wpa.settings import Settings
+
+__all__ = ["WorkerInfo", "embedded_server", "plugin_host", "run", "serve_worker", "version"]
+
+log = logging.getLogger("wpa.worker")
+
+T = TypeVar("T")
+
+PRESENCE_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """What a worker says of itself when it is ready."""
+
+    id: str
+    url: str
+    server_version: str
+    durability: str
+    step_types: list[str]
+    broken: list[str] = field(default_factory=list)
+
+
+def version() -> str:
+    """The installed version of wpa."""
+    try:
+        return metadata.version("wpa-engine")
+    except metadata.PackageNotFoundError:
+        return "0.0.0"
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run ``main`` on uvloop where there is one."""
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if sys.platform != "win32":
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
+
+
+def embedded_server(
+    settings: Settings, *, data_dir: Path, port: int, sync: str = "100ms"
+) -> EmbeddedServer:
+    """The embedded default: a real nats-server, on loopback, with its data in ``data_dir``."""
+    return EmbeddedServer(data_dir, port=port, sync=sync)
+
+
+def plugin_host() -> PluginHost:
+    """Discover the installed plugins. What fails to import is reported, not raised."""
+    return PluginHost.discover()
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The limits at the door that these settings ask for."""
+    return Limits(task_bytes_max=settings.task_bytes_max, inline_bytes_max=settings.inline_bytes_max)
+
+
+def _worker_id() -> str:
+    """Readable for an operator, unique for ever: host, process, and a random tail."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().split(".")[0])[:32] or "worker"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+async def serve_worker(
+    settings: Settings,
+    url: str,
+    *,
+    stop: asyncio.Event,
+    ready: Callable[[WorkerInfo], None] | None = None,
+    host: PluginHost | None = None,
+) -> None:
+    """Run one worker, and its share of the API, until ``stop`` is set; then drain.
+
+    Raises Unavailable where no server answers at ``url``, PlatformError where it won't do.
+    """
+    host = host or plugin_host()
+    worker_id = _worker_id()
+    ports = await open_ports(
+        url,
+        worker=worker_id,
+        ack_wait_s=settings.ack_wait_s,
+        replicas=settings.replicas,
+        creds=str(settings.nats_creds) if settings.nats_creds else None,
+    )
+    runner = StepRunner(host, ports.live, ports.clock, worker_id, settings.threads, settings.process_workers)
+    try:
+        services = Services(ports, runner, settings, limits_of(settings), worker_id)
+        api = Api(services, host.signatures(), lambda: uuid.uuid4().hex)
+        service = await serve_api(ports.transport, api.verbs, api.handle, version())
+        presence = asyncio.create_task(_announce(ports, worker_id, host), name="wpa-presence")
+        info = WorkerInfo(
+            id=worker_id,
+            url=url,
+            server_version=str(ports.transport.nc.connected_server_version),
+            durability=await ports.durability(),
+            step_types=host.names(),
+            broken=[f"{plugin.name}: {plugin.error}" for plugin in host.plugins() if plugin.error],
+        )
+        log.info("worker %s on nats-server %s; %s", worker_id, info.server_version, info.durability)
+        host.worker_started(worker_id)
+        if ready is not None:
+            ready(info)
+        try:
+            await Worker(services).run(stop)
+        finally:
+            presence.cancel()
+            host.worker_stopping(worker_id)
+            await service.stop()
+    finally:
+        await runner.aclose()
+        await ports.aclose()
+
+
+async def _announce(ports: NatsPorts, worker_id: str, host: PluginHost) -> None:
+    """Keep the worker's presence fresh."""
+    started = rfc3339(ports.clock.now_ms())
+    while True:
+        about = {
+            "worker": worker_id,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": version(),
+            "started_at": started,
+            "step_types": host.names(),
+        }
+        await ports.announce(worker_id, about)
+        await ports.clock.sleep(PRESENCE_EVERY_S)
