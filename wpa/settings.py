@@ -23,7 +23,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".wpa"), description="where the embedded server keeps its data")
     port: int = Field(4222, ge=0, le=65535, description="port of the embedded server; 0 = any free one")
     concurrency: int = Field(500, ge=1, description="executions one worker drives at a time")
-    ack_wait_s: float = Field(5.0, ge=0.2, description="seconds until a silent worker's task is given to another")
+    ack_wait_s: float = Field(
+        5.0, ge=0.2, description="seconds until a silent worker's task is given to another"
+    )
     grace_s: float = Field(10.0, ge=0.0, description="seconds a stopping worker has to finish what it holds")
     snapshot_every_s: float = Field(1.0, gt=0, description="seconds between snapshots of a busy execution")
     snapshot_every_events: int = Field(200, ge=1, description="events between snapshots of a busy execution")
@@ -32,5 +34,7 @@ class Settings(BaseSettings):
     process_workers: int = Field(2, ge=1, description="processes for steps with isolation='process'")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     task_bytes_max: int = Field(4 * 1024 * 1024, ge=1024, description="largest task accepted, in bytes")
-    inline_bytes_max: int = Field(64 * 1024, ge=256, description="largest payload that travels inline, in bytes")
+    inline_bytes_max: int = Field(
+        64 * 1024, ge=256, description="largest payload that travels inline, in bytes"
+    )
     http_allow_private: bool = Field(False, description="let http.request reach private addresses")

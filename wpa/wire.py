@@ -71,9 +71,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-def embedded_server(
-    settings: Settings, *, data_dir: Path, port: int, sync: str = "100ms"
-) -> EmbeddedServer:
+def embedded_server(settings: Settings, *, data_dir: Path, port: int, sync: str = "100ms") -> EmbeddedServer:
     """The embedded default: a real nats-server, on loopback, with its data in ``data_dir``."""
     return EmbeddedServer(data_dir, port=port, sync=sync)
 

@@ -123,7 +123,8 @@ class Api:
             if found is not None:
                 if found.state.start_hash != start_hash(task):
                     raise TaskRejected(
-                        "conflict", f"execution {task.execution_id} exists already, started with other content"
+                        "conflict",
+                        f"execution {task.execution_id} exists already, started with other content",
                     )
                 return {
                     "execution_id": found.state.execution,
@@ -158,7 +159,10 @@ class Api:
 
     async def history(self, tenant: str, body: Body) -> Body:
         execution = check_execution(body.get("execution_id"))
-        after, limit = _whole(body, "after", 0, 0, 1 << 53), _whole(body, "limit", HISTORY_MAX, 1, HISTORY_MAX)
+        after, limit = (
+            _whole(body, "after", 0, 0, 1 << 53),
+            _whole(body, "limit", HISTORY_MAX, 1, HISTORY_MAX),
+        )
         stored = await self._services.ports.journal.read(tenant, execution)
         if not stored:
             await self._load(tenant, body)
@@ -301,7 +305,11 @@ def _with_type(data: bytes) -> bytes:
         body = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError):
         return data
-    return msgspec.json.encode({**body, "type": START}) if isinstance(body, dict) and "type" not in body else data
+    return (
+        msgspec.json.encode({**body, "type": START})
+        if isinstance(body, dict) and "type" not in body
+        else data
+    )
 
 
 def _letter(sequence: int, data: bytes, headers: dict[str, str]) -> Body:

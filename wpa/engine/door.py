@@ -57,7 +57,9 @@ def admit(lease: Lease, limits: Limits, live: Live) -> Request:
     workflow = check_workflow(task.workflow_id)
     if task.version:
         check_version(task.version)
-    execution = check_execution(task.execution_id) if task.execution_id else f"{workflow[:64]}-{lease.identity}"
+    execution = (
+        check_execution(task.execution_id) if task.execution_id else f"{workflow[:64]}-{lease.identity}"
+    )
     return Request(
         lease=lease,
         task=task,

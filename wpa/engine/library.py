@@ -60,7 +60,7 @@ class Library:
         if stored.kind != "plan":
             raise TaskRejected(
                 "unsupported_definition",
-                f"{stored.workflow} {stored.version} is a {stored.kind}; this worker runs plans only: upgrade it",
+                f"{stored.workflow} {stored.version} is a {stored.kind}; this worker runs plans only",
             )
         return plan.load(msgspec.json.decode(stored.document))
 
@@ -86,7 +86,8 @@ class Library:
         latest = await self._definitions.latest(tenant, workflow)
         if latest is None:
             raise NotFound(
-                "unknown_workflow", f"tenant {tenant} has no workflow {workflow!r}; deploy it with `wpa deploy FILE`"
+                "unknown_workflow",
+                f"tenant {tenant} has no workflow {workflow!r}; deploy it with `wpa deploy FILE`",
             )
         raise NotFound(
             "unknown_version", f"workflow {workflow} has no version {version!r}; the latest is {latest!r}"

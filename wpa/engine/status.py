@@ -36,7 +36,9 @@ def status_document(execution: Execution, now_ms: int) -> dict[str, Any]:
             "total": progress.total,
             "completed": progress.completed,
             # A step whose failure ends the execution is never settled in the program: count it here.
-            "failed": sum(1 for slot in state.slots.values() if slot.status == "failed" and not _is_undo(slot)),
+            "failed": sum(
+                1 for slot in state.slots.values() if slot.status == "failed" and not _is_undo(slot)
+            ),
             "skipped": progress.skipped,
             "percentage": 100 if state.status == "COMPLETED" else progress.percentage,
         },

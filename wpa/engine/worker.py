@@ -52,6 +52,8 @@ class Worker:
         self._driving = 0
         self._draining = False
         self._chores: set[asyncio.Task[None]] = set()
+        self._news: set[str] = set()
+        """Tenants that were heard of since the worker began."""
         self._changed = asyncio.Event()
 
     # -- life --------------------------------------------------------------------------------
@@ -98,19 +100,21 @@ class Worker:
     # -- tenants -----------------------------------------------------------------------------
 
     def _on_definition(self, tenant: str, workflow: str) -> None:
-        self._changed.set()
+        if tenant and tenant not in self._feeds:
+            self._news.add(tenant)
+            self._changed.set()
 
     async def _discover(self) -> None:
         """Open a feed for every tenant that has deployed something or has tasks waiting."""
         ports = self._services.ports
         while True:
             try:
-                tenants = await ports.definitions.tenants() | await ports.tasks.tenants()
+                self._changed.clear()
+                tenants = await ports.definitions.tenants() | await ports.tasks.tenants() | self._news
                 for tenant in sorted(tenants - self._feeds.keys()):
                     await self._open(tenant)
             except PlatformError as error:
                 log.warning("can't look for tenants: %s", error)
-            self._changed.clear()
             try:
                 async with asyncio.timeout(DISCOVER_EVERY_S):
                     await self._changed.wait()

@@ -38,8 +38,8 @@ def wind_up(state: State, now_ms: int) -> Draft | None:
         reason = slot.error.message if slot.error else ""
         told = Failure(
             type="CompensationFailed",
-            message=f"the compensation of {slot.step} gave up ({reason}) after {state.failed_step or 'the plan'} "
-            f"had failed: {error.type}: {error.message}",
+            message=f"the compensation of {slot.step} gave up ({reason}), after "
+            f"{state.failed_step or 'the plan'} had failed: {error.type}: {error.message}",
             retryable=False,
         )
         return _failed(state, told, state.failed_step, state.not_undone, now_ms)

@@ -24,7 +24,8 @@ __all__ = [
 TENANT: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 EXECUTION: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 WORKFLOW: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
-VERSION: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?=[A-Za-z0-9])){0,31}", re.ASCII)
+VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", re.ASCII)
+VERSION_CHARS_MAX: Final = 32
 STEP: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", re.ASCII)
 
 
@@ -57,7 +58,8 @@ def check_workflow(value: object) -> str:
 def check_version(value: object) -> str:
     """Return ``value`` if it can be a version; raise :class:`InvalidName` otherwise."""
     rule = "1 to 32 of A-Z, a-z, 0-9, _ and -, with single dots between"
-    return _check("version", value, VERSION, rule)
+    fits = not isinstance(value, str) or len(value) <= VERSION_CHARS_MAX
+    return _check("version", value if fits else ascii(value), VERSION, rule)
 
 
 def check_step(value: object) -> str:

