@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from wpa.adapters.nats.streams import EVENTS, api
+from wpa.adapters.nats.streams import EVENTS, JOURNAL, api
 from wpa.adapters.nats.transport import Message, Transport
 from wpa.model.codec import decode_event, encode_event
 from wpa.model.events import Event
@@ -29,7 +29,7 @@ class NatsJournal:
         self._transport = transport
 
     async def append(self, event: Event, after: int) -> int:
-        subject = f"workflow.events.{event.tenant_id}.{event.execution_id}"
+        subject = f"{JOURNAL}.{event.tenant_id}.{event.execution_id}"
         headers = (
             f"Nats-Expected-Last-Subject-Sequence: {after}\r\n"
             "ce-specversion: 1.0\r\n"

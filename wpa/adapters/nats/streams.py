@@ -21,6 +21,8 @@ TASKS: Final = "WPA_TASKS"
 EVENTS: Final = "WPA_EVENTS"
 DLQ: Final = "WPA_DLQ"
 
+JOURNAL: Final = "wpa.journal"
+
 EXECUTIONS_BUCKET: Final = "wpa_executions"
 DEFINITIONS_BUCKET: Final = "wpa_definitions"
 WORKERS_BUCKET: Final = "wpa_workers"
@@ -59,7 +61,18 @@ def _wanted(replicas: int) -> list[dict[str, Any]]:
         },
         {
             "name": EVENTS,
-            "subjects": ["workflow.events.*.*"],
+            # Drivers append under a subject of their own; what is stored is stored, and republished,
+            # under the public one. So whoever listens sees only what was stored: an append that lost
+            # its compare-and-set is seen by nobody (docs/adr/0003).
+            "subjects": [f"{JOURNAL}.*.*"],
+            "subject_transform": {
+                "src": f"{JOURNAL}.*.*",
+                "dest": "workflow.events.{{wildcard(1)}}.{{wildcard(2)}}",
+            },
+            "republish": {
+                "src": "workflow.events.*.*",
+                "dest": "workflow.events.{{wildcard(1)}}.{{wildcard(2)}}",
+            },
             "retention": "limits",
             "deny_delete": True,
             "deny_purge": True,
