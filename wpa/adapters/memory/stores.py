@@ -64,13 +64,13 @@ class MemoryDefinitions:
         await self._connection.turn()
         return [
             msgspec.json.decode(found[0], type=StoredDefinition)
-            for key in self._bucket.keys()
+            for key in self._bucket.keys
             if key.startswith(f"{tenant}.") and key.count(".") >= 2 and (found := self._bucket.get(key))
         ]
 
     async def tenants(self) -> set[str]:
         await self._connection.turn()
-        return {key.partition(".")[0] for key in self._bucket.keys()}
+        return {key.partition(".")[0] for key in self._bucket.keys}
 
     def on_change(self, callback: Callable[[str, str], None]) -> None:
         self._callbacks.append(callback)

@@ -1,0 +1,145 @@
+"""Who holds which of a tenant's tasks, and until when.
+
+A message is *fresh* until its first delivery, then *leased* until a deadline, and *overdue* when the
+deadline has passed without an answer (or at once, after a nak): overdue ones are delivered before
+fresh ones. An ack removes it from wherever it is; as on the server, whoever sends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Protocol
+
+from wpa.adapters.memory.storage import Message, Stream
+from wpa.ports.clock import Clock
+
+__all__ = ["Consumer", "Taker"]
+
+SOON_S = 1e-6
+"""Deadlines nearer than this have passed: clocks count in steps."""
+
+log = logging.getLogger("wpa.memory")
+
+
+class Taker(Protocol):
+    """Where messages are delivered to, as long as it has credit."""
+
+    credit: int
+
+    def take(self, message: Message, delivered: int) -> None: ...
+
+
+class Consumer:
+    """One tenant's consumer, shared by the feeds of all connections."""
+
+    def __init__(self, stream: Stream, clock: Clock, tenant: str) -> None:
+        self.tenant = tenant
+        self.ack_wait_s = 5.0
+        self._clock = clock
+        self._stream = stream
+        self._feeds: deque[Taker] = deque()
+        self._subject = f"workflow.tasks.{tenant}"
+        self._cursor = 0
+        """The last message that is not fresh any more."""
+        self._overdue: deque[int] = deque()
+        self._leased: dict[int, float] = {}
+        """Deadlines, on the monotonic clock."""
+        self._deliveries: dict[int, int] = {}
+        self._pumping: asyncio.Handle | None = None
+        self._alarm: asyncio.Task[None] | None = None
+        self._alarm_at = 0.0
+
+    # -- from the feeds ----------------------------------------------------------------------
+
+    def join(self, feed: Taker) -> None:
+        self._feeds.append(feed)
+
+    def leave(self, feed: Taker) -> None:
+        if feed in self._feeds:
+            self._feeds.remove(feed)
+        if not self._feeds:
+            # Nobody is there to deliver to; deadlines are looked at again when somebody comes.
+            if self._alarm is not None:
+                self._alarm.cancel()
+            if self._pumping is not None:
+                self._pumping.cancel()
+            self._alarm = self._pumping = None
+
+    # -- from the leases ---------------------------------------------------------------------
+
+    def ack(self, sequence: int) -> None:
+        self._leased.pop(sequence, None)
+        self._deliveries.pop(sequence, None)
+        self._stream.remove(sequence)
+
+    def nak(self, sequence: int, delay_s: float) -> None:
+        if sequence in self._leased:
+            if delay_s > 0:
+                self._leased[sequence] = self._clock.monotonic_s() + delay_s
+            else:
+                del self._leased[sequence]
+                self._overdue.append(sequence)
+            self.wake()
+
+    def extend(self, sequence: int) -> None:
+        if sequence in self._leased:
+            self._leased[sequence] = self._clock.monotonic_s() + self.ack_wait_s
+
+    # -- delivery ----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Deliver what can be delivered, at the loop's next turn."""
+        if self._pumping is None and self._feeds:
+            self._pumping = asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pumping = None
+        now = self._clock.monotonic_s()
+        for sequence in sorted(seq for seq, deadline in self._leased.items() if deadline <= now + SOON_S):
+            del self._leased[sequence]
+            self._overdue.append(sequence)
+        while (feed := self._next_feed()) is not None and (message := self._next_message()) is not None:
+            feed.credit -= 1
+            self._feeds.rotate(-1)  # feeds with credit take turns
+            delivered = self._deliveries[message.sequence] = self._deliveries.get(message.sequence, 0) + 1
+            self._leased[message.sequence] = now + self.ack_wait_s
+            try:
+                feed.take(message, delivered)
+            except Exception:
+                log.exception("a message handler failed on task %d", message.sequence)
+        self._set_alarm(now)
+
+    def _next_feed(self) -> Taker | None:
+        for _ in range(len(self._feeds)):
+            if self._feeds[0].credit > 0:
+                return self._feeds[0]
+            self._feeds.rotate(-1)
+        return None
+
+    def _next_message(self) -> Message | None:
+        while self._overdue:
+            message = self._stream.get(self._overdue.popleft())
+            if message is not None:  # acked in the meantime otherwise
+                return message
+        message = self._stream.first(self._subject, self._cursor)
+        if message is not None:
+            self._cursor = message.sequence
+        return message
+
+    def _set_alarm(self, now: float) -> None:
+        if not self._leased or not self._feeds:
+            return
+        deadline = min(self._leased.values())
+        if self._alarm is not None:
+            if self._alarm_at <= deadline:
+                return  # should it ring too early, it is set again
+            self._alarm.cancel()
+        self._alarm_at = deadline
+        self._alarm = asyncio.ensure_future(self._ring(max(SOON_S, deadline - now)))
+
+    async def _ring(self, delay_s: float) -> None:
+        await self._clock.sleep(delay_s)
+        self._alarm = None
+        self.wake()

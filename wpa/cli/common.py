@@ -1,0 +1,117 @@
+"""What all commands share: options, the client, and how errors are shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from wpa.errors import DefinitionError, PlatformError, Problem, TaskRejected, Unavailable, WpaError
+from wpa.settings import DEFAULT_TENANT
+
+__all__ = [
+    "EXIT_BAD_INPUT",
+    "EXIT_FAILED",
+    "EXIT_UNAVAILABLE",
+    "AsJson",
+    "NatsUrl",
+    "Tenant",
+    "console",
+    "err",
+    "find_url",
+    "print_json",
+    "print_problems",
+    "run_client",
+]
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_UNAVAILABLE = 3
+
+URL_FILE = "wpa.json"
+
+T = TypeVar("T")
+
+console = Console()
+err = Console(stderr=True)
+
+NatsUrl = Annotated[
+    str,
+    typer.Option("--nats", envvar="WPA_NATS_URL", help="URL of the NATS server, e.g. nats://127.0.0.1:4222"),
+]
+Tenant = Annotated[str, typer.Option("--tenant", envvar="WPA_TENANT", help="the tenant to speak for")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+
+
+def find_url(given: str) -> str:
+    """The server to talk to: the one given, or the ``wpa dev`` of this folder, or the usual port."""
+    if given:
+        return given
+    data_dir = Path(os.environ.get("WPA_DATA_DIR", ".wpa"))
+    try:
+        return str(json.loads((data_dir / URL_FILE).read_text())["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "nats://127.0.0.1:4222"
+
+
+def run_client(url: str, tenant: str, main: Callable[[Any], Awaitable[T]]) -> T:
+    """Run ``main(client)``; errors become a message and an exit code."""
+    from wpa.client import Client
+
+    async def session() -> T:
+        creds = os.environ.get("WPA_NATS_CREDS")
+        async with await Client.connect(
+            find_url(url), tenant or DEFAULT_TENANT, creds=Path(creds) if creds else None
+        ) as client:
+            return await main(client)
+
+    return run_async(session())
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine; errors become a message and an exit code."""
+    try:
+        return asyncio.run(main)
+    except WpaError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def fail(error: WpaError) -> NoReturn:
+    """Show an error as a user wants to read it, and leave with its exit code."""
+    if isinstance(error, DefinitionError):
+        print_problems(error.problems)
+        raise typer.Exit(EXIT_BAD_INPUT)
+    if isinstance(error, Unavailable):
+        err.print(f"[red]unavailable:[/] {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(EXIT_UNAVAILABLE)
+    if isinstance(error, TaskRejected):
+        err.print(f"[red]{error.code}:[/] {escape(error.message)}", soft_wrap=True)
+        if len(error.problems) > 1:
+            print_problems(error.problems)
+        raise typer.Exit(EXIT_BAD_INPUT)
+    err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+    raise typer.Exit(EXIT_UNAVAILABLE if isinstance(error, PlatformError) else EXIT_FAILED)
+
+
+def print_problems(problems: list[Problem], title: str = "") -> None:
+    """All problems, each with its path and hint."""
+    if title:
+        err.print(title, soft_wrap=True)
+    for problem in problems:
+        hint = f"  [dim]{escape(problem.hint)}[/]" if problem.hint else ""
+        err.print(f"  [cyan]{escape(problem.path)}[/]  {escape(problem.message)}{hint}", soft_wrap=True)
+    err.print(f"[red]{len(problems)} problem{'s' if len(problems) != 1 else ''}[/]")
+
+
+def print_json(value: Any) -> None:
+    """JSON for programs: no colours, no wrapping."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,221 @@
+"""``wpa deploy``, ``validate``, ``graph``, ``schema``, ``definitions``."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from wpa.cli.common import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    AsJson,
+    NatsUrl,
+    Tenant,
+    console,
+    err,
+    fail,
+    print_json,
+    print_problems,
+    run_client,
+)
+from wpa.errors import DefinitionError, Problem
+from wpa.settings import DEFAULT_TENANT
+
+__all__ = ["read_definition", "register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(deploy)
+    app.command()(validate)
+    app.command()(graph)
+    app.command()(schema)
+    app.command()(definitions)
+
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="definitions, JSON or YAML")]
+
+
+def read_definition(path: Path) -> Any:
+    """The document in a file. Raises DefinitionError."""
+    from wpa.plan.text import parse
+
+    try:
+        return parse(path.read_text(encoding="utf-8"), path.name)
+    except OSError as error:
+        raise DefinitionError([Problem("$", f"{path} can't be read: {error.strerror}")]) from None
+    except UnicodeDecodeError as error:
+        raise DefinitionError([Problem("$", f"{path} is not UTF-8: {error}")]) from None
+
+
+def deploy(
+    files: Files, nats: NatsUrl = "", tenant: Tenant = DEFAULT_TENANT, as_json: AsJson = False
+) -> None:
+    """Deploy definitions. A version that is there already, unchanged, is left as it is."""
+
+    async def main(client: Any) -> None:
+        for path in files:
+            try:
+                done = await client.deploy(read_definition(path), deployed_by=_user())
+            except DefinitionError as error:
+                print_problems(error.problems, f"[red]{path}[/] is not deployed:")
+                raise typer.Exit(EXIT_BAD_INPUT) from None
+            if as_json:
+                print_json({key: done[key] for key in ("workflow_id", "version", "hash", "created")})
+            else:
+                news = "deployed" if done["created"] else "is there already, unchanged"
+                console.print(f"{done['workflow_id']} {done['version']} {news}", highlight=False)
+
+    run_client(nats, tenant, main)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
+
+
+def validate(
+    files: Files,
+    any_step: Annotated[
+        bool, typer.Option("--any-step", help="don't ask whether step types are installed here")
+    ] = False,
+) -> None:
+    """Check definitions without a server, against the plugins installed here."""
+    from wpa import plan, wire
+
+    catalog = None if any_step else wire.plugin_host().signatures()
+    bad = 0
+    for path in files:
+        try:
+            problems = plan.check(read_definition(path), catalog)
+        except DefinitionError as error:
+            problems = error.problems
+        if problems:
+            bad += 1
+            print_problems(problems, f"[red]{path}[/]")
+        else:
+            console.print(f"[green]{path}[/] is fine", highlight=False)
+    if bad:
+        raise typer.Exit(EXIT_BAD_INPUT)
+
+
+def graph(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="a definition, JSON or YAML")],
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="mermaid or svg; by default as --output ends")
+    ] = "",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="write it to this file")] = None,
+    execution: Annotated[str, typer.Option("--execution", help="colour it by this execution's state")] = "",
+    nats: NatsUrl = "",
+    tenant: Tenant = DEFAULT_TENANT,
+) -> None:
+    """A picture of a definition: Mermaid text, or SVG."""
+    from wpa import plan
+
+    kind = format or ("svg" if output is not None and output.suffix == ".svg" else "mermaid")
+    if kind not in ("mermaid", "svg"):
+        err.print(f"[red]--format:[/] {kind!r} is neither mermaid nor svg")
+        raise typer.Exit(EXIT_BAD_INPUT)
+    try:
+        document = read_definition(file)
+        problems = plan.check(document)
+    except DefinitionError as error:
+        fail(error)
+    if problems:
+        fail(DefinitionError(problems))
+    states: dict[str, str] = {}
+    if execution:
+
+        async def ask(client: Any) -> Any:
+            return await client.status(execution)
+
+        found = run_client(nats, tenant, ask)
+        states = {step["step"]: step["status"] for step in found["steps"]}
+        states |= dict.fromkeys(found["undone"], "compensated")
+    text = plan.svg(document, states) if kind == "svg" else plan.mermaid(document, states)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+        console.print(f"{output} written", highlight=False)
+
+
+def schema(
+    name: Annotated[str, typer.Argument(help="definition, task, event or asyncapi")] = "definition",
+    out_dir: Annotated[
+        Path | None, typer.Option("--out-dir", help="write all of them into this folder")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="compare with --out-dir; exit 1 where they differ")
+    ] = False,
+) -> None:
+    """The JSON Schemas of definitions, tasks and events, and the AsyncAPI document."""
+    from wpa.cli.schema_files import render_all
+
+    files = render_all()
+    if out_dir is None:
+        wanted = [text for file, text in files.items() if file.startswith(name)]
+        if not wanted:
+            err.print(f"[red]{name}[/] is none of definition, task, event, asyncapi")
+            raise typer.Exit(EXIT_BAD_INPUT)
+        typer.echo(wanted[0], nl=False)
+        return
+    stale = [file for file, text in files.items() if _read(out_dir / file) != text]
+    if check:
+        if stale:
+            err.print(f"[red]{', '.join(stale)}[/] differ; write them with `wpa schema --out-dir {out_dir}`")
+            raise typer.Exit(EXIT_FAILED)
+        console.print("the schemas are up to date")
+        return
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for file, text in files.items():
+        (out_dir / file).write_text(text, encoding="utf-8")
+    console.print(f"{len(files)} files in {out_dir}, {len(stale)} changed", highlight=False)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def definitions(
+    workflow: Annotated[str, typer.Argument(metavar="[WORKFLOW]", help="show this one's document")] = "",
+    version: Annotated[str, typer.Option("--version", help="a version other than the latest")] = "",
+    nats: NatsUrl = "",
+    tenant: Tenant = DEFAULT_TENANT,
+    as_json: AsJson = False,
+) -> None:
+    """What is deployed; with WORKFLOW, the document itself."""
+
+    async def main(client: Any) -> None:
+        if workflow:
+            print_json((await client.definition(workflow, version))["document"])
+            return
+        rows = await client.definitions()
+        if as_json:
+            print_json(rows)
+            return
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("workflow", "version", "latest", "deployed at", "by", "hash"):
+            table.add_column(column)
+        for row in rows:
+            latest = "yes" if row["latest"] else ""
+            table.add_row(
+                row["workflow_id"],
+                row["version"],
+                latest,
+                row["deployed_at"],
+                row["deployed_by"],
+                row["hash"][:12],
+            )
+        console.print(table if rows else "[dim]nothing is deployed yet; deploy with `wpa deploy FILE`[/]")
+
+    run_client(nats, tenant, main)

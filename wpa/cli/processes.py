@@ -1,0 +1,249 @@
+"""``wpa dev``, ``wpa server``, ``wpa worker``: what runs until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.logging import RichHandler
+from rich.markup import escape
+
+from wpa.cli.common import URL_FILE, NatsUrl, Tenant, console, err, fail, find_url
+from wpa.errors import DefinitionError, PlatformError, TaskRejected, WpaError
+from wpa.settings import DEFAULT_TENANT, Settings
+
+__all__ = ["register"]
+
+DataDir = Annotated[Path, typer.Option("--data-dir", envvar="WPA_DATA_DIR", help="where the data is kept")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="the server's port; 0 = any free one")]
+Sync = Annotated[str, typer.Option("--sync", help="how often to sync to disk: 100ms, or always")]
+LogLevel = Annotated[str, typer.Option("--log-level", envvar="WPA_LOG_LEVEL")]
+
+RESTART_FIRST_S, RESTART_MAX_S = 0.2, 5.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(dev)
+    app.command()(server)
+    app.command()(worker)
+
+
+def dev(
+    data_dir: DataDir = Path(".wpa"),
+    port: Port = 4222,
+    definitions: Annotated[
+        Path | None, typer.Option("--definitions", help="deploy every definition in this folder")
+    ] = None,
+    sync: Sync = "100ms",
+    nats: NatsUrl = "",
+    tenant: Tenant = DEFAULT_TENANT,
+    log_level: LogLevel = "WARNING",
+) -> None:
+    """An embedded server and a worker, from one command. Ctrl-C stops both cleanly."""
+    from wpa import wire
+
+    settings = _settings(log_level)
+
+    async def main() -> None:
+        async with _stop_signals() as stop, _server(settings, data_dir, port, sync, nats, stop) as url:
+            await _work(settings, url, stop, tenant=tenant, definitions=definitions, banner=True)
+
+    _run(wire.run, main())
+
+
+def server(
+    data_dir: DataDir = Path(".wpa"), port: Port = 4222, sync: Sync = "100ms", log_level: LogLevel = "INFO"
+) -> None:
+    """The embedded NATS server alone."""
+    from wpa import wire
+
+    settings = _settings(log_level)
+
+    async def main() -> None:
+        async with _stop_signals() as stop, _server(settings, data_dir, port, sync, "", stop) as url:
+            console.print(f"NATS server  {url}", highlight=False, soft_wrap=True)
+            console.print(f"data         {data_dir.absolute()}", highlight=False, soft_wrap=True)
+            await stop.wait()
+
+    _run(wire.run, main())
+
+
+def worker(
+    nats: NatsUrl = "",
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", min=1, help="executions driven at a time")
+    ] = None,
+    ack_wait: Annotated[
+        float | None,
+        typer.Option("--ack-wait", min=0.2, help="seconds until a silent worker's tasks move on"),
+    ] = None,
+    grace: Annotated[float | None, typer.Option("--grace", min=0, help="seconds to finish at a stop")] = None,
+    log_level: LogLevel = "INFO",
+) -> None:
+    """A worker alone, on a server that is already there."""
+    from wpa import wire
+
+    given = {"concurrency": concurrency, "ack_wait_s": ack_wait, "grace_s": grace}
+    settings = _settings(log_level, **{name: value for name, value in given.items() if value is not None})
+
+    async def main() -> None:
+        async with _stop_signals() as stop:
+            await _work(settings, find_url(nats), stop, banner=False)
+
+    _run(wire.run, main())
+
+
+def _settings(log_level: str, **given: Any) -> Settings:
+    level = logging.getLevelName(log_level.upper())
+    if not isinstance(level, int):
+        err.print(f"[red]--log-level:[/] {log_level!r} is none of DEBUG, INFO, WARNING, ERROR")
+        raise typer.Exit(2)
+    handler = RichHandler(console=err, show_path=False, log_time_format="%H:%M:%S", markup=False)
+    logging.basicConfig(level=level, handlers=[handler], format="%(message)s", force=True)
+    # nats-py logs every reconnect attempt with a traceback; the transport says it in one line.
+    logging.getLogger("nats").setLevel(logging.CRITICAL)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    return Settings(**given)
+
+
+def _run(runner: Any, main: Any) -> None:
+    try:
+        runner(main)
+    except WpaError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@contextlib.asynccontextmanager
+async def _stop_signals() -> AsyncIterator[asyncio.Event]:
+    """An event that SIGINT and SIGTERM set; a second SIGINT ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        if stop.is_set():
+            loop.remove_signal_handler(signal.SIGINT)
+            raise SystemExit(130)
+        stop.set()
+        err.print("[dim]stopping: finishing what is under way (Ctrl-C again to stop at once)[/]")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ask)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+@contextlib.asynccontextmanager
+async def _server(
+    settings: Settings, data_dir: Path, port: int, sync: str, nats: str, stop: asyncio.Event
+) -> AsyncIterator[str]:
+    """The embedded server, kept alive, or the one that is there already."""
+    if nats:
+        yield nats
+        return
+    from wpa import wire
+
+    embedded = wire.embedded_server(settings, data_dir=data_dir, port=port, sync=sync)
+    url = await embedded.start()
+    address = data_dir / URL_FILE
+    address.write_text(json.dumps({"url": url}))
+    keeper = asyncio.create_task(_keep_alive(embedded, stop))
+    try:
+        yield url
+    finally:
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+        address.unlink(missing_ok=True)
+        await embedded.stop()
+
+
+async def _keep_alive(embedded: Any, stop: asyncio.Event) -> None:
+    """Start the server again whenever it dies."""
+    delay = RESTART_FIRST_S
+    while not stop.is_set():
+        status = await embedded.wait()
+        err.print(f"[red]the NATS server ended (exit status {status}); starting it again[/]")
+        await asyncio.sleep(delay)
+        delay = min(delay * 2, RESTART_MAX_S)
+        try:
+            await embedded.restart()
+        except PlatformError as error:
+            err.print(f"[red]{escape(str(error))}[/]")
+
+
+async def _work(
+    settings: Settings,
+    url: str,
+    stop: asyncio.Event,
+    *,
+    banner: bool,
+    tenant: str = DEFAULT_TENANT,
+    definitions: Path | None = None,
+) -> None:
+    from wpa import wire
+
+    ready = asyncio.Event()
+    told: list[wire.WorkerInfo] = []
+
+    def on_ready(info: wire.WorkerInfo) -> None:
+        told.append(info)
+        ready.set()
+
+    serving = asyncio.create_task(wire.serve_worker(settings, url, stop=stop, ready=on_ready))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if told:
+        info = told[0]
+        console.print(f"[bold]wpa[/] {wire.version()}  worker {info.id}", highlight=False, soft_wrap=True)
+        console.print(f"NATS         {info.url}", highlight=False, soft_wrap=True)
+        console.print(f"step types   {', '.join(info.step_types)}", highlight=False, soft_wrap=True)
+        for broken in info.broken:
+            err.print(f"[red]plugin {escape(broken)}[/]", soft_wrap=True)
+        if definitions is not None:
+            await _deploy_all(url, tenant, definitions)
+        if banner:
+            console.print(f"durability   {info.durability}", highlight=False, soft_wrap=True)
+            console.print("[green]ready[/]: wpa deploy FILE, wpa start WORKFLOW, wpa watch; Ctrl-C stops")
+        else:
+            console.print("[green]ready[/]")
+    await serving
+
+
+async def _deploy_all(url: str, tenant: str, folder: Path) -> None:
+    """Deploy what is in a folder; what is wrong with one file doesn't keep the others out."""
+    from wpa.cli.definitions import read_definition
+    from wpa.client import Client
+
+    async with await Client.connect(url, tenant) as client:
+        for path in _definition_files(folder):
+            try:
+                document = read_definition(path)
+                if not isinstance(document, dict) or "steps" not in document:
+                    continue  # an input, or something else that happens to be JSON
+                done = await client.deploy(document, deployed_by="wpa dev")
+            except DefinitionError as error:
+                err.print(f"[red]{path.name}[/] is not deployed:")
+                for problem in error.problems:
+                    err.print(f"  {escape(str(problem))}", soft_wrap=True)
+            except TaskRejected as error:
+                err.print(f"[red]{path.name}[/] is not deployed: {escape(error.message)}", soft_wrap=True)
+            else:
+                news = "deployed" if done["created"] else "there already"
+                console.print(f"definition   {done['workflow_id']} {done['version']} {news}", highlight=False)
+
+
+def _definition_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.suffix in (".json", ".yaml", ".yml"))

@@ -1,0 +1,332 @@
+"""The outside client: start executions, ask about them, wait for them, follow them.
+
+It needs nothing but a connection: all it does, any NATS client in any language can do. A start is given
+its execution id here, so a start that is repeated after a time-out is the same start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nats
+import nats.errors
+from nats.aio.client import Client as Connection
+from nats.aio.msg import Msg
+
+from wpa.errors import DefinitionError, Problem, TaskRejected, Unavailable
+from wpa.model.events import TERMINAL
+from wpa.model.ids import check_tenant
+from wpa.model.state import is_terminal
+from wpa.settings import DEFAULT_TENANT
+
+__all__ = ["Client", "StartResult"]
+
+REQUEST_TIMEOUT_S = 5.0
+TRIES = 3
+POLL_EVERY_S = 2.0
+
+Body = dict[str, Any]
+
+
+class StartResult(msgspec.Struct, frozen=True):
+    """What a start was answered with. ``duplicate``: this very start was made before."""
+
+    execution_id: str
+    workflow_id: str
+    version: str
+    duplicate: bool = False
+
+
+class Client:
+    """Speaks for one tenant. Use it as ``async with await Client.connect(url) as client``."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._nc = connection
+        self.tenant = tenant
+
+    @classmethod
+    async def connect(cls, url: str, tenant: str = DEFAULT_TENANT, *, creds: Path | None = None) -> Client:
+        """Connect. Raises Unavailable where no server answers, InvalidName for a bad tenant."""
+        check_tenant(tenant)
+
+        async def quiet(error: Exception) -> None:
+            """Errors of the connection come back from the calls that they concern."""
+
+        if not await _reachable(url):
+            raise Unavailable(
+                f"no NATS server answers at {url}; start one with `wpa dev`, or name it with --nats URL"
+            )
+        options: Body = {"user_credentials": str(creds)} if creds else {}
+        try:
+            connection = await nats.connect(
+                url,
+                name="wpa client",
+                connect_timeout=3,
+                error_cb=quiet,
+                reconnect_time_wait=0.2,
+                max_reconnect_attempts=-1,
+                allow_reconnect=True,
+                **options,
+            )
+        except (OSError, TimeoutError, nats.errors.Error) as error:
+            raise Unavailable(f"no NATS server answers at {url}: {error or type(error).__name__}") from error
+        return cls(connection, tenant)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Send what is still to be sent, and close the connection."""
+        with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+            await self._nc.flush(timeout=1)
+        await self._nc.close()
+
+    # -- requests ----------------------------------------------------------------------------
+
+    async def request(self, verb: str, body: Body | None = None) -> Body:
+        """One request to ``workflow.api.<tenant>.<verb>``, tried again while nobody answers.
+
+        Raises TaskRejected or DefinitionError with the engine's reasons, Unavailable when no worker
+        answers. Every verb may be repeated.
+        """
+        subject = f"workflow.api.{self.tenant}.{verb}"
+        reason = ""
+        for tried in range(TRIES):
+            try:
+                reply = await self._nc.request(
+                    subject, msgspec.json.encode(body or {}), timeout=REQUEST_TIMEOUT_S
+                )
+            except nats.errors.NoRespondersError:
+                reason = f"no worker answers on {subject}; start one with `wpa dev` or `wpa worker`"
+                await asyncio.sleep(0.3 * (tried + 1))
+            except (TimeoutError, nats.errors.TimeoutError):
+                reason = f"no answer on {subject} within {REQUEST_TIMEOUT_S:g} s"
+            except (nats.errors.Error, OSError) as error:
+                raise Unavailable(f"{subject}: {error}") from error
+            else:
+                return self._unwrap(msgspec.json.decode(reply.data))
+        raise Unavailable(reason)
+
+    @staticmethod
+    def _unwrap(answer: Body) -> Body:
+        if answer.get("ok"):
+            return answer
+        error: Body = answer.get("error") or {}
+        problems = [Problem(p["path"], p["message"], p.get("hint", "")) for p in error.get("problems", ())]
+        code, message = error.get("code", "unknown"), error.get("message", "no reason given")
+        if code == "invalid_definition":
+            raise DefinitionError(problems)
+        if code == "unavailable":
+            raise Unavailable(message)
+        raise TaskRejected(code, message, problems)
+
+    # -- executions --------------------------------------------------------------------------
+
+    async def start(
+        self,
+        workflow: str,
+        input: Any = None,
+        *,
+        execution_id: str | None = None,
+        version: str = "",
+        variables: Body | None = None,
+        priority: int = 5,
+        metadata: dict[str, str] | None = None,
+    ) -> StartResult:
+        """Start an execution. Idempotent in ``execution_id``: the same start again is a duplicate.
+
+        Raises TaskRejected (``unknown_workflow``, ``invalid_input``, ``conflict`` ...), Unavailable.
+        """
+        answer = await self.request(
+            "start",
+            {
+                "workflow_id": workflow,
+                "version": version,
+                "execution_id": execution_id or uuid.uuid4().hex,
+                "priority": priority,
+                "metadata": metadata or {},
+                "payload": {"input_data": {} if input is None else input, "variables": variables or {}},
+            },
+        )
+        return msgspec.convert(answer, StartResult)
+
+    async def publish_start(self, task: Body) -> None:
+        """Publish a raw task on ``workflow.tasks.<tenant>``, as a service without this library would."""
+        await self._nc.publish(f"workflow.tasks.{self.tenant}", msgspec.json.encode(task))
+        await self._nc.flush()
+
+    async def status(self, execution_id: str) -> Body:
+        """The status document. Raises TaskRejected (``unknown_execution``)."""
+        found: Body = (await self.request("status", {"execution_id": execution_id}))["execution"]
+        return found
+
+    async def history(self, execution_id: str, after: int = 0) -> list[Body]:
+        """All events past sequence ``after``, in order."""
+        events: list[Body] = []
+        while True:
+            answer = await self.request("history", {"execution_id": execution_id, "after": after})
+            events += answer["events"]
+            if not answer["more"]:
+                return events
+            after = events[-1]["seq"]
+
+    async def executions(self, *, limit: int = 20, status: str = "", workflow: str = "") -> list[Body]:
+        """The most recently active executions."""
+        answer = await self.request("list", {"limit": limit, "status": status, "workflow_id": workflow})
+        rows: list[Body] = answer["executions"]
+        return rows
+
+    async def result(self, execution_id: str, timeout_s: float | None = None) -> Body:
+        """Wait until the execution has ended; its status document.
+
+        Survives reconnects and lost events by looking itself, every few seconds. Raises TimeoutError;
+        TaskRejected where the start was refused.
+        """
+        ended = asyncio.Event()
+
+        async def look(message: Msg) -> None:
+            if any(name.encode() in message.data[:600] for name in TERMINAL):
+                ended.set()
+
+        subscription = await self._nc.subscribe(f"workflow.events.{self.tenant}.{execution_id}", cb=look)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    status = await self._status_or_none(execution_id)
+                    if status is not None and is_terminal(status["status"]):
+                        return status
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(POLL_EVERY_S):
+                            await ended.wait()
+                    ended.clear()
+        finally:
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+
+    async def _status_or_none(self, execution_id: str) -> Body | None:
+        try:
+            return await self.status(execution_id)
+        except TaskRejected as error:
+            if error.code == "unknown_execution":
+                return None  # queued, and not begun
+            raise
+
+    async def watch(self, execution_id: str | None = None) -> AsyncIterator[Body]:
+        """Events as they happen: of one execution from its first on, up to its end; or of all, from now on.
+
+        Live events (``step_started``, ``step_progress``) come too; they have no ``seq``. Stored events
+        come once each and, for one execution, in order.
+        """
+        queue: asyncio.Queue[Body] = asyncio.Queue()
+
+        async def take(message: Msg) -> None:
+            with contextlib.suppress(msgspec.DecodeError):
+                queue.put_nowait(msgspec.json.decode(message.data))
+
+        which = "*" if execution_id is None else execution_id
+        subscriptions = [
+            await self._nc.subscribe(f"workflow.events.{self.tenant}.{which}", cb=take),
+            await self._nc.subscribe(f"workflow.events.{self.tenant}.{which}.live", cb=take),
+        ]
+        await self._nc.flush()
+        try:
+            if execution_id is None:
+                while True:
+                    yield await queue.get()
+            async for event in self._follow(execution_id, queue):
+                yield event
+        finally:
+            for subscription in subscriptions:
+                with contextlib.suppress(nats.errors.Error):
+                    await subscription.unsubscribe()
+
+    async def _follow(self, execution_id: str, queue: asyncio.Queue[Body]) -> AsyncIterator[Body]:
+        seen = 0
+        while True:
+            # What the subscription missed (events before it, or during a reconnect) is in the journal.
+            for event in await self._history_or_nothing(execution_id, seen):
+                seen = event["seq"]
+                yield event
+                if event["event"] in TERMINAL:
+                    return
+            while True:
+                try:
+                    async with asyncio.timeout(POLL_EVERY_S):
+                        event = await queue.get()
+                except TimeoutError:
+                    break  # quiet: it may be that events were missed
+                if "seq" not in event:
+                    yield event
+                elif event["seq"] == seen + 1:
+                    seen = event["seq"]
+                    yield event
+                    if event["event"] in TERMINAL:
+                        return
+                elif event["seq"] > seen:
+                    break  # a gap: look into the journal
+
+    async def _history_or_nothing(self, execution_id: str, after: int) -> list[Body]:
+        try:
+            return await self.history(execution_id, after)
+        except TaskRejected as error:
+            if error.code == "unknown_execution":
+                return []
+            raise
+
+    # -- definitions and dead letters ----------------------------------------------------------
+
+    async def deploy(self, document: Body, *, deployed_by: str = "") -> Body:
+        """Deploy a definition. Idempotent; raises DefinitionError, TaskRejected (``version_conflict``)."""
+        return await self.request("deploy", {"document": document, "deployed_by": deployed_by})
+
+    async def validate(self, document: Any) -> list[Problem]:
+        """All that a worker finds wrong with a definition."""
+        answer = await self.request("validate", {"document": document})
+        return [Problem(p["path"], p["message"], p.get("hint", "")) for p in answer["problems"]]
+
+    async def definitions(self) -> list[Body]:
+        """Every deployed version."""
+        rows: list[Body] = (await self.request("definitions"))["definitions"]
+        return rows
+
+    async def definition(self, workflow: str, version: str = "") -> Body:
+        """One deployed document, the latest by default."""
+        return await self.request("definition", {"workflow_id": workflow, "version": version})
+
+    async def dlq_list(self, limit: int = 50) -> list[Body]:
+        """The newest dead letters."""
+        rows: list[Body] = (await self.request("dlq_list", {"limit": limit}))["letters"]
+        return rows
+
+    async def dlq_show(self, sequence: int) -> Body:
+        """One dead letter, with its original bytes."""
+        letter: Body = (await self.request("dlq_show", {"sequence": sequence}))["letter"]
+        return letter
+
+    async def dlq_retry(self, sequence: int) -> int:
+        """Queue a dead letter's original bytes again; the new task's sequence."""
+        return int((await self.request("dlq_retry", {"sequence": sequence}))["task_sequence"])
+
+
+async def _reachable(url: str) -> bool:
+    """Whether anything listens at one of the URL's servers: nats-py retries for long before it says no."""
+    for part in url.split(","):
+        address = part.rpartition("@")[2].removeprefix("nats://").removeprefix("tls://").rstrip("/")
+        host, _, port = address.rpartition(":") if ":" in address else (address, "", "4222")
+        try:
+            async with asyncio.timeout(3):
+                _, writer = await asyncio.open_connection(host.strip("[]") or "127.0.0.1", int(port))
+        except (OSError, TimeoutError, ValueError):
+            continue
+        writer.close()
+        return True
+    return False
