@@ -1,0 +1,160 @@
+"""The adapters in memory give the same answers as the real ones, whatever is asked of them.
+
+A hypothesis state machine does the same to both and compares. Positions and revisions are numbers of
+a whole stream, which on the real server others use too, so they are compared by what they stand for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import defaultdict
+from collections.abc import Awaitable, Coroutine, Iterator
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from tests.contract.test_journal import event
+from tests.servers import NatsServer
+from wpa.adapters import memory
+from wpa.adapters.nats import open_ports
+from wpa.errors import Conflict
+from wpa.ports import Ports
+
+EXECUTIONS = st.sampled_from(["a", "b", "A", "a-b", "a_b"])
+# Which of the numbers seen so far is expected: the last one, none, an older one, one that never was.
+EXPECTED = st.sampled_from(["last", "last", "last", "none", "older", "never"])
+
+
+class Pair:
+    """A memory server and a real one, and a loop to talk to both from tests that aren't async."""
+
+    def __init__(self, url: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.memory: Ports = self.run(memory.open_ports())
+        self.nats: Ports = self.run(open_ports(url, worker="pair"))
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(coroutine)
+
+    def both(self, one: Awaitable[Any], other: Awaitable[Any]) -> tuple[Any, Any]:
+        async def ask() -> tuple[Any, Any]:
+            return await asyncio.gather(one, other, return_exceptions=True)
+
+        first, second = self.run(ask())
+        for outcome in (first, second):
+            if isinstance(outcome, BaseException) and not isinstance(outcome, Conflict):
+                raise outcome
+        return first, second
+
+    def close(self) -> None:
+        self.run(self.memory.aclose())
+        self.run(self.nats.aclose())
+        self.loop.close()
+
+
+@pytest.fixture
+def pair(nats_server: NatsServer) -> Iterator[Pair]:
+    pair = Pair(nats_server.url)
+    yield pair
+    pair.close()
+
+
+Numbers = tuple[int, int]
+"""What stands for the same place, in memory and on the server."""
+
+
+def pick(seen: list[Numbers], which: str) -> Numbers:
+    if which == "never":
+        return (10**9, 10**9)
+    if which == "none" or not seen:
+        return (0, 0)
+    return seen[-1] if which == "last" else seen[len(seen) // 2]
+
+
+def machine(pair: Pair) -> type[RuleBasedStateMachine]:
+    class SameAnswers(RuleBasedStateMachine):
+        @initialize()
+        def begin(self) -> None:
+            self.tenant = f"t-{uuid.uuid4().hex[:16]}"
+            self.positions: dict[str, list[Numbers]] = defaultdict(list)
+            self.revisions: dict[str, list[Numbers]] = defaultdict(list)
+            self.count = 0
+
+        def agree(self, seen: list[Numbers], outcome: tuple[Any, Any]) -> None:
+            one, other = outcome
+            assert isinstance(one, Conflict) == isinstance(other, Conflict), (one, other)
+            if not isinstance(one, Conflict):
+                if seen:
+                    assert one > seen[-1][0]
+                    assert other > seen[-1][1]
+                seen.append((one, other))
+
+        @rule(execution=EXECUTIONS, which=EXPECTED)
+        def append(self, execution: str, which: str) -> None:
+            seen = self.positions[execution]
+            self.count += 1
+            fact = event(self.tenant, self.count, execution)
+            one, other = pick(seen, which)
+            self.agree(
+                seen, pair.both(pair.memory.journal.append(fact, one), pair.nats.journal.append(fact, other))
+            )
+
+        @rule(execution=EXECUTIONS, which=EXPECTED)
+        def read(self, execution: str, which: str) -> None:
+            one, other = pick(self.positions[execution], which)
+            ours, theirs = pair.both(
+                pair.memory.journal.read(self.tenant, execution, one),
+                pair.nats.journal.read(self.tenant, execution, other),
+            )
+            assert [found for _, found in ours] == [found for _, found in theirs]
+            places = list(zip((place for place, _ in ours), (place for place, _ in theirs), strict=True))
+            assert places == [seen for seen in self.positions[execution] if seen[0] > one]
+
+        @rule(limit=st.integers(1, 6))
+        def recent(self, limit: int) -> None:
+            ours, theirs = pair.both(
+                pair.memory.journal.recent(self.tenant, limit), pair.nats.journal.recent(self.tenant, limit)
+            )
+            assert ours == theirs
+
+        @rule(execution=EXECUTIONS, which=EXPECTED)
+        def put(self, execution: str, which: str) -> None:
+            seen = self.revisions[execution]
+            self.count += 1
+            data = b"%d" % self.count
+            one, other = pick(seen, which)
+            outcome = pair.both(
+                pair.memory.snapshots.put(self.tenant, execution, data, one),
+                pair.nats.snapshots.put(self.tenant, execution, data, other),
+            )
+            self.agree(seen, outcome)
+
+        @rule(execution=EXECUTIONS)
+        def get(self, execution: str) -> None:
+            ours, theirs = pair.both(
+                pair.memory.snapshots.get(self.tenant, execution),
+                pair.nats.snapshots.get(self.tenant, execution),
+            )
+            seen = self.revisions[execution]
+            assert (ours is None) == (theirs is None) == (not seen)
+            if seen:
+                assert ours[0] == theirs[0]
+                assert (ours[1], theirs[1]) == seen[-1]
+
+    return SameAnswers
+
+
+def test_memory_and_server_give_the_same_answers(pair: Pair) -> None:
+    run_state_machine_as_test(
+        machine(pair),
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
