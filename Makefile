@@ -1,0 +1,71 @@
+# What a newcomer types: `make demo`, `make test`. What CI types: .ci/run, which calls `make test`.
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PACKAGES := . plugins/http plugins/orders plugins/documents
+NODE_STAMP := tests/e2e/node/node_modules/.stamp
+
+.PHONY: help setup demo test unit lint format types layers schemas bench lock clean
+
+help:  ## what there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.stamp  ## the virtual environment, with wpa and its plugins
+
+$(VENV)/.stamp: requirements.lock pyproject.toml $(wildcard plugins/*/pyproject.toml) tests/e2e/plugin/pyproject.toml
+	@test -n "$(PYTHON)" || { echo "wpa needs Python 3.11 or newer: none found on the PATH" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		$(addprefix --editable=./,$(PACKAGES)) --editable=./tests/e2e/plugin
+	@touch $@
+
+demo: setup  ## the main job, on real input, from nothing
+	@$(BIN)/python examples/demo.py
+
+test: setup $(NODE_STAMP)  ## the whole test suite
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+# Node is only needed for the tests that start workflows from another language. Without it they are
+# skipped, and say so; CI (CI=true) fails if they are.
+$(NODE_STAMP): tests/e2e/node/package.json tests/e2e/node/package-lock.json
+	@if command -v npm >/dev/null 2>&1; then \
+		npm ci --prefix tests/e2e/node --silent --no-audit --no-fund && touch $@; \
+	elif [ "$$CI" = "true" ]; then echo "CI needs Node.js for the e2e client" >&2; exit 1; \
+	else echo "no npm: the tests with the Node client will be skipped" >&2; fi
+
+unit: setup  ## the tests that take seconds
+	$(BIN)/python -m pytest tests/unit tests/golden
+
+lint: setup  ## ruff, rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup  ## mypy, strict
+	$(BIN)/mypy
+	$(BIN)/mypy --strict plugins/http/wpa_http plugins/orders/wpa_orders plugins/documents/wpa_documents
+
+layers: setup  ## the house: who may import whom
+	$(BIN)/lint-imports
+
+schemas: setup  ## write the generated schemas anew
+	$(BIN)/wpa schema --out-dir schemas
+
+bench: setup  ## throughput and latency, beside the floor
+	$(BIN)/python benchmarks/run.py
+
+lock: setup  ## pin all dependencies anew
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
+		pyproject.toml --group dev --output-file requirements.lock
+
+clean:  ## remove what was set up
+	rm -rf $(VENV) .wpa .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/e2e/node/node_modules
