@@ -39,8 +39,8 @@ URL_FILE = "wpa.json"
 
 T = TypeVar("T")
 
-console = Console()
-err = Console(stderr=True)
+console = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 NatsUrl = Annotated[
     str,

@@ -171,7 +171,7 @@ def describe(event: Body) -> str:
     if name == "step_progress":
         return f"{step}  {event['percentage']:.0f} %  {event.get('message', '')}"
     if name == "step_started":
-        return f"{step} #{event['attempt']}"
+        return f"{event.get('slot', step)} #{event['attempt']}"
     return f"next: {', '.join(data.get('next', ()))}" if data.get("next") else ""
 
 

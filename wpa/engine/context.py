@@ -15,7 +15,8 @@ from wpa.ports.live import Live
 
 __all__ = ["Context", "StepCall"]
 
-PROGRESS_EVERY_S = 0.05
+PROGRESS_PER_S = 20.0
+PROGRESS_BURST = 50.0
 
 _STEPS = logging.getLogger("wpa.step")
 
@@ -57,7 +58,8 @@ class Context:
         self._worker = worker
         self._loop = loop
         self._log: _BoundLogger | None = None
-        self._published_at = float("-inf")
+        self._allowance = PROGRESS_BURST
+        self._reported_at = 0.0
 
     @property
     def tenant(self) -> str:
@@ -110,10 +112,13 @@ class Context:
 
     def _progress(self, percentage: float, message: str, data: dict[str, Any]) -> None:
         now = self._clock.monotonic_s()
-        # A step may report as often as it likes; watchers see at most 20 a second, and the end.
-        if percentage < 100 and now - self._published_at < PROGRESS_EVERY_S:
+        # A step may report as often as it likes; watchers see a burst, then so many a second, and the end.
+        earned = (now - self._reported_at) * PROGRESS_PER_S
+        self._reported_at = now
+        self._allowance = min(PROGRESS_BURST, self._allowance + earned)
+        if percentage < 100 and self._allowance < 1:
             return
-        self._published_at = now
+        self._allowance -= 1
         share = min(100.0, max(0.0, float(percentage)))
         body = {"event": ev.LIVE_PROGRESS, "percentage": share, "message": str(message)[:500]}
         if data:

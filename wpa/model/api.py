@@ -199,7 +199,7 @@ class ListReply(msgspec.Struct, frozen=True, kw_only=True):
 class DeployRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A definition to keep. The same id and version with other content is refused."""
 
-    document: Annotated[dict[str, Any], Meta(extra_json_schema={"$ref": "#/components/schemas/Definition"})]
+    document: Annotated[dict[str, Any], Meta(description="a definition")]
     deployed_by: str = ""
 
 
@@ -250,7 +250,7 @@ class DefinitionReply(msgspec.Struct, frozen=True, kw_only=True):
     workflow_id: str
     version: str
     hash: str
-    document: Annotated[dict[str, Any], Meta(extra_json_schema={"$ref": "#/components/schemas/Definition"})]
+    document: Annotated[dict[str, Any], Meta(description="a definition")]
 
 
 class DeadLettersRequest(msgspec.Struct, frozen=True, kw_only=True):
