@@ -20,7 +20,8 @@ from wpa.engine.services import Services
 from wpa.engine.status import status_document
 from wpa.errors import DefinitionError, NotFound, PlatformError, TaskRejected
 from wpa.model import events as ev
-from wpa.model.codec import decode_task, start_hash
+from wpa.model.codec import decode_task, encode_event, start_hash
+from wpa.model.events import Event
 from wpa.model.ids import check_execution, check_tenant, check_version, check_workflow
 from wpa.model.steptype import StepSignature
 from wpa.model.tasks import START
@@ -33,6 +34,9 @@ log = logging.getLogger("wpa.api")
 
 Body = dict[str, Any]
 HISTORY_MAX = 1_000
+ANSWER_BYTES_MAX = 1024 * 1024
+LETTER_TEXT_MAX = 64 * 1024
+LETTER_BYTES_MAX = 5 * 1024 * 1024
 LIST_MAX = 1_000
 
 STATUS_AFTER = {
@@ -97,7 +101,7 @@ class Api:
             raise TaskRejected("over_limit", f"a request of {len(data)} bytes; the most is {limit}")
         try:
             body = msgspec.json.decode(data or b"{}")
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise TaskRejected("not_json", f"the request is not JSON: {error}") from None
         if not isinstance(body, dict):
             raise TaskRejected("bad_request", "the request must be a JSON object")
@@ -166,8 +170,15 @@ class Api:
         stored = await self._services.ports.journal.read(tenant, execution)
         if not stored:
             await self._load(tenant, body)
-        events = [event for _, event in stored if event.seq > after]
-        return {"events": events[:limit], "more": len(events) > limit}
+        events: list[Event] = []
+        size = 0
+        for _, event in stored:
+            if event.seq > after:
+                size += len(encode_event(event))
+                if events and (len(events) >= limit or size > ANSWER_BYTES_MAX):
+                    return {"events": events, "more": True}
+                events.append(event)
+        return {"events": events, "more": False}
 
     async def list_executions(self, tenant: str, body: Body) -> Body:
         limit = _whole(body, "limit", 20, 1, LIST_MAX)
@@ -266,8 +277,9 @@ class Api:
         sequence, data, headers = await self._exhume(tenant, body)
         letter = _letter(sequence, data, headers)
         letter["headers"] = headers
-        letter["text"] = data.decode(errors="replace")
-        letter["base64"] = base64.b64encode(data).decode()
+        letter["text"] = data[:LETTER_TEXT_MAX].decode(errors="replace")
+        # A larger one could not be answered with; it is kept all the same, and can be retried.
+        letter["base64"] = base64.b64encode(data).decode() if len(data) <= LETTER_BYTES_MAX else None
         return {"letter": letter}
 
     async def dlq_retry(self, tenant: str, body: Body) -> Body:
@@ -303,7 +315,7 @@ def _with_type(data: bytes) -> bytes:
     """A start request may leave the task's type out. What is no JSON object is left to the door."""
     try:
         body = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return data
     return (
         msgspec.json.encode({**body, "type": START})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from wpa.kernel.execution import Execution
 from wpa.kernel.program import StepView
 from wpa.model.events import Failure
@@ -13,12 +15,17 @@ from wpa.model.times import parse_ms
 
 __all__ = ["status_document"]
 
+SHOWN_BYTES_MAX = 1024 * 1024
+"""About how much of inputs and outputs a status document shows in all; the history has the rest."""
+ELIDE_FIELDS_MAX = 100
+
 
 def status_document(execution: Execution, now_ms: int) -> dict[str, Any]:
     """The document that ``workflow.api.<tenant>.status`` answers with."""
     state = execution.state
     run = execution.run_view()
     progress = run.progress()
+    most = max(256, SHOWN_BYTES_MAX // (2 * len(state.slots) + 2))
     return {
         "execution_id": state.execution,
         "workflow_id": state.workflow,
@@ -42,9 +49,9 @@ def status_document(execution: Execution, now_ms: int) -> dict[str, Any]:
             "skipped": progress.skipped,
             "percentage": 100 if state.status == "COMPLETED" else progress.percentage,
         },
-        "steps": [_step(view, state, execution, now_ms) for view in run.steps()],
-        "input": state.input,
-        "output": state.output,
+        "steps": [_step(view, state, most, now_ms) for view in run.steps()],
+        "input": _shown(state.input, most),
+        "output": _shown(state.output, most),
         "error": state.error,
         "failed_step": state.failed_step or None,
         "undone": state.undone,
@@ -53,6 +60,16 @@ def status_document(execution: Execution, now_ms: int) -> dict[str, Any]:
         "events": state.seq,
         "traceparent": state.traceparent,
     }
+
+
+def _shown(value: Any, most: int) -> Any:
+    """``value``, with what is longer than ``most`` bytes as JSON replaced by its size."""
+    size = len(msgspec.json.encode(value))
+    if size <= most:
+        return value
+    if isinstance(value, dict) and len(value) <= ELIDE_FIELDS_MAX:
+        return {key: _shown(item, most // 2) for key, item in value.items()}
+    return {"$omitted": {"size": size}}
 
 
 def _is_undo(slot: Slot) -> bool:
@@ -65,7 +82,7 @@ def _duration(start: str, end: str, now_ms: int) -> int | None:
     return max(0, (parse_ms(end) if end else now_ms) - parse_ms(start))
 
 
-def _step(view: StepView, state: State, execution: Execution, now_ms: int) -> dict[str, Any]:
+def _step(view: StepView, state: State, most: int, now_ms: int) -> dict[str, Any]:
     slot = state.slots.get(view.slot)
     body: dict[str, Any] = {
         "step": view.step,
@@ -77,8 +94,8 @@ def _step(view: StepView, state: State, execution: Execution, now_ms: int) -> di
         "finished_at": (slot.finished_at or None) if slot else None,
         "duration_ms": None,
         "retry_at": (slot.retry_at or None) if slot else None,
-        "input": view.inputs,
-        "output": slot.output if slot else None,
+        "input": _shown(view.inputs, most),
+        "output": _shown(slot.output, most) if slot else None,
         "error": slot.error if slot else None,
         "compensation": _compensation(view.slot, state),
     }

@@ -53,7 +53,9 @@ _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _BRACKETS_TO_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 """As signed bytes: +1 opens, -1 closes."""
 _NOT_A_NUMBER = re.compile(rb"\b(?:NaN|Infinity)\b")
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,12})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+RFC3339: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,12})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", re.ASCII)
 
 
@@ -190,7 +192,7 @@ def _name(path: str, check: Callable[[object], str], value: str) -> None:
 
 def _check_time(path: str, value: str) -> None:
     try:
-        if not _RFC3339.fullmatch(value):
+        if not RFC3339.fullmatch(value):
             raise ValueError
         parse_ms(value.upper())
     except (ValueError, OverflowError):

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from wpa.model import ids
-from wpa.model.codec import LABEL_CHARS_MAX, TASK_TYPES
+from wpa.model.codec import LABEL_CHARS_MAX, RFC3339, TASK_TYPES
 from wpa.model.event_data import EVENT_DATA, LIVE_EVENTS
 from wpa.model.events import Event
 from wpa.model.tasks import START, Task
@@ -56,8 +56,8 @@ _NOTES: Final[dict[str, dict[str, Schema]]] = {
         },
         "global_task_id": {**_LABEL, "description": "an id over many tasks, the publisher's; recorded"},
         "created_at": {
-            "anyOf": [{"const": ""}, {"format": "date-time"}],
-            "description": "when the publisher made it, RFC 3339",
+            "pattern": _pattern(RFC3339, optional=True),
+            "description": "when the publisher made it, in RFC 3339",
         },
         "priority": {"minimum": 0, "maximum": 9, "description": "9 is the most urgent"},
     },
@@ -99,11 +99,10 @@ def component_schemas(types: list[type[msgspec.Struct]], template: str) -> dict[
             schema["description"] = prose(schema["description"])
         for field, notes in _NOTES.get(name, {}).items():
             schema["properties"][field].update(notes)
-        # What the models leave out is nothing that a reader has to see.
+        # An empty list says nothing, and old dialects refuse it.
         if schema.get("required") == []:
             del schema["required"]
     if "Task" in components:
-        components["Task"]["required"] = ["type"]
         components["Task"]["allOf"] = [
             {
                 "if": {"properties": {"type": {"const": START}}},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 
+import msgspec
 import nats.micro
 from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, Service, ServiceConfig
@@ -30,13 +31,17 @@ async def serve_api(transport: Transport, verbs: Iterable[str], handler: ApiHand
     )
     service = await nats.micro.add_service(transport.nc, config)
     for verb in verbs:
-        await service.add_endpoint(_endpoint(verb, handler))
+        await service.add_endpoint(_endpoint(verb, handler, transport.nc.max_payload))
     return service
 
 
-def _endpoint(verb: str, handler: ApiHandler) -> EndpointConfig:
+def _endpoint(verb: str, handler: ApiHandler, most: int) -> EndpointConfig:
     async def handle(request: Request) -> None:
         tenant = request.subject.split(".")[2]
-        await request.respond(await handler(tenant, verb, request.data))
+        answer = await handler(tenant, verb, request.data)
+        if len(answer) > most:
+            error = {"code": "too_large", "message": f"the answer has {len(answer)} bytes; the most is {most}"}
+            answer = msgspec.json.encode({"ok": False, "error": error})
+        await request.respond(answer)
 
     return EndpointConfig(name=verb.replace("_", "-"), subject=f"workflow.api.*.{verb}", handler=handle)

@@ -1,0 +1,83 @@
+"""Real wpa processes for tests, started as a user starts them, ended by their pid."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+WPA = str(Path(sys.executable).parent / "wpa")
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+class Wpa:
+    """One long-running ``wpa`` command; ready when it says so."""
+
+    def __init__(self, *arguments: str, log: Path, env: dict[str, str] | None = None) -> None:
+        self.log = log
+        with log.open("w") as out:
+            self.process = subprocess.Popen(
+                [WPA, *arguments],
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "COLUMNS": "200", **(env or {})},
+                start_new_session=True,
+            )
+
+    def wait_ready(self, word: str = "ready", within_s: float = 30.0) -> Wpa:
+        deadline = time.monotonic() + within_s
+        while word not in self.log.read_text():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"not ready: {self.log.read_text()}")
+            time.sleep(0.02)
+        return self
+
+    def kill(self) -> None:
+        """As a crash would."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(20)
+
+    def stop(self, number: int = signal.SIGTERM, within_s: float = 30.0) -> int:
+        """As an operator would; the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+
+def run_wpa(*arguments: str, url: str = "", cwd: Path | None = None, tenant: str = "") -> subprocess.CompletedProcess[str]:
+    """A short ``wpa`` command, run to its end."""
+    env = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    env.pop("WPA_NATS_URL", None)
+    if url:
+        env["WPA_NATS_URL"] = url
+    if tenant:
+        env["WPA_TENANT"] = tenant
+    return subprocess.run([WPA, *arguments], capture_output=True, text=True, env=env, cwd=cwd, timeout=60, check=False)
+
+
+def ledger(path: Path, **wanted: Any) -> list[dict[str, Any]]:
+    """The lines that steps left, those that have what is ``wanted``."""
+    if not path.exists():
+        return []
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line for line in lines if all(line[key] == value for key, value in wanted.items())]
+
+
+def wait_for(what: Any, within_s: float = 20.0) -> Any:
+    """Poll until ``what()`` is true; its value."""
+    deadline = time.monotonic() + within_s
+    while not (value := what()):
+        if time.monotonic() > deadline:
+            raise TimeoutError("it did not happen")
+        time.sleep(0.02)
+    return value
