@@ -116,8 +116,8 @@ class TestBlobs:
     @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
     async def test_what_is_put_is_got(self, world: World, tenant: str, size: int) -> None:
         data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
-        await (await world.connect()).blobs.put(f"{tenant}-sha256-abc_1", data)
-        assert await (await world.connect()).blobs.get(f"{tenant}-sha256-abc_1") == data
+        await (await world.connect()).blobs.put(f"{tenant}/order-4711/0123456789abcdef", data)
+        assert await (await world.connect()).blobs.get(f"{tenant}/order-4711/0123456789abcdef") == data
 
     async def test_putting_twice_is_putting_once(self, ports: Ports, tenant: str) -> None:
         await ports.blobs.put(tenant, b"content")

@@ -1,0 +1,160 @@
+"""The command line, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.processes import EXAMPLES, Wpa, run_wpa
+from wpa_orders import inspect, seed
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def dev(home: Path) -> Iterator[Wpa]:
+    seed(home / "shop.db")
+    arguments = ("dev", "--port", "0", "--data-dir", str(home / ".wpa"), "--definitions", str(EXAMPLES))
+    dev = Wpa(*arguments, log=home / "dev.log", env={"WPA_SHOP_DB": str(home / "shop.db")}).wait_ready()
+    yield dev
+    assert dev.stop(signal.SIGINT) == 0
+
+
+def test_dev_says_where_it_is_and_what_it_has(dev: Wpa) -> None:
+    text = dev.log.read_text()
+    assert "nats://127.0.0.1:" in text
+    assert "order 1 deployed" in text
+    assert "orders.charge" in text
+
+
+def test_start_and_wait(dev: Wpa, home: Path) -> None:
+    done = run_wpa("start", "order", "--input", f"@{EXAMPLES}/order.input.json", "--wait", "--id", "o1", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "COMPLETED" in done.stdout
+    assert "step_completed  ship" in done.stdout
+    assert inspect(home / "shop.db")["shipped"] == 1
+
+
+def test_a_failed_execution_exits_with_1_and_gives_the_reason(dev: Wpa, home: Path) -> None:
+    data = json.loads((EXAMPLES / "order.input.json").read_text())
+    data["address"]["country"] = "XA"
+    done = run_wpa("start", "order", "-i", json.dumps(data), "--wait", "--id", "o2", cwd=home)
+    assert done.returncode == 1
+    assert "ROLLED_BACK" in done.stdout
+    assert "AddressRefused" in done.stdout
+    watched = run_wpa("watch", "o2", cwd=home)
+    assert watched.returncode == 1
+    assert "undone: charge, reserve" in watched.stdout
+
+
+def test_status_history_list_as_text_and_as_json(dev: Wpa, home: Path) -> None:
+    run_wpa("start", "decision", "-i", '{"amount_cents": 5}', "--wait", "--id", "d1", cwd=home)
+    assert "approve" in run_wpa("status", "d1", cwd=home).stdout
+    status = json.loads(run_wpa("status", "d1", "--json", cwd=home).stdout)
+    assert status["output"] == {"taken": "approve"}
+    assert "decision_point" in run_wpa("history", "d1", cwd=home).stdout
+    events = json.loads(run_wpa("history", "d1", "--json", cwd=home).stdout)
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    rows = json.loads(run_wpa("list", "--json", "--workflow", "decision", cwd=home).stdout)
+    assert [row["execution_id"] for row in rows] == ["d1"]
+
+
+def test_errors_have_words_and_exit_codes(dev: Wpa, home: Path) -> None:
+    for arguments, code, words in [
+        (("start", "nope"), 2, "unknown_workflow"),
+        (("start", "order", "-i", "{}"), 2, "'order_id' is a required property"),
+        (("start", "order", "-i", "{"), 2, "not JSON"),
+        (("start", "order", "-i", "@missing.json"), 2, "can't be read"),
+        (("status", "nobody"), 2, "no execution nobody"),
+        (("status", "a.b"), 2, "not a valid name"),
+        (("dlq", "show", "99999"), 2, "no dead letter 99999"),
+        (("list", "--tenant", "Not A Tenant"), 2, "not a valid name"),
+        (("list", "--nats", "nats://127.0.0.1:1"), 3, "no NATS server answers"),
+    ]:
+        done = run_wpa(*arguments, cwd=home)
+        assert done.returncode == code, (arguments, done.stderr)
+        assert words in done.stderr, arguments
+
+
+def test_a_second_dev_on_the_same_folder_says_who_holds_it(dev: Wpa, home: Path) -> None:
+    done = run_wpa("dev", "--port", "0", "--data-dir", str(home / ".wpa"), cwd=home)
+    assert done.returncode == 3
+    assert f"in use by process {dev.process.pid}" in done.stderr
+
+
+def test_a_taken_port_is_named(dev: Wpa, home: Path, tmp_path: Path) -> None:
+    port = json.loads((home / ".wpa" / "wpa.json").read_text())["url"].rpartition(":")[2]
+    done = run_wpa("dev", "--port", port, "--data-dir", str(tmp_path / "other"))
+    assert done.returncode == 3
+    assert f"port {port} is taken" in done.stderr
+
+
+def test_validate_shows_all_problems_with_paths_and_hints(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text(
+        json.dumps(
+            {
+                "id": "bad",
+                "version": "1",
+                "steps": [
+                    {"id": "a", "uses": "core.ecko", "with": {"x": "${inptu.y}"}},
+                    {"id": "b", "uses": "core.echo", "needs": ["a"], "with": {"x": "${steps.aa.output}"}},
+                ],
+            }
+        )
+    )
+    done = run_wpa("validate", str(bad))
+    assert done.returncode == 2
+    for words in ("$.steps[0].uses", "'core.echo'", "undeclared reference to 'inptu", "did you mean 'a'", "3 problems"):
+        assert words in done.stderr
+
+
+def test_graph_writes_well_formed_svg_and_mermaid(dev: Wpa, home: Path) -> None:
+    out = home / "order.svg"
+    done = run_wpa("graph", str(EXAMPLES / "order.json"), "-o", str(out), "--execution", "o1", cwd=home)
+    assert done.returncode == 0, done.stderr
+    root = ET.parse(out).getroot()
+    assert root.tag.endswith("svg")
+    assert "orders.refund" in out.read_text()
+    assert run_wpa("graph", str(EXAMPLES / "decision.json")).stdout.startswith("flowchart TD")
+
+
+def test_plugins_are_listed_from_where_they_come(dev: Wpa) -> None:
+    done = run_wpa("plugins")
+    assert done.returncode == 0
+    for words in ("wpa-orders 0.1.0", "http.request", "wpa_steps", "core.echo"):
+        assert words in done.stdout
+
+
+def test_the_data_is_kept_between_starts(home: Path, tmp_path: Path) -> None:
+    folder = ("--port", "0", "--data-dir", str(tmp_path / "d"))
+    first = Wpa("dev", *folder, "--definitions", str(EXAMPLES), log=tmp_path / "1.log").wait_ready()
+    run_wpa("start", "decision", "-i", '{"amount_cents": 5}', "--wait", "--id", "kept", url=_url(tmp_path))
+    assert first.stop(signal.SIGINT) == 0
+    second = Wpa("dev", *folder, log=tmp_path / "2.log").wait_ready()
+    status = json.loads(run_wpa("status", "kept", "--json", url=_url(tmp_path)).stdout)
+    assert status["status"] == "COMPLETED"
+    assert second.stop(signal.SIGINT) == 0
+
+
+def _url(tmp_path: Path) -> str:
+    return str(json.loads((tmp_path / "d" / "wpa.json").read_text())["url"])
+
+
+def test_server_and_worker_apart(tmp_path: Path) -> None:
+    server = Wpa("server", "--port", "0", "--data-dir", str(tmp_path / "d"), log=tmp_path / "s.log")
+    server.wait_ready("NATS server")
+    worker = Wpa("worker", "--nats", _url(tmp_path), log=tmp_path / "w.log").wait_ready()
+    assert run_wpa("deploy", str(EXAMPLES / "decision.json"), url=_url(tmp_path)).returncode == 0
+    done = run_wpa("start", "decision", "-i", '{"amount_cents": 5}', "--wait", url=_url(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert worker.stop() == 0
+    assert server.stop() == 0
