@@ -95,7 +95,10 @@ class Load:
         self._counts.clear()
         self._done.clear()
         sub = await self._nc.subscribe(
-            f"workflow.events.{self._tenant}.*", cb=self._on_event, pending_msgs_limit=0, pending_bytes_limit=0
+            f"workflow.events.{self._tenant}.*",
+            cb=self._on_event,
+            pending_msgs_limit=0,
+            pending_bytes_limit=0,
         )
         await self._nc.flush()
         began = time.perf_counter()

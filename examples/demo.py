@@ -61,7 +61,14 @@ def _short(value: Any) -> str:
 @contextlib.asynccontextmanager
 async def wpa_dev(folder: Path) -> AsyncIterator[str]:
     """A running ``wpa dev``; its NATS URL."""
-    command = [str(Path(sys.executable).parent / "wpa"), "dev", "--port", "0", "--data-dir", str(folder / "data")]
+    command = [
+        str(Path(sys.executable).parent / "wpa"),
+        "dev",
+        "--port",
+        "0",
+        "--data-dir",
+        str(folder / "data"),
+    ]
     log = (folder / "dev.log").open("w")
     process = await asyncio.create_subprocess_exec(
         *command, "--definitions", str(HERE), stdout=log, stderr=log, start_new_session=True
@@ -139,7 +146,9 @@ async def order_rolls_back(client: Client, shop: Path, checks: Checks) -> None:
     data["address"] = {"name": "Plato", "street": "Temple of Poseidon", "city": "Atlantis", "country": "XA"}
     status = await run(client, "order", data)
     checks.equal("status", status["status"], "ROLLED_BACK")
-    checks.equal("failed step and error", (status["failed_step"], status["error"]["type"]), ("ship", "AddressRefused"))
+    checks.equal(
+        "failed step and error", (status["failed_step"], status["error"]["type"]), ("ship", "AddressRefused")
+    )
     checks.equal("undone, in this order", status["undone"], ["charge", "reserve"])
     checks.equal("the shop is as before", inspect(shop), before)
 
@@ -172,7 +181,7 @@ async def document(client: Client, checks: Checks) -> None:
 async def _collect_progress(client: Client, reported: list[dict[str, Any]]) -> None:
     async for event in client.watch():
         if event["event"] == "step_progress":
-            reported.append(event)
+            reported.append(event)  # noqa: PERF401  it never ends; it is cancelled
 
 
 async def decision(client: Client, checks: Checks) -> None:
@@ -195,7 +204,9 @@ async def main() -> int:
         os.environ["WPA_SHOP_DB"] = str(shop)
         os.environ.pop("WPA_NATS_URL", None)
         async with wpa_dev(folder) as url, await Client.connect(url) as client:
-            console.print(f"wpa dev is up at [bold]{url}[/] after {time.monotonic() - began:.1f} s\n", highlight=False)
+            console.print(
+                f"wpa dev is up at [bold]{url}[/] after {time.monotonic() - began:.1f} s\n", highlight=False
+            )
             await order_completes(client, shop, checks)
             await order_rolls_back(client, shop, checks)
             await document(client, checks)
@@ -203,9 +214,14 @@ async def main() -> int:
     console.print(Rule())
     took = f"{time.monotonic() - began:.1f} s"
     if checks.failed:
-        console.print(f"[red]{len(checks.failed)} of {checks.count} checks failed:[/] {', '.join(checks.failed)}")
+        console.print(
+            f"[red]{len(checks.failed)} of {checks.count} checks failed:[/] {', '.join(checks.failed)}"
+        )
         return 1
-    console.print(f"[green]All {checks.count} checks hold[/]: 5 executions, {took}. Next: `.venv/bin/wpa dev`", highlight=False)
+    console.print(
+        f"[green]All {checks.count} checks hold[/]: 5 executions, {took}. Next: `.venv/bin/wpa dev`",
+        highlight=False,
+    )
     return 0
 
 

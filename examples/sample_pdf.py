@@ -7,14 +7,20 @@ from collections.abc import Sequence
 __all__ = ["PAGES", "sample_pdf"]
 
 PAGES = (
-    ("Contract 4711", "Between the buyer and the seller the following is agreed.", "The seller delivers forty cups."),
+    (
+        "Contract 4711",
+        "Between the buyer and the seller the following is agreed.",
+        "The seller delivers forty cups.",
+    ),
     ("Delivery", "Delivery is made within ten working days.", "The carrier is chosen by the seller."),
     ("Payment", "The price is 500.00 EUR, payable on receipt.", "Late payment bears interest."),
     ("Signatures", "Madrid, 20 November 2026.", "Signed by both parties."),
 )
 
 
-def sample_pdf(pages: Sequence[Sequence[str]] = PAGES, title: str = "Contract 4711", author: str = "Ada") -> bytes:
+def sample_pdf(
+    pages: Sequence[Sequence[str]] = PAGES, title: str = "Contract 4711", author: str = "Ada"
+) -> bytes:
     """A PDF 1.4 file with one page for each sequence of lines."""
     objects: list[bytes] = []
     kids = " ".join(f"{4 + 2 * index} 0 R" for index in range(len(pages)))

@@ -54,7 +54,9 @@ class Wpa:
             raise
 
 
-def run_wpa(*arguments: str, url: str = "", cwd: Path | None = None, tenant: str = "") -> subprocess.CompletedProcess[str]:
+def run_wpa(
+    *arguments: str, url: str = "", cwd: Path | None = None, tenant: str = ""
+) -> subprocess.CompletedProcess[str]:
     """A short ``wpa`` command, run to its end."""
     env = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
     env.pop("WPA_NATS_URL", None)
@@ -62,7 +64,9 @@ def run_wpa(*arguments: str, url: str = "", cwd: Path | None = None, tenant: str
         env["WPA_NATS_URL"] = url
     if tenant:
         env["WPA_TENANT"] = tenant
-    return subprocess.run([WPA, *arguments], capture_output=True, text=True, env=env, cwd=cwd, timeout=60, check=False)
+    return subprocess.run(
+        [WPA, *arguments], capture_output=True, text=True, env=env, cwd=cwd, timeout=60, check=False
+    )
 
 
 def ledger(path: Path, **wanted: Any) -> list[dict[str, Any]]:

@@ -22,7 +22,9 @@ NODE = Path(__file__).parent / "node"
 
 @pytest.fixture(scope="module")
 def worker(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wpa]:
-    worker = Wpa("worker", "--nats", nats_server.url, log=tmp_path_factory.mktemp("w") / "worker.log").wait_ready()
+    worker = Wpa(
+        "worker", "--nats", nats_server.url, log=tmp_path_factory.mktemp("w") / "worker.log"
+    ).wait_ready()
     yield worker
     assert worker.stop() == 0
 
@@ -75,7 +77,8 @@ async def test_python_with_nats_alone(worker: Wpa, nats_server: NatsServer, tena
 
 
 @pytest.mark.skipif(
-    not (shutil.which("node") and (NODE / "node_modules" / "@nats-io").is_dir()) and os.environ.get("CI") != "true",
+    not (shutil.which("node") and (NODE / "node_modules" / "@nats-io").is_dir())
+    and os.environ.get("CI") != "true",
     reason="needs Node.js 20 and its packages: npm ci --prefix tests/e2e/node",
 )
 async def test_node(worker: Wpa, nats_server: NatsServer, tenant: str) -> None:

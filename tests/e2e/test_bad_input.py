@@ -20,7 +20,9 @@ from wpa.errors import TaskRejected
 
 @pytest.fixture(scope="module")
 def worker(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wpa]:
-    worker = Wpa("worker", "--nats", nats_server.url, log=tmp_path_factory.mktemp("w") / "worker.log").wait_ready()
+    worker = Wpa(
+        "worker", "--nats", nats_server.url, log=tmp_path_factory.mktemp("w") / "worker.log"
+    ).wait_ready()
     yield worker
     assert worker.stop() == 0
 

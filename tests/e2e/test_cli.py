@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from wpa_orders import inspect, seed
 
 from tests.e2e.processes import EXAMPLES, Wpa, run_wpa
-from wpa_orders import inspect, seed
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,9 @@ def test_dev_says_where_it_is_and_what_it_has(dev: Wpa) -> None:
 
 
 def test_start_and_wait(dev: Wpa, home: Path) -> None:
-    done = run_wpa("start", "order", "--input", f"@{EXAMPLES}/order.input.json", "--wait", "--id", "o1", cwd=home)
+    done = run_wpa(
+        "start", "order", "--input", f"@{EXAMPLES}/order.input.json", "--wait", "--id", "o1", cwd=home
+    )
     assert done.returncode == 0, done.stderr
     assert "COMPLETED" in done.stdout
     assert "step_completed  ship" in done.stdout
@@ -113,7 +115,13 @@ def test_validate_shows_all_problems_with_paths_and_hints(tmp_path: Path) -> Non
     )
     done = run_wpa("validate", str(bad))
     assert done.returncode == 2
-    for words in ("$.steps[0].uses", "'core.echo'", "undeclared reference to 'inptu", "did you mean 'a'", "3 problems"):
+    for words in (
+        "$.steps[0].uses",
+        "'core.echo'",
+        "undeclared reference to 'inptu",
+        "did you mean 'a'",
+        "3 problems",
+    ):
         assert words in done.stderr
 
 

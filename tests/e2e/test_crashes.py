@@ -41,7 +41,12 @@ async def test_a_killed_worker_loses_nothing_and_completed_steps_do_not_run_agai
     assert time.monotonic() - died < ACK_WAIT_S + 1 + 1.0  # and the new worker's own start
     assert status["status"] == "COMPLETED"
     assert status["epoch"] == 2
-    assert [line["key"] for line in ledger(ledger_file, what="start")] == ["x1:a:1", "x1:b:1", "x1:b:1", "x1:c:1"]
+    assert [line["key"] for line in ledger(ledger_file, what="start")] == [
+        "x1:a:1",
+        "x1:b:1",
+        "x1:b:1",
+        "x1:c:1",
+    ]
     events = [event["event"] for event in await client.history("x1")]
     assert events.count("workflow_recovered") == 1
     assert events.count("workflow_step_completed") == 3
@@ -69,7 +74,9 @@ async def test_a_step_that_kills_its_worker_runs_again_elsewhere(
 ) -> None:
     start_worker()
     start_worker()
-    await client.deploy(sequence({"id": "bad", "uses": "e2e.die_once", "with": {"marker": str(tmp_path / "m")}}))
+    await client.deploy(
+        sequence({"id": "bad", "uses": "e2e.die_once", "with": {"marker": str(tmp_path / "m")}})
+    )
     await client.start("crash", execution_id="x1")
     status = await client.result("x1", timeout_s=20)
     assert status["output"] == {"bad": "survived"}
@@ -81,7 +88,12 @@ async def test_at_most_once_is_not_run_again_after_a_crash(
 ) -> None:
     start_worker()
     start_worker()
-    step = {"id": "pay", "uses": "e2e.die_once", "with": {"marker": str(tmp_path / "m")}, "at_most_once": True}
+    step = {
+        "id": "pay",
+        "uses": "e2e.die_once",
+        "with": {"marker": str(tmp_path / "m")},
+        "at_most_once": True,
+    }
     await client.deploy(sequence(step))
     await client.start("crash", execution_id="x1")
     status = await client.result("x1", timeout_s=20)

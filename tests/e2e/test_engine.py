@@ -21,7 +21,9 @@ def ledger_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def worker(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory, ledger_path: Path) -> Iterator[Wpa]:
+def worker(
+    nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory, ledger_path: Path
+) -> Iterator[Wpa]:
     worker = Wpa(
         "worker", "--nats", nats_server.url, "--ack-wait", "2",
         log=tmp_path_factory.mktemp("w") / "worker.log",
@@ -31,7 +33,9 @@ def worker(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory, le
     assert worker.stop() == 0
 
 
-async def run(server: NatsServer, tenant: str, steps: list[dict[str, Any]], data: Any = None, **more: Any) -> Any:
+async def run(
+    server: NatsServer, tenant: str, steps: list[dict[str, Any]], data: Any = None, **more: Any
+) -> Any:
     async with await Client.connect(server.url, tenant) as client:
         await client.deploy({"id": "w", "version": "1", "steps": steps, **more})
         started = await client.start("w", data, execution_id=f"{tenant}-1")
@@ -56,9 +60,16 @@ async def test_independent_steps_run_side_by_side_up_to_max_parallel_and_by_prio
     assert next(line["step"] for line in lines if line["what"] == "start") == "s5"
 
 
-async def test_retries_wait_longer_each_time_and_are_counted(worker: Wpa, nats_server: NatsServer, tenant: str) -> None:
+async def test_retries_wait_longer_each_time_and_are_counted(
+    worker: Wpa, nats_server: NatsServer, tenant: str
+) -> None:
     backoff = {"initial": "100ms", "factor": 2, "jitter": 0}
-    step = {"id": "a", "uses": "core.fail", "with": {"until_attempt": 3}, "retry": {"max_attempts": 5, "backoff": backoff}}
+    step = {
+        "id": "a",
+        "uses": "core.fail",
+        "with": {"until_attempt": 3},
+        "retry": {"max_attempts": 5, "backoff": backoff},
+    }
     status = await run(nats_server, tenant, [step])
     assert status["status"] == "COMPLETED"
     assert status["steps"][0]["attempt"] == 3
@@ -114,20 +125,45 @@ async def test_a_compensation_that_gives_up_leaves_failed_with_what_is_undone_an
     ]
 
 
-async def test_on_error_continue_lets_the_join_see_the_failure(worker: Wpa, nats_server: NatsServer, tenant: str) -> None:
+async def test_on_error_continue_lets_the_join_see_the_failure(
+    worker: Wpa, nats_server: NatsServer, tenant: str
+) -> None:
     steps = [
-        {"id": "a", "uses": "core.fail", "with": {"retryable": False, "message": "x"}, "on_error": "continue"},
-        {"id": "b", "uses": "core.echo", "needs": ["a"], "with": {"a": "${steps.a.status}: ${steps.a.error.message}"}},
+        {
+            "id": "a",
+            "uses": "core.fail",
+            "with": {"retryable": False, "message": "x"},
+            "on_error": "continue",
+        },
+        {
+            "id": "b",
+            "uses": "core.echo",
+            "needs": ["a"],
+            "with": {"a": "${steps.a.status}: ${steps.a.error.message}"},
+        },
     ]
     status = await run(nats_server, tenant, steps)
     assert status["output"] == {"b": {"a": "failed: x"}}
 
 
-async def test_variables_conditions_and_skipped_branches(worker: Wpa, nats_server: NatsServer, tenant: str) -> None:
+async def test_variables_conditions_and_skipped_branches(
+    worker: Wpa, nats_server: NatsServer, tenant: str
+) -> None:
     steps = [
-        {"id": "a", "uses": "core.echo", "with": {"n": "${input.n * 2}"}, "set": {"twice": "${steps.a.output.n}"}},
+        {
+            "id": "a",
+            "uses": "core.echo",
+            "with": {"n": "${input.n * 2}"},
+            "set": {"twice": "${steps.a.output.n}"},
+        },
         {"id": "b", "uses": "core.noop", "needs": ["a"], "if": "vars.twice > 100"},
-        {"id": "c", "uses": "core.echo", "needs": ["a"], "if": "${vars.twice < 100}", "with": {"v": "${vars.twice}"}},
+        {
+            "id": "c",
+            "uses": "core.echo",
+            "needs": ["a"],
+            "if": "${vars.twice < 100}",
+            "with": {"v": "${vars.twice}"},
+        },
         {"id": "d", "uses": "core.echo", "needs": ["b", "c"], "with": {"b": "${steps.b.status}"}},
     ]
     status = await run(nats_server, tenant, steps, {"n": 21}, variables={"twice": 0})
@@ -146,7 +182,9 @@ async def test_an_expression_that_fails_at_run_time_fails_the_step_and_says_wher
     assert "$.steps[0].with.x" in status["error"]["message"]
 
 
-async def test_status_and_history_tell_the_whole_story(worker: Wpa, nats_server: NatsServer, tenant: str) -> None:
+async def test_status_and_history_tell_the_whole_story(
+    worker: Wpa, nats_server: NatsServer, tenant: str
+) -> None:
     steps = [
         {"id": "a", "uses": "core.echo", "with": {"n": "${input.n}"}},
         {"id": "b", "uses": "e2e.work", "needs": ["a"], "with": {"seconds": 30}},
@@ -198,6 +236,8 @@ async def test_versions_are_immutable_and_running_executions_stay_on_theirs(
 
 
 async def test_a_plan_of_many_steps(worker: Wpa, nats_server: NatsServer, tenant: str) -> None:
-    steps = [{"id": f"s{n}", "uses": "core.noop", **({"needs": [f"s{n - 1}"]} if n else {})} for n in range(300)]
+    steps = [
+        {"id": f"s{n}", "uses": "core.noop", **({"needs": [f"s{n - 1}"]} if n else {})} for n in range(300)
+    ]
     status = await run(nats_server, tenant, steps)
     assert (status["status"], status["events"]) == ("COMPLETED", 302)

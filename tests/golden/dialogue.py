@@ -17,7 +17,6 @@ from typing import Any
 
 from tests.unit.kernel.table import Table
 from wpa import plan
-from wpa.model.events import Failure
 
 FILES = sorted((Path(__file__).parent / "dialogues").glob("*.json"))
 

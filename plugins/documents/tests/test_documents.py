@@ -6,9 +6,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from wpa_documents import join, metadata, text
 
 from wpa.sdk import StepFailed, fake_context
-from wpa_documents import join, metadata, text
 
 
 def _sample() -> ModuleType:

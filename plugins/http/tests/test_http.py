@@ -5,23 +5,25 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-
 import wpa_http
-from wpa.sdk import StepFailed, fake_context
 from wpa_http import request
 from wpa_http.guard import check
 
+from wpa.sdk import StepFailed, fake_context
+
 
 class Handler(BaseHTTPRequestHandler):
-    seen: list[dict[str, Any]] = []
+    seen: ClassVar[list[dict[str, Any]]] = []
 
     def answer(self) -> None:
         length = int(self.headers.get("content-length") or 0)
         body = self.rfile.read(length).decode()
-        self.seen.append({"method": self.command, "path": self.path, "headers": dict(self.headers), "body": body})
+        self.seen.append(
+            {"method": self.command, "path": self.path, "headers": dict(self.headers), "body": body}
+        )
         path, _, query = self.path.partition("?")
         if path.startswith("/status/"):
             self.reply(int(path.rpartition("/")[2]), b"trouble")
@@ -57,7 +59,9 @@ class Handler(BaseHTTPRequestHandler):
 def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("WPA_HTTP_ALLOW_PRIVATE", "1")
     monkeypatch.setattr(
-        wpa_http, "_BREAKERS", wpa_http.AsyncCircuitBreakerFactory(default_threshold=3, default_ttl=0.3, exclude=[StepFailed])
+        wpa_http,
+        "_BREAKERS",
+        wpa_http.AsyncCircuitBreakerFactory(default_threshold=3, default_ttl=0.3, exclude=[StepFailed]),
     )
     Handler.seen = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -90,7 +94,9 @@ async def test_the_callers_own_idempotency_key_wins(base: str) -> None:
     assert Handler.seen[0]["headers"]["idempotency-key"] == "mine"
 
 
-@pytest.mark.parametrize(("status", "retryable"), [(404, False), (400, False), (429, True), (503, True), (501, False)])
+@pytest.mark.parametrize(
+    ("status", "retryable"), [(404, False), (400, False), (429, True), (503, True), (501, False)]
+)
 async def test_which_statuses_are_worth_a_retry(base: str, status: int, retryable: bool) -> None:
     with pytest.raises(StepFailed) as caught:
         await request(fake_context(), f"{base}/status/{status}")
@@ -134,14 +140,18 @@ async def test_time_outs_large_answers_and_redirect_loops(base: str) -> None:
 
 async def test_redirects_are_followed_and_keep_credentials_to_their_host(base: str) -> None:
     other = base.replace("127.0.0.1", "localhost")
-    await request(fake_context(), f"{base}/redirect?{other}/there", headers={"Authorization": "secret", "X-A": "1"})
+    await request(
+        fake_context(), f"{base}/redirect?{other}/there", headers={"Authorization": "secret", "X-A": "1"}
+    )
     there = Handler.seen[-1]
     assert there["path"] == "/there"
     assert "Authorization" not in there["headers"]
     assert there["headers"]["X-A"] == "1"
 
 
-async def test_private_addresses_are_refused_also_behind_a_name(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_private_addresses_are_refused_also_behind_a_name(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("WPA_HTTP_ALLOW_PRIVATE")
     for url in (base, base.replace("127.0.0.1", "localhost")):
         with pytest.raises(StepFailed) as caught:
@@ -182,7 +192,9 @@ async def test_a_public_address_passes_and_is_pinned() -> None:
     assert str(target.url) == "https://93.184.216.34:8443/x?y=1"
 
 
-@pytest.mark.parametrize("url", ["ftp://example.org/", "file:///etc/passwd", "http://", "nonsense", "http://u:p@h/"])
+@pytest.mark.parametrize(
+    "url", ["ftp://example.org/", "file:///etc/passwd", "http://", "nonsense", "http://u:p@h/"]
+)
 async def test_what_is_no_http_url_is_refused(url: str) -> None:
     with pytest.raises(StepFailed) as caught:
         await check(url, allow_private=False)

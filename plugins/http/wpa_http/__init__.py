@@ -53,7 +53,9 @@ class _HostFailed(Exception):
 
 
 # The breakers are the one thing that outlives a step: what a worker knows of its hosts.
-_BREAKERS = AsyncCircuitBreakerFactory(default_threshold=FAILURES_TO_OPEN, default_ttl=OPEN_FOR_S, exclude=[StepFailed])
+_BREAKERS = AsyncCircuitBreakerFactory(
+    default_threshold=FAILURES_TO_OPEN, default_ttl=OPEN_FOR_S, exclude=[StepFailed]
+)
 
 
 @step("http.request")
@@ -66,7 +68,7 @@ async def request(
     json: Any = None,
     body: str | None = None,
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 30.0,
-    retry_statuses: list[int] = list(RETRY_STATUSES),  # noqa: B006, B008
+    retry_statuses: list[int] = list(RETRY_STATUSES),  # noqa: B006
     accept_statuses: list[int] = [],  # noqa: B006
     max_bytes: Annotated[int, msgspec.Meta(ge=0, le=268_435_456)] = 10_485_760,
 ) -> Response:

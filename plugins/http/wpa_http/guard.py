@@ -47,7 +47,7 @@ async def check(url: str, *, allow_private: bool) -> Target:
         for address in addresses:
             if not _is_public(address):
                 raise StepFailed(
-                    f"{parsed.host} is {address}, a private address; set WPA_HTTP_ALLOW_PRIVATE=1 to allow it",
+                    f"{parsed.host} is {address}, a private address; WPA_HTTP_ALLOW_PRIVATE=1 allows it",
                     type="PrivateAddress",
                     retryable=False,
                 )

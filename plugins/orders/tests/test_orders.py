@@ -5,8 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-
-from wpa.sdk import StepFailed, fake_context
 from wpa_orders import (
     Address,
     Item,
@@ -20,6 +18,8 @@ from wpa_orders import (
     seed,
     ship,
 )
+
+from wpa.sdk import StepFailed, fake_context
 
 HOME = Address("Ada", "Calle Mayor 1", "Madrid", "ES")
 

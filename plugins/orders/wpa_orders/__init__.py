@@ -18,7 +18,9 @@ from wpa_orders.shop import Shop, every, inspect, one, seed
 
 __all__ = ["inspect", "seed", "wpa_steps"]
 
-SERVED = frozenset({"DE", "AT", "CH", "ES", "FR", "IT", "PT", "NL", "BE", "GB", "US", "MX", "AR", "CO", "CL", "PE"})
+SERVED = frozenset(
+    {"DE", "AT", "CH", "ES", "FR", "IT", "PT", "NL", "BE", "GB", "US", "MX", "AR", "CO", "CL", "PE"}
+)
 
 
 class Item(msgspec.Struct):
@@ -136,7 +138,9 @@ async def ship(ctx: StepContext, order_id: str, address: Address) -> Shipment:
     """Hand the parcel to the carrier, who refuses some addresses for good."""
     if address.country.upper() not in SERVED or not address.street.strip():
         message = f"the carrier does not deliver to {address.street or '(no street)'}, {address.country}"
-        raise StepFailed(message, type="AddressRefused", retryable=False, details={"country": address.country})
+        raise StepFailed(
+            message, type="AddressRefused", retryable=False, details={"country": address.country}
+        )
     key = ctx.idempotency_key
     tracking = "WPA" + hashlib.sha256(key.encode()).hexdigest()[:10].upper()
     where = f"{address.name}, {address.street}, {address.city}, {address.country}"

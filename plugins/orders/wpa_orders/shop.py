@@ -44,7 +44,11 @@ CREATE TABLE IF NOT EXISTS notifications (
 ) STRICT;
 """
 
-PRODUCTS = (("tea", "Green tea, 100 g", 895, 40), ("pot", "Cast-iron pot", 4990, 12), ("cup", "Cup", 1250, 60))
+PRODUCTS = (
+    ("tea", "Green tea, 100 g", 895, 40),
+    ("pot", "Cast-iron pot", 4990, 12),
+    ("cup", "Cup", 1250, 60),
+)
 BUSY_TIMEOUT_MS = 10_000
 
 
@@ -109,7 +113,9 @@ def inspect(path: Path) -> dict[str, Any]:
         return {
             "stock": dict(db.execute("SELECT sku, stock FROM products ORDER BY sku").fetchall()),
             "reserved": count("SELECT count(*) FROM reservations WHERE status = 'reserved'"),
-            "charged_cents": count("SELECT coalesce(sum(amount_cents), 0) FROM charges WHERE status = 'charged'"),
+            "charged_cents": count(
+                "SELECT coalesce(sum(amount_cents), 0) FROM charges WHERE status = 'charged'"
+            ),
             "shipped": count("SELECT count(*) FROM shipments WHERE status = 'shipped'"),
             "notified": count("SELECT count(*) FROM notifications"),
         }

@@ -103,7 +103,11 @@ class ToyRun:
                 slot=node.id,
                 kind="step",
                 uses="toy.step",
-                phase="settled" if node.id in self.settled else "wanted" if node.id in self.wanted else "pending",
+                phase="settled"
+                if node.id in self.settled
+                else "wanted"
+                if node.id in self.wanted
+                else "pending",
             )
             for node in self.toy.nodes.values()
         ]

@@ -137,7 +137,10 @@ def test_on_error_fail_ends_at_once_and_names_what_is_not_undone() -> None:
 
 def test_compensation_undoes_completed_steps_in_reverse_order_of_completion() -> None:
     toy = Toy(
-        Node("a", undo=True), Node("b", undo=True), Node("c", undo=True), Node("d", "a", "b", "c", policy=SAGA)
+        Node("a", undo=True),
+        Node("b", undo=True),
+        Node("c", undo=True),
+        Node("d", "a", "b", "c", policy=SAGA),
     )
     table = Table(toy)
     table.ok("b", "c", "a")

@@ -17,7 +17,9 @@ RETRIES = st.builds(
 
 
 @given(RETRIES, st.integers(1, 10_000), st.text())
-def test_a_backoff_is_bounded_and_the_same_whoever_computes_it(retry: Retry, failures: int, salt: str) -> None:
+def test_a_backoff_is_bounded_and_the_same_whoever_computes_it(
+    retry: Retry, failures: int, salt: str
+) -> None:
     wait = backoff_ms(retry, failures, salt)
     assert 0 <= wait <= retry.max_ms
     assert wait == backoff_ms(retry, failures, salt)

@@ -40,7 +40,10 @@ def _endpoint(verb: str, handler: ApiHandler, most: int) -> EndpointConfig:
         tenant = request.subject.split(".")[2]
         answer = await handler(tenant, verb, request.data)
         if len(answer) > most:
-            error = {"code": "too_large", "message": f"the answer has {len(answer)} bytes; the most is {most}"}
+            error = {
+                "code": "too_large",
+                "message": f"the answer has {len(answer)} bytes; the most is {most}",
+            }
             answer = msgspec.json.encode({"ok": False, "error": error})
         await request.respond(answer)
 

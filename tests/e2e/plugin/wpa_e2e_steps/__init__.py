@@ -56,7 +56,7 @@ async def undo(ctx: StepContext, fail: bool = False) -> None:
 async def gate(ctx: StepContext, path: str) -> None:
     """Wait until a file exists."""
     note(ctx, "start")
-    while not Path(path).exists():  # noqa: ASYNC240
+    while not Path(path).exists():
         await asyncio.sleep(0.02)
     note(ctx, "end")
 
@@ -66,8 +66,8 @@ async def die_once(ctx: StepContext, marker: str) -> str:
     """Kill the worker, the first time."""
     note(ctx, "start")
     path = Path(marker)
-    if not path.exists():  # noqa: ASYNC240
-        path.touch()  # noqa: ASYNC240
+    if not path.exists():
+        path.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return "survived"
 
