@@ -34,7 +34,7 @@ HEADERS = {
 
 async def one(js: JetStreamContext, number: str, appends: int, snapshot: bytes) -> None:
     """One execution's writes: a chain of compare-and-set appends, then the snapshot."""
-    subject = f"workflow.events.floor.{number}"
+    subject = f"wpa.journal.floor.{number}"
     sequence = 0
     for _ in range(appends):
         headers = {**HEADERS, "Nats-Expected-Last-Subject-Sequence": str(sequence)}
