@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 READY_WITHIN_S = 30.0
 ENDED_WITHIN_S = 60.0
 
-console = Console(emoji=False, width=None if sys.stdout.isatty() else 110)
+console = Console(emoji=False, width=None if sys.stdout.isatty() else 110, record=True)
 
 
 class Checks:
@@ -208,7 +208,10 @@ async def main() -> int:
                 f"wpa dev is up at [bold]{url}[/] after {time.monotonic() - began:.1f} s\n", highlight=False
             )
             await order_completes(client, shop, checks)
+            console.export_text()  # what is recorded so far is not for the picture
             await order_rolls_back(client, shop, checks)
+            if len(sys.argv) > 2 and sys.argv[1] == "--picture":
+                console.save_svg(sys.argv[2], title="an order that the carrier refuses")
             await document(client, checks)
             await decision(client, checks)
     console.print(Rule())
