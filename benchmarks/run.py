@@ -41,8 +41,8 @@ console = Console()
 
 
 @contextlib.asynccontextmanager
-async def process(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process that says ``ready``, ended when it is done with."""
+async def process(*command: str, ends: bool = False) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that says ``ready``; one that ``ends`` by itself is waited for, another is told to stop."""
     started = await asyncio.create_subprocess_exec(
         sys.executable, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
@@ -53,7 +53,7 @@ async def process(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
                 raise RuntimeError(f"{command} ended before it was ready")
         yield started
     finally:
-        if started.returncode is None:
+        if started.returncode is None and not ends:
             started.terminate()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(20):
@@ -92,7 +92,9 @@ class Bench:
                 self.per_s[name].append(result.per_s)
                 self.step(f"{name} {result.per_s:.0f}/s")
                 for in_flight, share in ((1, 0.1), (50, 0.25)):
-                    self.at[name][in_flight].append(await load.run(max(100, int(self.total(name) * share)), in_flight))
+                    self.at[name][in_flight].append(
+                        await load.run(max(100, int(self.total(name) * share)), in_flight)
+                    )
                     self.step(f"{name}, {in_flight} in flight")
             await nc.close()
 
@@ -100,7 +102,9 @@ class Bench:
         for name in self.args.workloads:
             total = self.total(name)
             nc = await connect(self.url)
-            async with process(str(HERE / "floor.py"), self.url, name, "--total", str(total + WARM_UP)):
+            async with process(
+                str(HERE / "floor.py"), self.url, name, "--total", str(total + WARM_UP), ends=True
+            ):
                 load = Load(nc, "floor", name, last_event=APPENDS[name])
                 await load.run(WARM_UP, 50)
                 result = await load.run(total, 200)
@@ -123,7 +127,9 @@ class Bench:
             for in_flight, suffix in ((1, ""), (50, "_at_50")):
                 runs = self.at[name][in_flight]
                 for label, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-                    row[f"{label}_ms{suffix}"] = round(statistics.median(run.percentile(share) for run in runs), 2)
+                    row[f"{label}_ms{suffix}"] = round(
+                        statistics.median(run.percentile(share) for run in runs), 2
+                    )
             found[name] = row
         return found
 
@@ -159,7 +165,9 @@ async def main(args: argparse.Namespace) -> None:
 
 
 def show(found: dict[str, Any]) -> None:
-    table = Table(title="executions per second (200 in flight), latency in ms", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        title="executions per second (200 in flight), latency in ms", box=None, padding=(0, 2, 0, 0)
+    )
     columns = ["workload", "/s", "floor /s", "ratio", "p50", "p95", "p99", "p50 @50", "p95 @50", "p99 @50"]
     for column in columns:
         table.add_column(column, justify="left" if column == "workload" else "right")
