@@ -112,6 +112,9 @@ class StepRunner:
                 return None, error
 
         value, error = await loop.run_in_executor(self._threads, call)
+        if isinstance(error, StopIteration):
+            # A coroutine may not raise it; the step's author shall still read what it was.
+            raise StepFailed(str(error), type="StopIteration")
         if error is not None:
             raise error
         return value

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wpa.plan.expressions import ExpressionError, compile_expression
+from wpa.plan.templates import compile_template
+
+SCOPE: dict[str, Any] = {
+    "input": {"a": 3, "b": 1.5, "s": "x", "list": [1, 2, 3], "none": None, "o": {"k": [True]}},
+    "vars": {},
+    "steps": {"charge-card": {"output": {"id": 7}, "status": "completed", "error": None}},
+    "execution": {"id": "x1"},
+}
+
+
+def render(value: Any) -> Any:
+    template, complaints = compile_template(value, "$")
+    assert complaints == []
+    return template.render(SCOPE)
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("${input.a}", 3),
+        ("${ input.o }", {"k": [True]}),
+        ("${input.none}", None),
+        ("${input.a > 2}", True),
+        ("n=${input.a}, l=${input.list}, ${input.s}", "n=3, l=[1,2,3], x"),
+        ("$${input.a}", "${input.a}"),
+        ("cost: $5", "cost: $5"),
+        ('${steps["charge-card"].output.id}', 7),
+        ("${steps['charge-card'].status}", "completed"),
+        ("${{'a': input.a}}", {"a": 3}),
+        ("${'}' + \"{\"}", "}{"),
+        ("${input.list.map(x, x * 2)}", [2, 4, 6]),
+        ("${has(input.zap) ? 1 : 0}", 0),
+        ("${timestamp('2026-01-01T00:00:00Z')}", "2026-01-01T00:00:00Z"),
+        ("${duration('90s')}", "90s"),
+        ("${b'hi'}", "aGk="),
+        ({"x": ["${input.a}", {"y": "${execution.id}"}], "z": 1}, {"x": [3, {"y": "x1"}], "z": 1}),
+    ],
+)
+def test_templates_keep_types_alone_and_interpolate_in_text(value: Any, wanted: Any) -> None:
+    assert render(value) == wanted
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text().filter(lambda t: "${" not in t),
+        lambda c: st.lists(c) | st.dictionaries(st.text(), c),
+    )
+)
+def test_data_without_expressions_is_returned_as_it_is(value: Any) -> None:
+    template, complaints = compile_template(value, "$")
+    assert complaints == []
+    assert template.render({}) is value
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("${input.a", "not closed"),
+        ("${inptu.a}", "undeclared reference to 'inptu"),
+        ("${input.}", "Syntax error"),
+        ("${}", "`"),
+        ("${" + "1+" * 3000 + "1}", "the most is 4096"),
+    ],
+)
+def test_what_cannot_be_compiled_is_named(value: str, words: str) -> None:
+    _, complaints = compile_template({"k": [value]}, "$.with")
+    assert [path for path, _ in complaints] == ["$.with.k[0]"]
+    assert words in complaints[0][1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "input.l.map(a, input.l.map(b, input.l.map(c, input.l.map(d, 1))))",
+        "[[1]].map(a,a+a).map(a,a+a).map(a,a+a).map(a,a+a).map(a,a+a).map(a,a+a).map(a,a+a).map(a,a+a)",
+    ],
+)
+def test_expressions_that_could_run_for_ever_are_refused(text: str) -> None:
+    with pytest.raises(ExpressionError):
+        compile_expression(text)
+
+
+def test_nested_macros_over_long_lists_are_refused_before_they_run() -> None:
+    expression = compile_expression("input.l.map(a, input.l.map(b, a * b))")
+    assert expression.evaluate({"input": {"l": [1, 2]}}) == [[1, 2], [2, 4]]
+    with pytest.raises(ExpressionError, match="would walk lists of 5000"):
+        expression.evaluate({"input": {"l": list(range(5_000))}})
+
+
+@pytest.mark.parametrize("text", ["input.zap", "input.list[9]", "1 / 0", "1.0 / 0.0", "input.a + input.b"])
+def test_a_failure_at_run_time_says_which_expression(text: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        render({"k": f"${{{text}}}"})
+    assert text in str(caught.value)
+    assert "$.k" in str(caught.value)
+
+
+def test_references_are_what_is_written_out() -> None:
+    expression = compile_expression(
+        "steps.a.output.x + size(steps['b-c'].output) + input.s.size() + 'vars.no'.size()"
+    )
+    assert set(expression.references) == {
+        ("steps", "a", "output", "x"),
+        ("steps", "b-c", "output"),
+        ("input", "s"),
+    }

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from wpa.errors import DefinitionError
+from wpa.plan import mermaid, parse, svg
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+def test_yaml_is_read_as_the_same_thing_as_json() -> None:
+    text = """
+id: p
+version: 1
+steps:
+  - id: a
+    uses: core.echo
+    if: "true"
+    with: {on: yes, at: 2026-01-01}
+"""
+    document = parse(text, "p.yaml")
+    assert document["steps"][0]["with"] == {"on": True, "at": "2026-01-01"}
+    assert parse(json.dumps(document), "p.json") == document
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "words"),
+    [
+        ('{"a": 1,}', "x.json", "line 1"),
+        ('{"a": 1, "a": 2}', "x.json", "stands twice"),
+        ('{"a": NaN}', "x.json", "NaN is not JSON"),
+        ("a: 1\na: 2", "x.yaml", "stands twice"),
+        ("a: [1", "x.yaml", "line 1"),
+        ("a: &x [1]\nb: *x", "x.yaml", "aliases"),
+        ("a: !!python/object:os.system {}", "x.yaml", "not YAML"),
+        ("[" * 100_000, "x.json", "not JSON"),
+    ],
+)
+def test_what_cannot_be_read_says_why_and_where(text: str, name: str, words: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        parse(text, name)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["order", "document", "decision"])
+def test_pictures_name_every_step_and_are_well_formed(name: str) -> None:
+    document = json.loads((EXAMPLES / f"{name}.json").read_text())
+    states = {step["id"]: "completed" for step in document["steps"]}
+    drawn, text = svg(document, states), mermaid(document, states)
+    ET.fromstring(drawn)
+    for step in document["steps"]:
+        assert step["id"] in drawn
+        assert step["id"] in text
+    assert text.count("-->") == drawn.count("<path") - 1 == drawn.count("marker-end")
+
+
+def test_text_in_pictures_is_escaped() -> None:
+    step = {"id": "a", "uses": "x.<script>&\"'"}
+    drawn = svg({"id": "p", "version": "1", "steps": [step]})
+    assert "<script>" not in drawn
+    ET.fromstring(drawn)
+
+
+def test_nodes_do_not_overlap() -> None:
+    steps = [
+        {"id": f"s{n}", "uses": "core.noop", "needs": [f"s{m}" for m in range(n) if (n + m) % 3 == 0]}
+        for n in range(20)
+    ]
+    root = ET.fromstring(svg({"id": "p", "version": "1", "steps": steps}))
+    boxes = [
+        (float(r.get("x", 0)), float(r.get("y", 0)))
+        for r in root.iter("{http://www.w3.org/2000/svg}rect")
+        if r.get("rx")
+    ]
+    assert len(boxes) == len(set(boxes)) == 20
