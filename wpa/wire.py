@@ -29,6 +29,7 @@ from wpa.engine.worker import Worker
 from wpa.hooks.host import PluginHost
 from wpa.model.limits import Limits
 from wpa.model.times import rfc3339
+from wpa.ports.tracing import Tracer
 from wpa.settings import Settings
 
 __all__ = ["WorkerInfo", "embedded_server", "plugin_host", "run", "serve_worker", "version"]
@@ -113,9 +114,10 @@ async def serve_worker(
         replicas=settings.replicas,
         creds=str(settings.nats_creds) if settings.nats_creds else None,
     )
+    tracer = _tracer(settings, worker_id)
     runner = StepRunner(host, ports.live, ports.clock, worker_id, settings.threads, settings.process_workers)
     try:
-        services = Services(ports, runner, settings, limits_of(settings), worker_id)
+        services = Services(ports, runner, settings, limits_of(settings), worker_id, tracer)
         api = Api(services, host.signatures(), lambda: uuid.uuid4().hex)
         service = await serve_api(ports.transport, api.verbs, api.handle, version())
         presence = asyncio.create_task(_announce(ports, worker_id, host), name="wpa-presence")
@@ -138,8 +140,19 @@ async def serve_worker(
             host.worker_stopping(worker_id)
             await service.stop()
     finally:
+        if tracer is not None:
+            tracer.close()
         await runner.aclose()
         await ports.aclose()
+
+
+def _tracer(settings: Settings, worker_id: str) -> Tracer | None:
+    if not settings.trace:
+        return None
+    # Imported late: the SDK costs every start a tenth of a second, and most run without it.
+    from wpa.adapters.otel import OtelTracer, exporter_named
+
+    return OtelTracer(exporter_named(settings.trace), worker_id)
 
 
 async def _announce(ports: NatsPorts, worker_id: str, host: PluginHost) -> None:

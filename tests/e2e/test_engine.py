@@ -241,3 +241,13 @@ async def test_a_plan_of_many_steps(worker: Wpa, nats_server: NatsServer, tenant
     ]
     status = await run(nats_server, tenant, steps)
     assert (status["status"], status["events"]) == ("COMPLETED", 302)
+
+
+async def test_a_large_input_travels_by_reference_and_is_whole_for_the_steps(
+    worker: Wpa, nats_server: NatsServer, tenant: str
+) -> None:
+    steps = [{"id": "a", "uses": "core.echo", "with": {"n": "${size(input.text)}", "text": "${input.text}"}}]
+    status = await run(nats_server, tenant, steps, {"text": "x" * 500_000}, output="${steps.a.output.n}")
+    assert status["output"] == 500_000
+    assert status["input"]["$blob"]["size"] > 500_000
+    assert status["steps"][0]["input"]["text"] == {"$omitted": {"size": 500_002}}

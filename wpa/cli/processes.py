@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.logging import RichHandler
 from rich.markup import escape
 
@@ -111,7 +112,13 @@ def _settings(log_level: str, **given: Any) -> Settings:
     # nats-py logs every reconnect attempt with a traceback; the transport says it in one line.
     logging.getLogger("nats").setLevel(logging.CRITICAL)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    return Settings(**given)
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        for item in error.errors():
+            name = "_".join(str(part) for part in item["loc"]).upper()
+            err.print(f"[red]WPA_{name}:[/] {escape(item['msg'])} (it is {escape(repr(item['input']))})")
+        raise typer.Exit(2) from None
 
 
 def _run(runner: Any, main: Any) -> None:

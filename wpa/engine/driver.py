@@ -237,6 +237,7 @@ class Driver:
         )
         services.announce(call, started)
         result = await services.runner.run(call)
+        services.trace(call, state.traceparent, started, result.error)
         if result.error is not None:
             return Attempt(slot=slot_id, started_ms=started, error=result.error)
         try:

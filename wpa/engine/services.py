@@ -8,10 +8,12 @@ from wpa.engine.library import Library
 from wpa.engine.payloads import Payloads
 from wpa.engine.runner import StepCall, StepRunner
 from wpa.model import events as ev
+from wpa.model.events import Failure
 from wpa.model.limits import Limits
 from wpa.model.times import rfc3339
 from wpa.ports import Ports
 from wpa.ports.clock import Clock
+from wpa.ports.tracing import Tracer
 from wpa.settings import Settings
 
 __all__ = ["Services"]
@@ -21,7 +23,13 @@ class Services:
     """The ports, the step runner, the definitions, and the limits, under one worker's name."""
 
     def __init__(
-        self, ports: Ports, runner: StepRunner, settings: Settings, limits: Limits, worker: str
+        self,
+        ports: Ports,
+        runner: StepRunner,
+        settings: Settings,
+        limits: Limits,
+        worker: str,
+        tracer: Tracer | None = None,
     ) -> None:
         self.ports = ports
         self.runner = runner
@@ -31,6 +39,7 @@ class Services:
         self.clock: Clock = ports.clock
         self.library = Library(ports.definitions, ports.clock)
         self.payloads = Payloads(ports.blobs, limits)
+        self._tracer = tracer
         self._count = 0
 
     def next_id(self) -> str:
@@ -52,3 +61,18 @@ class Services:
             "worker": self.worker,
         }
         self.ports.live.publish_event(call.tenant, call.execution, body)
+
+    def trace(self, call: StepCall, traceparent: str, started_ms: int, error: Failure | None) -> None:
+        """Record an attempt that has ended as a span, where tracing is on."""
+        if self._tracer is None:
+            return
+        attributes: dict[str, str | int] = {
+            "wpa.tenant": call.tenant,
+            "wpa.workflow": call.workflow,
+            "wpa.execution": call.execution,
+            "wpa.slot": call.slot,
+            "wpa.step_type": call.uses,
+            "wpa.attempt": call.attempt,
+        }
+        now = self.clock.now_ms()
+        self._tracer.attempt(traceparent, f"{call.workflow}.{call.step}", started_ms, now, attributes, error)

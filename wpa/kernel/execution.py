@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from wpa.errors import PlatformError
-from wpa.kernel import saga
+from wpa.kernel import saga, verdict
 from wpa.kernel.draft import Draft, with_duration
 from wpa.kernel.fold import fold
 from wpa.kernel.program import (
@@ -42,7 +42,7 @@ from wpa.model import events as ev
 from wpa.model.events import Event, Failure
 from wpa.model.limits import Limits
 from wpa.model.state import Slot, State, is_terminal
-from wpa.model.times import parse_ms, rfc3339
+from wpa.model.times import rfc3339
 
 __all__ = ["Attempt", "Diverged", "Draft", "Execution", "Start"]
 
@@ -209,7 +209,8 @@ class Execution:
         failures = slot.failures + 1
         data = self._attempt_data(slot, attempt.started_ms, now_ms)
         retry_at = now_ms + backoff_ms(policy.retry, failures, f"{self.state.execution}:{slot.id}")
-        too_late = policy.deadline_ms is not None and retry_at >= self._deadline_ms(slot, policy.deadline_ms)
+        deadline = verdict.deadline_ms(slot, policy)
+        too_late = deadline is not None and retry_at >= deadline
         if (
             not may_retry(policy.retry, error, failures)
             or policy.at_most_once
@@ -217,12 +218,7 @@ class Execution:
             or too_late
         ):
             if too_late and error.retryable:
-                error = Failure(
-                    type="DeadlineExceeded",
-                    message=f"gave up at the step's deadline of {policy.deadline_ms} ms; "
-                    f"the last attempt: {error.type}: {error.message}",
-                    retryable=False,
-                )
+                error = verdict.deadline_exceeded(policy, error)
             return self._give_up(want, error, data, now_ms)
         data |= {"error": error, "final": False, "retry_at": rfc3339(retry_at)}
         data["next"] = list(self.state.open)
@@ -254,12 +250,7 @@ class Execution:
         state = self.state
         if is_terminal(state.status):
             return None
-        if state.seq >= self.limits.events_max:
-            error = Failure(
-                type="OverLimit",
-                message=f"the execution has {state.seq} events, the most allowed",
-                retryable=False,
-            )
+        if (error := verdict.over_limit(state, self.limits)) is not None:
             return saga.failed(state, error, "", self._compensable(), now_ms)
         if (hopeless := self._hopeless(now_ms)) is not None:
             return hopeless
@@ -297,19 +288,8 @@ class Execution:
         for slot_id in self.state.open:
             slot = self.state.slots[slot_id]
             want = self.wants[slot_id]
-            if want.fault is not None:
-                error = want.fault
-            elif slot.lost and want.policy.at_most_once:
-                message = "the worker ended while this step ran: whether it took effect is unknown, and "
-                error = Failure(
-                    type="OutcomeUnknown",
-                    message=message + "at_most_once forbids a second run",
-                    retryable=False,
-                )
-            elif slot.lost > self.limits.lost_attempts_max:
-                message = f"{slot.lost} workers ended while this step ran; it may be what ends them"
-                error = Failure(type="WorkerLost", message=message, retryable=False)
-            else:
+            error = verdict.hopeless(slot, want, self.limits)
+            if error is None:
                 continue
             data = {"step": slot.step, "slot": slot_id, "uses": want.uses, "attempt": slot.attempt}
             return self._give_up(want, error, data, now_ms)
@@ -354,9 +334,10 @@ class Execution:
     def timeout_ms(self, slot_id: str, now_ms: int) -> int | None:
         """How long the next attempt at a slot may take: its timeout, or what its deadline leaves."""
         policy = self.wants[slot_id].policy
-        if policy.deadline_ms is None:
+        deadline = verdict.deadline_ms(self.state.slots[slot_id], policy)
+        if deadline is None:
             return policy.timeout_ms
-        left = max(1, self._deadline_ms(self.state.slots[slot_id], policy.deadline_ms) - now_ms)
+        left = max(1, deadline - now_ms)
         return left if policy.timeout_ms is None else min(left, policy.timeout_ms)
 
     def run_view(self) -> Run:
@@ -406,9 +387,6 @@ class Execution:
             # sorted() is stable: equal priorities keep the program's order.
             chosen = sorted(self._ready, key=lambda slot_id: -self.wants[slot_id].policy.priority)[:room]
         return [*running, *chosen]
-
-    def _deadline_ms(self, slot: Slot, deadline_ms: int) -> int:
-        return parse_ms(slot.opened_at) + deadline_ms
 
     def _attempt_data(self, slot: Slot, started_ms: int, now_ms: int) -> dict[str, Any]:
         return {

@@ -1,8 +1,9 @@
 """The embedded default: a real nats-server, from a wheel, as a child process on loopback.
 
 Guarantees: one server for each data directory (a lock says who holds it); it is up when :meth:`start`
-returns; it doesn't outlive the process that started it; a Ctrl-C in the terminal doesn't reach it, so a
-worker can drain before it goes.
+returns; a Ctrl-C in the terminal doesn't reach it, so a worker can drain before it goes. On Linux it never
+outlives the process that started it, not even a killed one; elsewhere, the next start on the same data
+directory ends what a killed one left behind.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ class EmbeddedServer:
         """Start the server and return its URL. Raises PlatformError with what to do about it."""
         self._take_lock()
         try:
+            await self._end_orphan()
             await self._spawn()
             await self._wait_ready()
         except BaseException:
@@ -153,6 +155,27 @@ class EmbeddedServer:
         lock.write(f"process {os.getpid()}")
         lock.flush()
         self._lock = lock
+
+    async def _end_orphan(self) -> None:
+        """End the server of a process that was killed; the lock is ours, so nobody else needs it."""
+        try:
+            pid = int((self.data_dir / "nats-server.pid").read_text())
+        except (OSError, ValueError):
+            return
+        # A pid may have been given to something else since: only a process with our very
+        # configuration on its command line is ours.
+        ps = await asyncio.create_subprocess_exec(
+            "ps", "-ww", "-o", "command=", "-p", str(pid), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        command, _ = await ps.communicate()
+        if str(self.data_dir / "nats-server.conf") not in command.decode(errors="replace"):
+            return
+        log.warning("ending nats-server %d, left behind by a process that was killed", pid)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGINT)
+            for _ in range(100):
+                os.kill(pid, 0)
+                await asyncio.sleep(0.05)
 
     async def _spawn(self) -> None:
         ports = self.data_dir / "ports"

@@ -1,0 +1,51 @@
+"""Why a slot is given up: judgements on one slot, apart from what follows from them."""
+
+from __future__ import annotations
+
+from wpa.kernel.program import StepPolicy, Want
+from wpa.model.events import Failure
+from wpa.model.limits import Limits
+from wpa.model.state import Slot, State
+from wpa.model.times import parse_ms
+
+__all__ = ["deadline_exceeded", "deadline_ms", "hopeless", "over_limit"]
+
+
+def deadline_ms(slot: Slot, policy: StepPolicy) -> int | None:
+    """When the slot's deadline is, in milliseconds since the Unix epoch; None where it has none."""
+    return None if policy.deadline_ms is None else parse_ms(slot.opened_at) + policy.deadline_ms
+
+
+def deadline_exceeded(policy: StepPolicy, last: Failure) -> Failure:
+    """The failure of a slot whose next attempt would come too late."""
+    return Failure(
+        type="DeadlineExceeded",
+        message=f"gave up at the step's deadline of {policy.deadline_ms} ms; "
+        f"the last attempt: {last.type}: {last.message}",
+        retryable=False,
+    )
+
+
+def hopeless(slot: Slot, want: Want, limits: Limits) -> Failure | None:
+    """Why an open slot may not, or should not, be attempted (once more); None where it may."""
+    if want.fault is not None:
+        return want.fault
+    if slot.lost and want.policy.at_most_once:
+        return Failure(
+            type="OutcomeUnknown",
+            message="the worker ended while this step ran: whether it took effect is unknown, and "
+            "at_most_once forbids a second run",
+            retryable=False,
+        )
+    if slot.lost > limits.lost_attempts_max:
+        message = f"{slot.lost} workers ended while this step ran; it may be what ends them"
+        return Failure(type="WorkerLost", message=message, retryable=False)
+    return None
+
+
+def over_limit(state: State, limits: Limits) -> Failure | None:
+    """Why an execution may not go on; None where it may."""
+    if state.seq < limits.events_max:
+        return None
+    message = f"the execution has {state.seq} events, the most allowed"
+    return Failure(type="OverLimit", message=message, retryable=False)
