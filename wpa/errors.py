@@ -25,6 +25,7 @@ __all__ = [
     "StepFailed",
     "Superseded",
     "TaskRejected",
+    "TooLarge",
     "Unavailable",
     "WorkflowError",
     "WpaError",
@@ -144,6 +145,10 @@ class PlatformError(WpaError):
 
 class Conflict(PlatformError):
     """A compare-and-set lost: somebody else wrote first. Reload and decide again."""
+
+
+class TooLarge(PlatformError):
+    """More bytes than the server takes in one message."""
 
 
 class Superseded(PlatformError):

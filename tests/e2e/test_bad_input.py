@@ -172,3 +172,43 @@ async def test_a_large_output_travels_through_the_object_store(
         events = await client.history(started.execution_id)
         reference = events[1]["data"]["output"]["$blob"]
         assert reference["size"] == 2_000_002
+
+
+@pytest.mark.parametrize("bad", ["Upper", "заказ", "-a", "x" * 70])
+async def test_a_task_of_a_tenant_that_may_not_be_one_is_a_dead_letter(
+    worker: Wpa, nats_server: NatsServer, tenant: str, bad: str
+) -> None:
+    nc = await nats.connect(nats_server.url)
+    bad = f"{bad}-{tenant}" if bad[0] in "Uз" else bad
+    subscription = await nc.jetstream().subscribe(
+        f"workflow.dlq.{bad}", stream="WPA_DLQ", ordered_consumer=True
+    )
+    await nc.publish(f"workflow.tasks.{bad}", start())
+    letter = await subscription.next_msg(timeout=10)
+    assert letter.headers is not None
+    assert letter.headers["Wpa-Code"] == "invalid_name"
+    assert letter.data == start()
+    async with await Client.connect(nats_server.url, tenant) as client:
+        await client.deploy(DOCUMENT)
+        done = await client.start("good", {"n": 1})
+        assert (await client.result(done.execution_id, timeout_s=10))["status"] == "COMPLETED"
+    await nc.close()
+
+
+async def test_large_variables_are_refused_and_a_large_final_output_is_not(
+    worker: Wpa, nats_server: NatsServer, tenant: str
+) -> None:
+    async with await Client.connect(nats_server.url, tenant) as client:
+        step = {"id": "big", "uses": "e2e.large", "with": {"size": 3_000_000}}
+        output = ["${steps.big.output}", "${steps.big.output}", "${steps.big.output}"]
+        await client.deploy({"id": "good", "version": "1", "steps": [step], "output": output})
+        started = await client.start("good")
+        status = await client.result(started.execution_id, timeout_s=20)
+        assert status["status"] == "COMPLETED"
+        assert status["output"]["$blob"]["size"] > 9_000_000
+        started = await client.start("good", variables={"x": "x" * 100_000})
+        for _ in range(100):
+            if letters := await client.dlq_list():
+                break
+            await asyncio.sleep(0.05)
+        assert "$.payload.variables has" in letters[0]["message"]

@@ -127,7 +127,8 @@ def test_validate_shows_all_problems_with_paths_and_hints(tmp_path: Path) -> Non
 
 def test_graph_writes_well_formed_svg_and_mermaid(dev: Wpa, home: Path) -> None:
     out = home / "order.svg"
-    done = run_wpa("graph", str(EXAMPLES / "order.json"), "-o", str(out), "--execution", "o1", cwd=home)
+    run_wpa("start", "order", "--input", f"@{EXAMPLES}/order.input.json", "--wait", "--id", "drawn", cwd=home)
+    done = run_wpa("graph", str(EXAMPLES / "order.json"), "-o", str(out), "--execution", "drawn", cwd=home)
     assert done.returncode == 0, done.stderr
     root = ET.parse(out).getroot()
     assert root.tag.endswith("svg")

@@ -21,7 +21,7 @@ from wpa.engine.loading import Loaded, load, revive
 from wpa.engine.runner import StepCall
 from wpa.engine.services import Services
 from wpa.engine.snapshots import Keeper
-from wpa.errors import OverLimit, Superseded, TaskRejected
+from wpa.errors import Conflict, OverLimit, Superseded, TaskRejected
 from wpa.kernel.draft import Draft, seal
 from wpa.kernel.execution import Attempt, Diverged, Execution, Start
 from wpa.kernel.program import Program
@@ -99,6 +99,8 @@ class Driver:
                 f"the input does not fit the input schema of {program.id} {program.version}: {problems[0]}",
                 problems,
             )
+        services.payloads.check_inline("$.payload.variables", task.payload.variables)
+        services.payloads.check_inline("$.payload.execution_context", task.payload.execution_context)
         stored = await services.payloads.store(request.tenant, request.execution, task.payload.input_data)
         now = services.clock.now_ms()
         start = Start(
@@ -188,14 +190,19 @@ class Driver:
         """Append a draft; the slots that are to run from now on are returned."""
         execution, services = self._execution, self._services
         state = execution.state
+        if draft.event == ev.COMPLETED:
+            output = draft.data["output"]
+            draft.data["output"] = await services.payloads.store(state.tenant, state.execution, output)
         event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=self.epoch)
         try:
             position = await commit(services.ports.journal, event, state.position)
         except Lost as lost:
             newest = lost.tail[-1][1]
-            raise Superseded(
-                f"{state.tenant}.{state.execution}: {newest.worker} drives it now, epoch {newest.epoch}"
-            ) from None
+            name = f"{state.tenant}.{state.execution}"
+            if newest.epoch < self.epoch:
+                # Older than our own epoch: what we had loaded was not all there was. Load again.
+                raise Conflict(f"{name} was read from a replica that lagged behind") from None
+            raise Superseded(f"{name}: {newest.worker} drives it now, epoch {newest.epoch}") from None
         return execution.record(event, position)
 
     # -- attempts ----------------------------------------------------------------------------

@@ -59,10 +59,11 @@ class Payloads:
         await self._blobs.put(key, raw)
         return {"$blob": {"key": key, "size": size, "sha256": digest}}
 
-    async def load(self, value: Any) -> Any:
-        """What a stored value stands for."""
-        key = reference(value)
-        return value if key is None else msgspec.json.decode(await self._blobs.get(key))
+    def check_inline(self, path: str, value: dict[str, Any]) -> None:
+        """Raise OverLimit for what has to travel inline and is too large for it."""
+        if value and (size := len(_ENCODER.encode(value))) > self._limits.inline_bytes_max:
+            most = self._limits.inline_bytes_max
+            raise OverLimit(f"{path} has {size} bytes; the most is {most}: put large data into input_data")
 
     async def load_all(self, state: State) -> dict[str, Any]:
         """Every payload that ``state`` refers to, by key."""

@@ -28,6 +28,7 @@ from wpa.ports.steps import StepCatalog, StepType
 __all__ = ["StepCall", "StepResult", "StepRunner", "failure_of"]
 
 MESSAGE_CHARS_MAX = 2_000
+DETAILS_BYTES_MAX = 16 * 1024
 ABANDON_AFTER_S = 2.0
 """How long a cancelled step may take to stop before it is left behind."""
 
@@ -191,7 +192,10 @@ def failure_of(error: BaseException) -> Failure:
 
 def _plain(details: dict[str, Any]) -> dict[str, Any]:
     try:
-        plain: dict[str, Any] = msgspec.json.decode(_ENCODER.encode(details))
+        encoded = _ENCODER.encode(details)
+        if len(encoded) > DETAILS_BYTES_MAX:
+            return {"$omitted": {"size": len(encoded)}}
+        plain: dict[str, Any] = msgspec.json.decode(encoded)
     except (TypeError, ValueError, RecursionError):
         return {"repr": repr(details)[:MESSAGE_CHARS_MAX]}
     return plain

@@ -7,7 +7,7 @@ import logging
 
 from wpa.engine.loading import Loaded
 from wpa.engine.services import Services
-from wpa.errors import Conflict, Unavailable
+from wpa.errors import Conflict, TooLarge, Unavailable
 from wpa.model.state import State, decode_state, encode_state
 
 __all__ = ["Keeper"]
@@ -65,5 +65,9 @@ class Keeper:
                 if found is not None and decode_state(found[0]).seq >= state.seq:
                     break  # a newer one, or this very one: its answer was lost
                 self._revision = found[1] if found else 0
+            except TooLarge as error:
+                # Then every load folds the whole journal: slower, and as true.
+                log.warning("%s.%s goes without a snapshot: %s", state.tenant, state.execution, error)
+                break
         self._kept_seq = state.seq
         self._kept_at = self._services.clock.monotonic_s()

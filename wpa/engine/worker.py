@@ -111,10 +111,11 @@ class Worker:
             try:
                 self._changed.clear()
                 tenants = await ports.definitions.tenants() | await ports.tasks.tenants() | self._news
-                for tenant in sorted(tenants - self._feeds.keys()):
-                    await self._open(tenant)
             except PlatformError as error:
                 log.warning("can't look for tenants: %s", error)
+                tenants = self._news
+            for tenant in sorted(tenants - self._feeds.keys()):
+                await self._open(tenant)
             try:
                 async with asyncio.timeout(DISCOVER_EVERY_S):
                     await self._changed.wait()
@@ -122,7 +123,11 @@ class Worker:
                 continue
 
     async def _open(self, tenant: str) -> None:
-        feed = await self._services.ports.tasks.open(tenant, self._on_task)
+        try:
+            feed = await self._services.ports.tasks.open(tenant, self._on_task)
+        except PlatformError as error:
+            log.warning("can't serve tenant %r yet: %s", tenant, error)
+            return
         self._feeds[tenant] = feed
         concurrency = self._services.settings.concurrency
         # So many tasks may lie here unbegun for each tenant: enough to stay busy, never a hoard.

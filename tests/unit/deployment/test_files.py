@@ -54,7 +54,10 @@ def test_compose_names_only_what_exists() -> None:
             source = mount.split(":")[0]
             assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"], mount
         for name in service.get("environment", {}):
-            known = {f"WPA_{field.upper()}" for field in Settings.model_fields} | {"WPA_NATS_URL", "WPA_SHOP_DB"}
+            known = {f"WPA_{field.upper()}" for field in Settings.model_fields} | {
+                "WPA_NATS_URL",
+                "WPA_SHOP_DB",
+            }
             assert name in known, name
 
 

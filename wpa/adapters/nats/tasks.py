@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import logging
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,6 +20,7 @@ from wpa.adapters.nats import streams
 from wpa.adapters.nats.streams import ApiError, api
 from wpa.adapters.nats.transport import Message, Transport
 from wpa.errors import PlatformError, Unavailable
+from wpa.model.ids import TENANT
 from wpa.ports.tasks import Lease
 
 __all__ = ["NatsTasks"]
@@ -153,7 +155,10 @@ class NatsFeed:
 
 
 def consumer_name(tenant: str) -> str:
-    return f"tasks-{tenant}"
+    """The tenant's consumer. A tenant that may not be one has tasks, too: they have to be rejected."""
+    if TENANT.fullmatch(tenant):
+        return f"tasks-{tenant}"
+    return f"tasks--{hashlib.blake2b(tenant.encode(), digest_size=12).hexdigest()}"
 
 
 def _header_lines(headers: dict[str, str]) -> bytes:

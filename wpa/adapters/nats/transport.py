@@ -27,7 +27,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from wpa.errors import Conflict, PlatformError, Unavailable
+from wpa.errors import Conflict, TooLarge, Unavailable
 
 __all__ = ["ACK_TIMEOUT_S", "Handler", "Message", "Transport"]
 
@@ -178,7 +178,7 @@ class Transport:
         Raises Conflict for a lost compare-and-set, Unavailable when the outcome is unknown.
         """
         if len(payload) > self.nc.max_payload:
-            raise PlatformError(f"{len(payload)} bytes for {subject}; the server takes {self.nc.max_payload}")
+            raise TooLarge(f"{len(payload)} bytes for {subject}; the server takes {self.nc.max_payload}")
         for tried in range(TRANSIENT_TRIES):
             reply = await self._ask(subject, payload, headers)
             try:
