@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -30,8 +31,14 @@ __all__ = ["Client", "StartResult"]
 REQUEST_TIMEOUT_S = 5.0
 TRIES = 3
 POLL_EVERY_S = 2.0
+AWAY_FOR_S = 10.0
+AWAY_RETRY_S = 0.5
 
 Body = dict[str, Any]
+
+
+class _ServerAway(Unavailable):
+    """A worker answered, but it can't reach what it needs."""
 
 
 class StartResult(msgspec.Struct, frozen=True):
@@ -65,7 +72,7 @@ class Client:
         options: Body = {"user_credentials": str(creds)} if creds else {}
         try:
             connection = await nats.connect(
-                url,
+                [server.strip() for server in url.split(",")],
                 name="wpa client",
                 connect_timeout=3,
                 error_cb=quiet,
@@ -93,11 +100,22 @@ class Client:
     # -- requests ----------------------------------------------------------------------------
 
     async def request(self, verb: str, body: Body | None = None) -> Body:
-        """One request to ``workflow.api.<tenant>.<verb>``, tried again while nobody answers.
+        """One request to ``workflow.api.<tenant>.<verb>``; every verb may be repeated.
 
-        Raises TaskRejected or DefinitionError with the engine's reasons, Unavailable when no worker
-        answers. Every verb may be repeated.
+        Tried again while nobody answers, and for ten seconds while a worker answers that the server is
+        away (a cluster that elects a leader takes about seven). Raises TaskRejected or DefinitionError
+        with the engine's reasons, Unavailable when it stays like that.
         """
+        deadline = time.monotonic() + AWAY_FOR_S
+        while True:
+            try:
+                return await self._request(verb, body)
+            except _ServerAway as error:
+                if time.monotonic() > deadline:
+                    raise Unavailable(str(error)) from None
+                await asyncio.sleep(AWAY_RETRY_S)
+
+    async def _request(self, verb: str, body: Body | None) -> Body:
         subject = f"workflow.api.{self.tenant}.{verb}"
         reason = ""
         for tried in range(TRIES):
@@ -126,7 +144,7 @@ class Client:
         if code == "invalid_definition":
             raise DefinitionError(problems)
         if code == "unavailable":
-            raise Unavailable(message)
+            raise _ServerAway(message)
         raise TaskRejected(code, message, problems)
 
     # -- executions --------------------------------------------------------------------------
@@ -320,7 +338,7 @@ class Client:
 async def _reachable(url: str) -> bool:
     """Whether anything listens at one of the URL's servers: nats-py retries for long before it says no."""
     for part in url.split(","):
-        address = part.rpartition("@")[2].removeprefix("nats://").removeprefix("tls://").rstrip("/")
+        address = part.strip().rpartition("@")[2].removeprefix("nats://").removeprefix("tls://").rstrip("/")
         host, _, port = address.rpartition(":") if ":" in address else (address, "", "4222")
         try:
             async with asyncio.timeout(3):

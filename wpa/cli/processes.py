@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -107,8 +108,7 @@ def _settings(log_level: str, **given: Any) -> Settings:
     if not isinstance(level, int):
         err.print(f"[red]--log-level:[/] {log_level!r} is none of DEBUG, INFO, WARNING, ERROR")
         raise typer.Exit(2)
-    handler = RichHandler(console=err, show_path=False, log_time_format="%H:%M:%S", markup=False)
-    logging.basicConfig(level=level, handlers=[handler], format="%(message)s", force=True)
+    logging.basicConfig(level=level, handlers=[_log_handler()], force=True)
     # nats-py logs every reconnect attempt with a traceback; the transport says it in one line.
     logging.getLogger("nats").setLevel(logging.CRITICAL)
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -119,6 +119,21 @@ def _settings(log_level: str, **given: Any) -> Settings:
             name = "_".join(str(part) for part in item["loc"]).upper()
             err.print(f"[red]WPA_{name}:[/] {escape(item['msg'])} (it is {escape(repr(item['input']))})")
         raise typer.Exit(2) from None
+
+
+def _log_handler() -> logging.Handler:
+    """For people on a terminal; elsewhere, one line a record, with its time in UTC."""
+    if err.is_terminal:
+        handler: logging.Handler = RichHandler(console=err, show_path=False, log_time_format="%H:%M:%S")
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        return handler
+    handler = logging.StreamHandler()
+    formatter = logging.Formatter(
+        "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S"
+    )
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    return handler
 
 
 def _run(runner: Any, main: Any) -> None:

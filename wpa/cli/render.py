@@ -228,7 +228,11 @@ class Watcher:
             self._update(step, 0, f"[red]{escape(reason(data['error']))}[/]")
         elif name == "workflow_step_compensated":
             self._update(step, 0, "[magenta]undone[/]")
-        elif name in TERMINAL:
+        for slot in data.get("next", ()):
+            # Begun before we were listening, perhaps: the journal knows what runs.
+            if (running := slot.partition(":")[0]) not in self._bars:
+                self._update(running, 0, "")
+        if name in TERMINAL:
             for bar in self._bars.values():
                 self._progress.stop_task(bar)
 

@@ -44,7 +44,8 @@ async def commit(journal: Journal, event: Event, after: int) -> int:
         except Conflict:
             pause = BACKOFF_FIRST_S * random.random()
         except Unavailable as error:
-            log.warning("append to %s.%s: %s", event.tenant_id, event.execution_id, error)
+            # The adapter warns of the outage once; here, every execution would.
+            log.debug("append to %s.%s: %s", event.tenant_id, event.execution_id, error)
             pause = delay * (0.5 + random.random() / 2)
             delay = min(delay * 2, BACKOFF_MAX_S)
         try:

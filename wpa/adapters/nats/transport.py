@@ -34,6 +34,7 @@ __all__ = ["ACK_TIMEOUT_S", "Handler", "Message", "Transport"]
 ACK_TIMEOUT_S: Final = 5.0
 SWEEP_EVERY_S: Final = 0.5
 TRANSIENT_TRIES: Final = 20
+WARN_EVERY_S: Final = 5.0
 
 WRONG_LAST_SEQUENCE: Final = 10071
 WRITE_IN_FLIGHT: Final = 10164
@@ -85,6 +86,8 @@ class Transport:
         self._sweeper: asyncio.Task[None] | None = None
         self._reconnected: list[Callable[[], None]] = []
         self._closing = False
+        self._warned_at = float("-inf")
+        self._unwarned = 0
 
     # -- life --------------------------------------------------------------------------------
 
@@ -104,7 +107,7 @@ class Transport:
             options["tls"] = tls
         try:
             self.nc = await nats.connect(
-                url,
+                [server.strip() for server in url.split(",")],
                 name=name,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.1,
@@ -179,6 +182,21 @@ class Transport:
         """
         if len(payload) > self.nc.max_payload:
             raise TooLarge(f"{len(payload)} bytes for {subject}; the server takes {self.nc.max_payload}")
+        try:
+            return await self._publish_acked(subject, payload, headers)
+        except Unavailable as error:
+            self._warn(error)
+            raise
+
+    def _warn(self, error: Unavailable) -> None:
+        """One line for an outage every few seconds, however many writes it concerns."""
+        now = asyncio.get_running_loop().time()
+        self._unwarned += 1
+        if now - self._warned_at >= WARN_EVERY_S:
+            log.warning("writes fail and are tried again (%d so far): %s", self._unwarned, error)
+            self._warned_at, self._unwarned = now, 0
+
+    async def _publish_acked(self, subject: str, payload: bytes, headers: bytes) -> int:
         for tried in range(TRANSIENT_TRIES):
             reply = await self._ask(subject, payload, headers)
             try:

@@ -1,0 +1,105 @@
+"""Three nodes on loopback, R3: the leader is killed under load, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+
+from tests.e2e.processes import Wpa
+from wpa.adapters.nats.server import find_binary
+from wpa.client import Client
+from wpa.errors import Unavailable
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Cluster:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ports = [free_port() for _ in range(3)]
+        self.routes = [f"nats://127.0.0.1:{free_port()}" for _ in range(3)]
+        self.nodes = [self.start(number) for number in range(3)]
+        self.url = ",".join(f"nats://127.0.0.1:{port}" for port in self.ports)
+
+    def start(self, number: int) -> subprocess.Popen[bytes]:
+        config = self.folder / f"n{number}.json"
+        own = int(self.routes[number].rpartition(":")[2])
+        config.write_text(
+            json.dumps(
+                {
+                    "server_name": f"n{number}",
+                    "host": "127.0.0.1",
+                    "port": self.ports[number],
+                    "max_payload": 8 * 1024 * 1024,
+                    "jetstream": {"store_dir": str(self.folder / f"n{number}")},
+                    "cluster": {"name": "wpa", "host": "127.0.0.1", "port": own, "routes": self.routes},
+                }
+            )
+        )
+        command = [find_binary(), "-c", str(config)]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def end(self) -> None:
+        for node in self.nodes:
+            node.kill()
+            node.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path)
+    yield cluster
+    cluster.end()
+
+
+async def test_a_killed_leader_of_three_loses_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    await asyncio.sleep(3)  # the meta group elects its leader
+    worker = Wpa("worker", "--nats", cluster.url, log=tmp_path / "worker.log", env={"WPA_REPLICAS": "3"})
+    try:
+        await asyncio.to_thread(worker.wait_ready, within_s=60)
+        steps = [{"id": "a", "uses": "e2e.work", "with": {"seconds": 0.2}}]
+        steps += [{"id": name, "uses": "core.noop", "needs": ["a"]} for name in "bc"]  # type: ignore[list-item]
+        async with await Client.connect(cluster.url) as client:
+            await client.deploy({"id": "w", "version": "1", "steps": steps})
+            running = [asyncio.create_task(one(client, number)) for number in range(100)]
+            await asyncio.sleep(0.5)
+            victim = await leader(cluster.url)
+            cluster.nodes[victim].kill()
+            results = await asyncio.gather(*running)
+            assert {result["status"] for result in results} == {"COMPLETED"}
+            for number in range(0, 100, 10):
+                events = [event["event"] for event in await client.history(f"x{number}")]
+                assert events.count("workflow_step_completed") == 3
+        assert worker.stop() == 0
+    finally:
+        if worker.process.poll() is None:
+            worker.kill()
+
+
+async def one(client: Client, number: int) -> dict[str, Any]:
+    await asyncio.sleep(number * 0.02)
+    for _ in range(5):
+        with contextlib.suppress(Unavailable):
+            await client.start("w", execution_id=f"x{number}")
+            break
+    return await client.result(f"x{number}", timeout_s=60)
+
+
+async def leader(url: str) -> int:
+    nc = await nats.connect(url.split(","))
+    info = json.loads((await nc.request("$JS.API.STREAM.INFO.WPA_EVENTS", b"", timeout=5)).data)
+    await nc.close()
+    return int(info["cluster"]["leader"].removeprefix("n"))
