@@ -17,25 +17,40 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from wpa.errors import StepFailed
+from wpa.errors import InvalidName, StepFailed
 from wpa.hooks.specs import hookimpl
 from wpa.hooks.steps import step
+from wpa.model.ids import check_emit_subject
 from wpa.ports.steps import StepContext, StepType
 
 __all__ = ["StepContext", "StepFailed", "StepType", "fake_context", "hookimpl", "step"]
 
 
 class FakeContext:
-    """A context for unit tests: no server, and everything published is kept for the test to look at."""
+    """A context for unit tests: no server, and everything published is kept for the test to look at.
 
-    def __init__(self, **fields: Any) -> None:
-        self.tenant: str = fields.get("tenant", "test")
-        self.workflow: str = fields.get("workflow", "test")
-        self.execution: str = fields.get("execution", "test-1")
-        self.step: str = fields.get("step", "step")
-        self.attempt: int = fields.get("attempt", 1)
-        self.metadata: dict[str, Any] = fields.get("metadata", {})
-        self.idempotency_key: str = fields.get("idempotency_key", f"{self.execution}:{self.step}:1")
+    ``reported`` holds (percentage, message, data) of each progress report, ``emitted`` (subject, data) of
+    each emission, ``heartbeats`` their number.
+    """
+
+    def __init__(
+        self,
+        *,
+        tenant: str = "test",
+        workflow: str = "test",
+        execution: str = "test-1",
+        step: str = "step",
+        attempt: int = 1,
+        metadata: dict[str, Any] | None = None,
+        idempotency_key: str = "",
+    ) -> None:
+        self.tenant = tenant
+        self.workflow = workflow
+        self.execution = execution
+        self.step = step
+        self.attempt = attempt
+        self.metadata: dict[str, Any] = metadata or {}
+        self.idempotency_key = idempotency_key or f"{execution}:{step}:1"
         self.log = logging.LoggerAdapter(logging.getLogger("wpa.step"), {})
         self.reported: list[tuple[float, str, dict[str, Any]]] = []
         self.emitted: list[tuple[str, Any]] = []
@@ -48,6 +63,10 @@ class FakeContext:
         self.reported.append((percentage, message, data))
 
     async def emit(self, subject: str, data: Any) -> str:
+        try:
+            check_emit_subject(subject)
+        except InvalidName as error:
+            raise StepFailed(error.message, type="InvalidInput", retryable=False) from None
         self.emitted.append((subject, data))
         return f"workflow.emit.{self.tenant}.{subject}"
 
@@ -56,5 +75,9 @@ class FakeContext:
 
 
 def fake_context(**fields: Any) -> FakeContext:
-    """A :class:`StepContext` for calling a step in a unit test; ``fields`` set its attributes."""
+    """A :class:`StepContext` for calling a step in a unit test.
+
+    Args:
+        fields: any of tenant, workflow, execution, step, attempt, metadata and idempotency_key.
+    """
     return FakeContext(**fields)

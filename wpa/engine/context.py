@@ -1,22 +1,35 @@
-"""What a running step is given. One for each attempt; cheap to make, because most are never asked."""
+"""What a running step is given. One for each attempt; cheap to make, because most are never asked.
+
+What a step says of itself is for whoever listens now: best effort, bounded in rate and size, so that a
+chatty step costs its neighbours nothing. Of what is held back, the newest report is always published: a
+moment later, or at the end of the attempt. An attempt that has ended (one abandoned in its thread, say) is
+heard no more.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Any
 
 import msgspec
 
+from wpa.errors import InvalidName, StepFailed
 from wpa.model import events as ev
+from wpa.model.ids import check_emit_subject
 from wpa.model.times import rfc3339
 from wpa.ports.clock import Clock
 from wpa.ports.live import Live
 
-__all__ = ["Context", "StepCall"]
+__all__ = ["Context", "StepCall", "bound_logger", "emission"]
 
 PROGRESS_PER_S = 20.0
 PROGRESS_BURST = 50.0
+MESSAGE_CHARS_MAX = 500
+DATA_BYTES_MAX = 64 * 1024
+EMIT_BYTES_MAX = 512 * 1024
+"""Half of what a NATS server takes unless configured otherwise; beyond it, it would drop the connection."""
 
 _STEPS = logging.getLogger("wpa.step")
 
@@ -41,9 +54,35 @@ class _BoundLogger(logging.LoggerAdapter[logging.Logger]):
     """Puts the execution's names in front of each line, and into the record for structured handlers."""
 
     def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
-        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         extra = self.extra or {}
+        kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
         return f"[{extra['tenant']}.{extra['execution']} {extra['step']}#{extra['attempt']}] {msg}", kwargs
+
+
+def bound_logger(call: StepCall) -> logging.LoggerAdapter[logging.Logger]:
+    """The logger of one attempt."""
+    fields = ("tenant", "workflow", "execution", "step", "attempt")
+    return _BoundLogger(_STEPS, {name: getattr(call, name) for name in fields})
+
+
+def emission(tenant: str, subject: str, data: Any) -> tuple[str, bytes]:
+    """The whole subject and the bytes of what a step emits.
+
+    Raises StepFailed, not retryable, for a subject or data that may not be published.
+    """
+    try:
+        suffix = check_emit_subject(subject)
+    except InvalidName as error:
+        raise StepFailed(error.message, type="InvalidInput", retryable=False) from None
+    try:
+        raw = msgspec.json.encode(data)
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"what is emitted on {suffix} is no JSON: {error}"
+        raise StepFailed(message, type="InvalidInput", retryable=False) from None
+    if len(raw) > EMIT_BYTES_MAX:
+        message = f"{len(raw)} bytes are emitted on {suffix}; the most is {EMIT_BYTES_MAX}"
+        raise StepFailed(message, type="InvalidInput", retryable=False)
+    return f"workflow.emit.{tenant}.{suffix}", raw
 
 
 class Context:
@@ -57,9 +96,18 @@ class Context:
         self._clock = clock
         self._worker = worker
         self._loop = loop
-        self._log: _BoundLogger | None = None
+        self._log: logging.LoggerAdapter[logging.Logger] | None = None
         self._allowance = PROGRESS_BURST
         self._reported_at = 0.0
+        self._held_back: dict[str, Any] | None = None
+        self._later: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """The attempt has ended: publish what was held back, and nothing more."""
+        if self._held_back is not None:
+            self._publish_held_back()
+        self._closed = True
 
     @property
     def tenant(self) -> str:
@@ -87,43 +135,72 @@ class Context:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        return self._call.metadata
+        return dict(self._call.metadata)  # the execution's own must not change under it
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
         if self._log is None:
-            fields = ("tenant", "workflow", "execution", "step", "attempt")
-            self._log = _BoundLogger(_STEPS, {name: getattr(self._call, name) for name in fields})
+            self._log = bound_logger(self._call)
         return self._log
 
+    # -- what a step says --------------------------------------------------------------------
+
     async def progress(self, percentage: float, message: str = "", **data: Any) -> None:
-        self._progress(percentage, message, data)
+        self._report(self._progress(percentage, message, data))
 
     def progress_sync(self, percentage: float, message: str = "", **data: Any) -> None:
-        self._loop.call_soon_threadsafe(self._progress, percentage, message, data)
+        body = self._progress(percentage, message, data)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: an abandoned attempt, long after
+            self._loop.call_soon_threadsafe(self._report, body)
 
     def heartbeat(self) -> None:
-        self._loop.call_soon_threadsafe(self._publish, {"event": "step_heartbeat"})
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._report, {"event": "step_heartbeat"})
 
     async def emit(self, subject: str, data: Any) -> str:
-        whole = f"workflow.emit.{self._call.tenant}.{subject}"
-        self._live.publish(whole, msgspec.json.encode(data))
+        whole, raw = emission(self._call.tenant, subject, data)
+        self._live.publish(whole, raw)
         return whole
 
-    def _progress(self, percentage: float, message: str, data: dict[str, Any]) -> None:
+    def _progress(self, percentage: float, message: str, data: dict[str, Any]) -> dict[str, Any]:
+        # max before min: max(0.0, nan) is 0.0.
+        share = min(100.0, max(0.0, float(percentage)))
+        body = {"event": ev.LIVE_PROGRESS, "percentage": share, "message": str(message)[:MESSAGE_CHARS_MAX]}
+        if data:
+            # Encoded at once: what the step goes on to change is not what it reported.
+            try:
+                raw = msgspec.json.encode(data)
+                if len(raw) > DATA_BYTES_MAX:
+                    raise ValueError(f"{len(raw)} bytes; the most is {DATA_BYTES_MAX}")
+                body["data"] = msgspec.Raw(raw)
+            except (TypeError, ValueError, RecursionError) as error:
+                self.log.warning("progress is published without its data: %s", error)
+        return body
+
+    def _report(self, body: dict[str, Any]) -> None:
+        if self._closed:
+            return
         now = self._clock.monotonic_s()
-        # A step may report as often as it likes; watchers see a burst, then so many a second, and the end.
+        # A step may report as often as it likes; watchers see a burst, then so many a second, and the last.
         earned = (now - self._reported_at) * PROGRESS_PER_S
         self._reported_at = now
         self._allowance = min(PROGRESS_BURST, self._allowance + earned)
-        if percentage < 100 and self._allowance < 1:
-            return
-        self._allowance -= 1
-        share = min(100.0, max(0.0, float(percentage)))
-        body = {"event": ev.LIVE_PROGRESS, "percentage": share, "message": str(message)[:500]}
-        if data:
-            body["data"] = data
-        self._publish(body)
+        if self._allowance >= 1 and self._later is None:
+            self._allowance -= 1
+            self._publish(body)
+        elif body["event"] == ev.LIVE_PROGRESS:
+            self._held_back = body
+            if self._later is None:
+                self._later = self._loop.call_later(1 / PROGRESS_PER_S, self._publish_held_back)
+
+    def _publish_held_back(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        body, self._held_back = self._held_back, None
+        if body is not None:
+            self._allowance = max(0.0, self._allowance - 1)
+            self._publish(body)
 
     def _publish(self, body: dict[str, Any]) -> None:
         call = self._call

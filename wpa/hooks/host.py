@@ -1,8 +1,9 @@
 """The plugin host: discovers plugins once, holds their step types, and survives the bad ones.
 
-A plugin that can't be imported, or whose hook raises, disables its own step types and nothing else,
-loudly. Two plugins that claim one step type: the first keeps it (the built-ins, then by name of the
-entry point), and the later one is told so in the log and in ``wpa plugins``.
+A plugin that can't be imported, or whose ``wpa_steps`` raises, disables its own step types and nothing
+else, loudly. Two plugins that claim one step type: the first keeps it (the built-ins, then by name of the
+entry point), and the later one is told so in the log and in ``wpa plugins``. Each plugin's hooks are called
+apart from the others', so that one that raises keeps nobody else from being called.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from wpa.ports.steps import StepType
 __all__ = ["GROUP", "PluginHost", "PluginInfo"]
 
 GROUP = "wpa"
+CORE = "wpa.hooks.core"
 
 log = logging.getLogger("wpa.plugins")
 
@@ -37,6 +39,7 @@ class PluginInfo(msgspec.Struct, kw_only=True):
     hooks: list[str] = msgspec.field(default_factory=list)
     steps: list[str] = msgspec.field(default_factory=list)
     error: str = ""
+    """All that is wrong with it; it may have working step types all the same."""
 
 
 class PluginHost:
@@ -47,15 +50,13 @@ class PluginHost:
         self._manager.add_hookspecs(specs)
         self._steps: dict[str, StepType] = {}
         self._plugins: list[PluginInfo] = []
+        self._registered: list[tuple[PluginInfo, object]] = []
 
     @classmethod
     def discover(cls, extra: Iterable[tuple[str, object]] = ()) -> PluginHost:
         """Load every installed plugin (entry points of group ``wpa``), then ``extra`` (name, module)."""
         host = cls()
-        found = sorted(
-            metadata.entry_points(group=GROUP), key=lambda entry: (entry.name != "core", entry.name)
-        )
-        for entry in found:
+        for entry in sorted(metadata.entry_points(group=GROUP), key=_rank):
             info = PluginInfo(name=entry.name, location=entry.value)
             if entry.dist is not None:
                 info.distribution, info.version = entry.dist.name, entry.dist.version
@@ -78,34 +79,47 @@ class PluginHost:
 
     def _register(self, info: PluginInfo, module: Any) -> None:
         info.location = getattr(module, "__file__", None) or info.location
+        registered = False
         try:
+            if self._manager.has_plugin(info.name):
+                raise ValueError(f"another plugin is called {info.name!r}; rename this one's entry point")
             self._manager.register(module, name=info.name)
+            registered = True
             callers = self._manager.get_hookcallers(module) or []
-            info.hooks = sorted(caller.name for caller in callers)
-            declared = list(module.wpa_steps()) if "wpa_steps" in info.hooks else []
+            info.hooks = sorted(caller.name for caller in callers if hasattr(specs, caller.name))
+            answers = self._ask("wpa_steps", module)
+            if "wpa_steps" in info.hooks and not answers:
+                raise TypeError("wpa_steps returned None; return a list of step types")
+            declared = [item for answer in answers for item in answer]
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            if self._manager.has_plugin(info.name):
+            if registered:
                 self._manager.unregister(name=info.name)
+            info.hooks = []
             self._break(info, error)
             return
+        self._registered.append((info, module))
+        self._plugins.append(info)
+        for unknown in sorted({caller.name for caller in callers} - set(info.hooks)):
+            self._complain(info, f"there is no hook {unknown}: it is never called")
         for item in declared:
             self._add(info, item)
-        self._plugins.append(info)
 
     def _add(self, info: PluginInfo, item: object) -> None:
         found = step_type_of(item)
         if found is None:
-            info.error = f"wpa_steps returned {item!r}, which is not declared with @step"
+            self._complain(info, f"wpa_steps returned {item!r}, which is not declared with @step")
         elif found.name in self._steps:
-            info.error = f"step type {found.name} is taken: {self._steps[found.name].source} has it"
+            self._complain(info, f"step type {found.name} is taken: {self._steps[found.name].source} has it")
         else:
             source = f"{info.distribution} {info.version} ({found.source})".strip()
             self._steps[found.name] = msgspec.structs.replace(found, source=source)
             info.steps.append(found.name)
-            return
-        log.error("plugin %s: %s", info.name, info.error)
+
+    def _complain(self, info: PluginInfo, message: str) -> None:
+        info.error = f"{info.error}; {message}" if info.error else message
+        log.error("plugin %s: %s", info.name, message)
 
     # -- what is there -----------------------------------------------------------------------
 
@@ -123,16 +137,37 @@ class PluginHost:
         """Every plugin that was found, the broken ones too."""
         return list(self._plugins)
 
+    @property
+    def broken(self) -> list[PluginInfo]:
+        """The plugins with which something is wrong; their ``error`` says what."""
+        return [info for info in self._plugins if info.error]
+
     # -- hooks -------------------------------------------------------------------------------
 
     def worker_started(self, worker: str) -> None:
-        self._call("wpa_worker_started", worker)
+        """Call ``wpa_worker_started`` of every plugin."""
+        self._tell("wpa_worker_started", worker)
 
     def worker_stopping(self, worker: str) -> None:
-        self._call("wpa_worker_stopping", worker)
+        """Call ``wpa_worker_stopping`` of every plugin."""
+        self._tell("wpa_worker_stopping", worker)
 
-    def _call(self, hook: str, worker: str) -> None:
-        try:
-            getattr(self._manager.hook, hook)(worker=worker)
-        except Exception:
-            log.exception("hook %s failed", hook)
+    def _ask(self, hook: str, plugin: object, **arguments: Any) -> list[Any]:
+        others = [other for other in self._manager.get_plugins() if other is not plugin]
+        answers: list[Any] = self._manager.subset_hook_caller(hook, others)(**arguments)
+        return answers
+
+    def _tell(self, hook: str, worker: str) -> None:
+        for info, module in self._registered:
+            try:
+                self._ask(hook, module, worker=worker)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # a hook that calls sys.exit() must not end the worker
+                log.exception("plugin %s: its hook %s failed", info.name, hook)
+
+
+def _rank(entry: metadata.EntryPoint) -> tuple[bool, bool, str, str, str]:
+    """The built-ins first (by what they are: anybody may call an entry point core), then by name."""
+    distribution = entry.dist.name if entry.dist else ""
+    return entry.value != CORE, entry.name != "core", entry.name, distribution, entry.value

@@ -1,14 +1,17 @@
 """Functions as step types: the ``@step`` decorator, and what the type hints are turned into.
 
 The hints are read once, when the plugin is imported. They give three things: how JSON inputs become
-keyword arguments (checked), how what the function returns becomes JSON again, and the two JSON Schemas
-that a definition is checked against when it is deployed.
+keyword arguments (checked), how what the function returns becomes JSON again (checked as well), and the
+two JSON Schemas that a definition is checked against when it is deployed.
+
+Inputs are copied on their way in: what a step does to its arguments changes neither the definition's
+constants nor what earlier steps returned, which other steps and other executions will be given, too.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-import math
 import typing
 from collections.abc import Callable
 from typing import Any, TypeVar, get_type_hints
@@ -25,6 +28,9 @@ __all__ = ["StepDeclarationError", "step", "step_type_of"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 PLAIN = (dict, list, str, int, float, bool, type(None))
+SCALARS = (str, int, float, bool, type(None))
+PYDANTIC = ("pydantic", "annotated_types")
+"""Packages whose constraints, as in ``Annotated[int, Field(gt=0)]``, pydantic alone understands."""
 
 
 class StepDeclarationError(WpaError, TypeError):
@@ -74,9 +80,9 @@ def _declare(name: str, fn: Callable[..., Any], isolation: Isolation | None, des
             f"step type {name}: isolation={chosen!r} does not go with "
             f"{'an async' if is_async else 'a plain'} function"
         )
-    if chosen == "process" and "<locals>" in fn.__qualname__:
+    if chosen == "process" and ("<locals>" in fn.__qualname__ or fn.__module__ == "__main__"):
         raise StepDeclarationError(
-            f"step type {name}: isolation='process' needs a function at a module's top"
+            f"step type {name}: isolation='process' needs a function at the top of an importable module"
         )
     try:
         hints = get_type_hints(fn, include_extras=True)
@@ -86,9 +92,8 @@ def _declare(name: str, fn: Callable[..., Any], isolation: Isolation | None, des
     takes_context = bool(parameters) and (
         parameters[0].name == "ctx" or hints.get(parameters[0].name) is StepContext
     )
-    if takes_context:
-        parameters = parameters[1:]
-    bind, input_schema = _inputs(name, parameters, hints)
+    reserved = parameters.pop(0).name if takes_context else ""
+    bind, input_schema = _inputs(name, parameters, hints, reserved)
     dump, output_schema = _output(name, hints.get("return", Any))
     doc = (inspect.getdoc(fn) or "").strip().partition("\n")[0]
     return StepType(
@@ -109,11 +114,10 @@ def _declare(name: str, fn: Callable[..., Any], isolation: Isolation | None, des
 
 
 def _inputs(
-    name: str, parameters: list[inspect.Parameter], hints: dict[str, Any]
+    name: str, parameters: list[inspect.Parameter], hints: dict[str, Any], reserved: str
 ) -> tuple[Callable[[Any], dict[str, Any]], dict[str, Any]]:
     fields: list[Any] = []
     adapters: dict[str, TypeAdapter[Any]] = {}
-    schemas: dict[str, Any] = {}
     open_ended = False
     for parameter in parameters:
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
@@ -125,8 +129,7 @@ def _inputs(
             )
         hint = hints.get(parameter.name, Any)
         if _needs_pydantic(hint):
-            adapters[parameter.name] = TypeAdapter(hint)
-            schemas[parameter.name] = adapters[parameter.name].json_schema()
+            adapters[parameter.name] = _adapter(name, f"input {parameter.name}", hint)
             hint = Any
         if parameter.default is inspect.Parameter.empty:
             fields.append((parameter.name, hint))
@@ -137,25 +140,34 @@ def _inputs(
             )
     try:
         model: Any = msgspec.defstruct("Inputs", fields, forbid_unknown_fields=not open_ended, kw_only=True)
-        schema = _input_schema(model, parameters, schemas, open_ended)
+        schema = _input_schema(model, parameters, adapters, open_ended)
     except (TypeError, NameError) as error:
         raise StepDeclarationError(f"step type {name}: inputs: {error}") from error
     names = tuple(field[0] for field in fields)
-    return _binder(model, names, adapters, open_ended), schema
+    # What is converted to a scalar is new in any case; all else is copied.
+    copied = open_ended or any(hints.get(key, Any) not in SCALARS for key in names)
+    return _binder(model, names, adapters, reserved if open_ended else None, copied), schema
 
 
 def _binder(
-    model: Any, names: tuple[str, ...], adapters: dict[str, TypeAdapter[Any]], open_ended: bool
+    model: Any,
+    names: tuple[str, ...],
+    adapters: dict[str, TypeAdapter[Any]],
+    reserved: str | None,
+    copied: bool,
 ) -> Callable[[Any], dict[str, Any]]:
-    convert, unset = msgspec.convert, msgspec.UNSET
+    """``reserved`` is None where nothing but ``names`` is taken; else what the rest may not be called."""
+    convert, copy, unset = msgspec.convert, msgspec.to_builtins, msgspec.UNSET
 
     def bind(inputs: Any) -> dict[str, Any]:
         if inputs is None:
             inputs = {}
         try:
+            if copied:
+                inputs = copy(inputs)
             values = convert(inputs, model)
         except msgspec.ValidationError as error:
-            raise StepFailed(f"inputs: {error}", type="InvalidInput", retryable=False) from None
+            raise _bad_input(str(error)) from None
         arguments = {}
         for key in names:
             value = getattr(values, key)
@@ -163,28 +175,45 @@ def _binder(
                 arguments[key] = value
         for key, adapter in adapters.items():
             if key in arguments:
-                try:
-                    arguments[key] = adapter.validate_python(arguments[key])
-                except ValidationError as error:
-                    where = error.errors()[0]
-                    path = ".".join(str(part) for part in (key, *where["loc"]))
-                    raise StepFailed(
-                        f"inputs: {where['msg']} - at `$.{path}`", type="InvalidInput", retryable=False
-                    ) from None
-        if open_ended:
+                arguments[key] = _adapt(key, adapter, arguments[key])
+        if reserved is not None:
+            if reserved and reserved in inputs:
+                raise _bad_input(f"an input can't be called {reserved!r} - at `$.{reserved}`")
             arguments |= {key: value for key, value in inputs.items() if key not in names}
         return arguments
 
     return bind
 
 
+def _adapt(key: str, adapter: TypeAdapter[Any], value: Any) -> Any:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise _bad_input(_first_of(error, key)) from None
+
+
+def _first_of(error: ValidationError, *root: str) -> str:
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in ("$", *root, *first["loc"]))
+    return f"{first['msg']} - at `{path}`"
+
+
+def _bad_input(complaint: str) -> StepFailed:
+    return StepFailed(f"inputs: {complaint}", type="InvalidInput", retryable=False)
+
+
 def _input_schema(
-    model: Any, parameters: list[inspect.Parameter], schemas: dict[str, Any], open_ended: bool
+    model: Any, parameters: list[inspect.Parameter], adapters: dict[str, TypeAdapter[Any]], open_ended: bool
 ) -> dict[str, Any]:
     schema = _schema(model)
     properties = schema.get("properties", {})
-    for key, replaced in schemas.items():
-        properties[key] = replaced
+    for key, adapter in adapters.items():
+        # References are from the top of the whole schema, so what they name is moved there, under a
+        # name that no other parameter's types have.
+        properties[key] = _pydantic_schema(adapter, "validation", f"{key}.")
+        inner = properties[key].pop("$defs", {})
+        if inner:
+            schema.setdefault("$defs", {}).update({f"{key}.{name}": value for name, value in inner.items()})
     for parameter in parameters:
         default = parameter.default
         if parameter.name in properties and isinstance(default, (str, int, float, bool)):
@@ -195,69 +224,112 @@ def _input_schema(
     return schema
 
 
-def _needs_pydantic(hint: Any) -> bool:
-    if isinstance(hint, type) and issubclass(hint, BaseModel):
+# -- pydantic --------------------------------------------------------------------------------
+
+
+def _needs_pydantic(hint: Any, within: tuple[Any, ...] = ()) -> bool:
+    """Whether a type is pydantic's, or holds one that is; msgspec, which is faster, does all others."""
+    if isinstance(hint, type):
+        if issubclass(hint, BaseModel) or hasattr(hint, "__pydantic_validator__"):
+            return True
+        if hint in within or not (dataclasses.is_dataclass(hint) or typing.is_typeddict(hint)):
+            return any(_needs_pydantic(part, within) for part in typing.get_args(hint))
+        fields = get_type_hints(hint, include_extras=True).values()
+        return any(_needs_pydantic(part, (*within, hint)) for part in fields)
+    if type(hint).__module__.partition(".")[0] in PYDANTIC:
         return True
-    return any(_needs_pydantic(part) for part in typing.get_args(hint))
+    return any(_needs_pydantic(part, within) for part in typing.get_args(hint))
+
+
+def _adapter(name: str, what: str, hint: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(hint)
+    except Exception as error:
+        raise StepDeclarationError(f"step type {name}: {what}: {error}") from error
+
+
+def _pydantic_schema(
+    adapter: TypeAdapter[Any], mode: typing.Literal["validation", "serialization"], prefix: str = ""
+) -> dict[str, Any]:
+    try:
+        return adapter.json_schema(mode=mode, ref_template=f"#/$defs/{prefix}{{model}}")
+    except Exception:  # valid for pydantic, but not to be told in JSON Schema: it may be anything
+        return {}
 
 
 # -- outputs ---------------------------------------------------------------------------------
 
 
 def _output(name: str, hint: Any) -> tuple[Callable[[Any], Any], dict[str, Any]]:
+    if hint is Any:
+        return _dump_plain, {}
     if _needs_pydantic(hint):
-        adapter: TypeAdapter[Any] = TypeAdapter(hint)
-
-        def dump_pydantic(value: Any) -> Any:
-            try:
-                return _finite(adapter.dump_python(adapter.validate_python(value), mode="json"))
-            except (ValueError, TypeError) as error:
-                raise _bad_output(error) from None
-
-        return dump_pydantic, adapter.json_schema(mode="serialization")
-    if hint is None or hint is type(None):
-        return _dump_plain, {"type": "null"}
-    if hint is Any or hint in PLAIN:
-        return _dump_plain, {} if hint is Any else _schema(hint)
+        adapter = _adapter(name, "output", hint)
+        return _dump_pydantic(adapter), _pydantic_schema(adapter, "serialization")
     try:
         schema = _schema(hint)
-    except TypeError as error:
-        raise StepDeclarationError(f"step type {name}: output: {error}") from error
-    return _dump_typed, schema
+    except TypeError:
+        return _dump_plain, {}  # no type of data (an iterable, a protocol): what comes is taken
+    return _dump_typed(hint), schema
+
+
+def _dump_pydantic(adapter: TypeAdapter[Any]) -> Callable[[Any], Any]:
+    def dump(value: Any) -> Any:
+        try:
+            return adapter.dump_python(adapter.validate_python(value), mode="json")
+        except ValidationError as error:
+            raise _bad_output(_first_of(error)) from None
+        except (ValueError, TypeError, RecursionError) as error:
+            raise _bad_output(str(error)) from None
+
+    return dump
+
+
+def _dump_typed(hint: Any) -> Callable[[Any], Any]:
+    convert = msgspec.convert
+    is_plain = hint in PLAIN
+
+    def dump(value: Any) -> Any:
+        if is_plain and type(value) is hint:
+            return value
+        plain = value if type(value) in SCALARS else _builtins(value)
+        try:
+            # Neither a dataclass nor a Struct checks its fields when it is made.
+            convert(plain, hint, str_keys=True)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise _bad_output(str(error)) from None
+        return plain
+
+    return dump
 
 
 def _dump_plain(value: Any) -> Any:
     """Builtins pass as they are (the engine's encoder finds what is wrong inside); the rest is converted."""
-    return value if type(value) in PLAIN else _dump_typed(value)
+    return value if type(value) in PLAIN else _builtins(value)
 
 
-def _dump_typed(value: Any) -> Any:
+def _builtins(value: Any) -> Any:
     try:
         if isinstance(value, BaseModel):
             return value.model_dump(mode="json")
         return msgspec.to_builtins(value, str_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
-        raise _bad_output(error) from None
+        raise _bad_output(str(error)) from None
 
 
-def _bad_output(error: Exception) -> StepFailed:
-    message = f"the step returned what JSON can't hold: {error}"
+def _bad_output(complaint: str) -> StepFailed:
+    message = f"the step returned what it can't return: {complaint}"
     return StepFailed(message, type="InvalidOutput", retryable=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is not JSON")
-    return value
 
 
 def _schema(hint: Any) -> dict[str, Any]:
     """The JSON Schema of a type, self-contained."""
     schema: dict[str, Any] = msgspec.json.schema(hint)
-    definitions = schema.get("$defs", {})
     reference = schema.get("$ref", "")
-    if reference.startswith("#/$defs/") and len(definitions) >= 1:
-        top = definitions[reference.removeprefix("#/$defs/")]
-        rest = {key: value for key, value in definitions.items() if value is not top}
-        return {**top, **({"$defs": rest} if rest else {})}
-    return schema
+    if not reference.startswith("#/$defs/"):
+        return schema
+    definitions = schema["$defs"]
+    top = definitions[reference.removeprefix("#/$defs/")]
+    if f'"{reference}"'.encode() not in msgspec.json.encode(definitions):  # it is not recursive
+        definitions = {key: value for key, value in definitions.items() if value is not top}
+    return {**top, **({"$defs": definitions} if definitions else {})}

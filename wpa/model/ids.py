@@ -12,6 +12,7 @@ from typing import Final
 from wpa.errors import InvalidName
 
 __all__ = [
+    "check_emit_subject",
     "check_execution",
     "check_step",
     "check_tenant",
@@ -26,6 +27,8 @@ EXECUTION: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 WORKFLOW: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", re.ASCII)
 VERSION_CHARS_MAX: Final = 32
+EMIT: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,7}", re.ASCII)
+EMIT_CHARS_MAX: Final = 200
 STEP: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", re.ASCII)
 
 
@@ -66,6 +69,13 @@ def check_step(value: object) -> str:
     """Return ``value`` if it can be a step id; raise :class:`InvalidName` otherwise."""
     rule = "1 to 64 of A-Z, a-z, 0-9, _ and -, the first a letter or _"
     return _check("step id", value, STEP, rule)
+
+
+def check_emit_subject(value: object) -> str:
+    """Return ``value`` if a step may emit on it, under its tenant's prefix; raise :class:`InvalidName`."""
+    rule = "up to 8 tokens of A-Z, a-z, 0-9, _ and -, with single dots between, 200 characters in all"
+    fits = not isinstance(value, str) or len(value) <= EMIT_CHARS_MAX
+    return _check("subject", value if fits else ascii(value), EMIT, rule)
 
 
 def undo_slot(slot: str) -> str:
