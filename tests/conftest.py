@@ -4,9 +4,14 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.servers import NatsServer
+
+# Machines are noisy: how long an example takes says nothing.
+hypothesis.settings.register_profile("wpa", deadline=None)
+hypothesis.settings.load_profile("wpa")
 
 
 @pytest.fixture(scope="session")

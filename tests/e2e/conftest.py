@@ -41,3 +41,12 @@ def start_worker(server: NatsServer, tmp_path: Path, ledger_file: Path) -> Itera
 async def client(server: NatsServer) -> AsyncIterator[Client]:
     async with await Client.connect(server.url) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def worker(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wpa]:
+    """A worker on the shared server; it must still be well when the module's tests are done."""
+    log = tmp_path_factory.mktemp("worker") / "worker.log"
+    worker = Wpa("worker", "--nats", nats_server.url, log=log).wait_ready()
+    yield worker
+    assert worker.stop() == 0

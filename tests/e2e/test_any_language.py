@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import nats
@@ -18,15 +17,6 @@ from tests.servers import NatsServer
 from wpa.client import Client
 
 NODE = Path(__file__).parent / "node"
-
-
-@pytest.fixture(scope="module")
-def worker(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wpa]:
-    worker = Wpa(
-        "worker", "--nats", nats_server.url, log=tmp_path_factory.mktemp("w") / "worker.log"
-    ).wait_ready()
-    yield worker
-    assert worker.stop() == 0
 
 
 DOCUMENT = {

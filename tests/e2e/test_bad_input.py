@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,6 @@ from tests.e2e.processes import Wpa, run_wpa
 from tests.servers import NatsServer
 from wpa.client import Client
 from wpa.errors import TaskRejected
-
-
-@pytest.fixture(scope="module")
-def worker(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wpa]:
-    worker = Wpa(
-        "worker", "--nats", nats_server.url, log=tmp_path_factory.mktemp("w") / "worker.log"
-    ).wait_ready()
-    yield worker
-    assert worker.stop() == 0
-
 
 DOCUMENT = {
     "id": "good",
