@@ -39,6 +39,7 @@ log = logging.getLogger("wpa.worker")
 T = TypeVar("T")
 
 PRESENCE_EVERY_S = 10.0
+LEAVE_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,22 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main)
+        result = runner.run(main)
+        runner.run(_leave())
+        return result
+
+
+async def _leave() -> None:
+    """Cancel what is left, and don't wait for ever: a step may ignore its cancellation."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        _, stuck = await asyncio.wait(left, timeout=LEAVE_WITHIN_S)
+        if stuck:
+            log.error("%d tasks ignore their cancellation; leaving without them: %s", len(stuck), stuck)
+            logging.shutdown()
+            os._exit(1)
 
 
 def embedded_server(settings: Settings, *, data_dir: Path, port: int, sync: str = "100ms") -> EmbeddedServer:

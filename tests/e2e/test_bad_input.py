@@ -201,3 +201,20 @@ async def test_large_variables_are_refused_and_a_large_final_output_is_not(
                 break
             await asyncio.sleep(0.05)
         assert "$.payload.variables has" in letters[0]["message"]
+
+
+async def test_an_input_that_looks_like_a_reference_is_only_data(
+    worker: Wpa, nats_server: NatsServer, tenant: str
+) -> None:
+    """Nobody can be given another tenant's payload by naming it."""
+    forged = {"$blob": {"key": "somebody-else/x1/0123", "size": 1, "sha256": ""}}
+    async with await Client.connect(nats_server.url, tenant) as client:
+        step = {"id": "a", "uses": "core.echo", "with": {"got": "${input}"}}
+        await client.deploy(
+            {"id": "good", "version": "1", "steps": [step], "output": "${steps.a.output.got}"}
+        )
+        started = await client.start("good", forged)
+        status = await client.result(started.execution_id, timeout_s=10)
+        assert status["steps"][0]["input"] == {"got": forged}
+        stored = (await client.history(started.execution_id))[0]["data"]["input"]["$blob"]["key"]
+        assert stored.startswith(f"{tenant}/{started.execution_id}/")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.e2e.conftest import ACK_WAIT_S
-from tests.e2e.processes import Wpa, ledger, wait_for
+from tests.e2e.processes import Wpa, ledger, run_wpa, wait_for
 from tests.servers import NatsServer
 from wpa.client import Client
 
@@ -156,3 +156,23 @@ async def test_a_killed_server_loses_nothing_under_load(
     for result in results:
         events = [event["event"] for event in await client.history(result["execution_id"])]
         assert events.count("workflow_step_completed") == 3
+
+
+async def test_a_step_that_ignores_its_cancellation_does_not_keep_its_worker(
+    start_worker: Start, client: Client, ledger_file: Path
+) -> None:
+    worker = start_worker("--grace", "1")
+    await client.deploy(sequence({"id": "stubborn", "uses": "e2e.stubborn"}))
+    await client.start("crash", execution_id="x1")
+    await asyncio.to_thread(wait_for, lambda: ledger(ledger_file, what="start"))
+    asked = time.monotonic()
+    await asyncio.to_thread(worker.stop, within_s=10)
+    assert time.monotonic() - asked < 8
+    start_worker()
+    await asyncio.to_thread(wait_for, lambda: len(ledger(ledger_file, what="start")) == 2)
+
+
+def test_a_worker_without_a_server_says_so_and_leaves() -> None:
+    done = run_wpa("worker", "--nats", "nats://127.0.0.1:1")
+    assert done.returncode == 3
+    assert "no NATS server answers at nats://127.0.0.1:1" in done.stderr

@@ -35,6 +35,9 @@ __all__ = ["Driver"]
 
 log = logging.getLogger("wpa.engine")
 
+STOP_WITHIN_S = 3.0
+"""How long a cancelled attempt may take to stop."""
+
 
 class Driver:
     """Drives one execution. Cancel its task to make it stop without a trace (no ack, no nak)."""
@@ -272,4 +275,8 @@ class Driver:
             task.cancel()
             del self._attempts[task]
         if stopping:
-            await asyncio.wait(stopping)
+            _, stuck = await asyncio.wait(stopping, timeout=STOP_WITHIN_S)
+            for task in stuck:
+                log.warning(
+                    "%s: %s ignores its cancellation and is left behind", self._request.execution, task
+                )

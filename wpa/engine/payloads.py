@@ -50,7 +50,9 @@ class Payloads:
         if raw is None:
             raw = _ENCODER.encode(value)
         size = len(raw)
-        if size <= self._limits.inline_bytes_max:
+        # What looks like a reference is stored, however small: in the journal, every reference is ours.
+        # Otherwise an input could name somebody else's object, and be given it.
+        if size <= self._limits.inline_bytes_max and reference(value) is None:
             return msgspec.Raw(raw)
         if size > self._limits.blob_bytes_max:
             raise OverLimit(f"a payload of {size} bytes; the most is {self._limits.blob_bytes_max}")

@@ -35,6 +35,7 @@ ACK_TIMEOUT_S: Final = 5.0
 SWEEP_EVERY_S: Final = 0.5
 TRANSIENT_TRIES: Final = 20
 WARN_EVERY_S: Final = 5.0
+CONNECT_TIMEOUT_S: Final = 5.0
 
 WRONG_LAST_SEQUENCE: Final = 10071
 WRITE_IN_FLIGHT: Final = 10164
@@ -106,21 +107,22 @@ class Transport:
         if tls is not None:
             options["tls"] = tls
         try:
-            self.nc = await nats.connect(
-                [server.strip() for server in url.split(",")],
-                name=name,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=0.1,
-                allow_reconnect=True,
-                connect_timeout=3,
-                disconnected_cb=self._on_disconnected,
-                reconnected_cb=self._on_reconnected,
-                error_cb=self._on_error,
-                ping_interval=10,
-                max_outstanding_pings=2,
-                pending_size=64 * 1024 * 1024,
-                **options,
-            )
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                self.nc = await nats.connect(
+                    [server.strip() for server in url.split(",")],
+                    name=name,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=0.1,
+                    allow_reconnect=True,
+                    connect_timeout=3,
+                    disconnected_cb=self._on_disconnected,
+                    reconnected_cb=self._on_reconnected,
+                    error_cb=self._on_error,
+                    ping_interval=10,
+                    max_outstanding_pings=2,
+                    pending_size=64 * 1024 * 1024,
+                    **options,
+                )
         except (OSError, nats.errors.Error, TimeoutError) as error:
             raise Unavailable(
                 f"no NATS server answers at {url} ({error or type(error).__name__}); "

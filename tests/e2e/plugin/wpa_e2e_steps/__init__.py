@@ -95,6 +95,17 @@ async def large(ctx: StepContext, size: int) -> str:
     return "x" * size
 
 
+@step("e2e.stubborn")
+async def stubborn(ctx: StepContext) -> None:
+    """Ignore every cancellation, for ever."""
+    note(ctx, "start")
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            continue
+
+
 @hookimpl
 def wpa_steps() -> Iterable[Callable[..., Any]]:
-    return [work, undo, gate, die_once, thread_sleep, process_sleep, large]
+    return [work, undo, gate, die_once, thread_sleep, process_sleep, large, stubborn]
