@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import math
+import re
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import nats
@@ -20,14 +23,16 @@ import nats.errors
 from nats.aio.client import Client as Connection
 from nats.aio.msg import Msg
 
-from wpa.errors import DefinitionError, Problem, TaskRejected, Unavailable
+from wpa.errors import DefinitionError, OverLimit, Problem, TaskRejected, Unavailable
 from wpa.model.events import TERMINAL
-from wpa.model.ids import check_tenant
+from wpa.model.ids import DEFAULT_TENANT, check_execution, check_tenant
 from wpa.model.state import is_terminal
-from wpa.settings import DEFAULT_TENANT
 
-__all__ = ["Client", "StartResult"]
+__all__ = ["Client", "StartResult", "without_password"]
 
+log = logging.getLogger("wpa.client")
+
+CONNECT_WITHIN_S = 10.0
 REQUEST_TIMEOUT_S = 5.0
 TRIES = 3
 POLL_EVERY_S = 2.0
@@ -35,6 +40,7 @@ AWAY_FOR_S = 10.0
 AWAY_RETRY_S = 0.5
 
 Body = dict[str, Any]
+T = TypeVar("T")
 
 
 class _ServerAway(Unavailable):
@@ -59,31 +65,52 @@ class Client:
 
     @classmethod
     async def connect(cls, url: str, tenant: str = DEFAULT_TENANT, *, creds: Path | None = None) -> Client:
-        """Connect. Raises Unavailable where no server answers, InvalidName for a bad tenant."""
+        """Connect. Raises Unavailable where no server answers, or where it refuses us, and InvalidName
+        for a bad tenant."""
         check_tenant(tenant)
+        refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-        async def quiet(error: Exception) -> None:
-            """Errors of the connection come back from the calls that they concern."""
+        async def on_error(error: Exception) -> None:
+            """Errors of the connection come back from the calls that they concern, but for a refusal:
+            nats-py, told to reconnect for ever, would knock at a closed door for ever."""
+            if not refused.done() and "authorization" in str(error).lower():
+                refused.set_result(str(error))
 
-        if not await _reachable(url):
+        for tried in range(TRIES):
+            if await _reachable(url):
+                break
+            # It may be starting, or starting again.
+            await asyncio.sleep(0.3 * (tried + 1))
+        else:
             raise Unavailable(
-                f"no NATS server answers at {url}; start one with `wpa dev`, or name it with --nats URL"
+                f"no NATS server answers at {without_password(url)}; "
+                "start one with `wpa dev`, or name it with --nats URL"
             )
         options: Body = {"user_credentials": str(creds)} if creds else {}
-        try:
-            connection = await nats.connect(
+        connecting = asyncio.ensure_future(
+            nats.connect(
                 [server.strip() for server in url.split(",")],
                 name="wpa client",
                 connect_timeout=3,
-                error_cb=quiet,
+                error_cb=on_error,
                 reconnect_time_wait=0.2,
                 max_reconnect_attempts=-1,
                 allow_reconnect=True,
                 **options,
             )
-        except (OSError, TimeoutError, nats.errors.Error) as error:
-            raise Unavailable(f"no NATS server answers at {url}: {error or type(error).__name__}") from error
-        return cls(connection, tenant)
+        )
+        either: set[asyncio.Future[Any]] = {connecting, refused}
+        try:
+            await asyncio.wait(either, timeout=CONNECT_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                why = refused.result() if refused.done() else f"no answer within {CONNECT_WITHIN_S:g} s"
+                raise Unavailable(f"the NATS server at {without_password(url)} does not let us in: {why}")
+            return cls(connecting.result(), tenant)
+        except (OSError, TimeoutError, ValueError, nats.errors.Error) as error:
+            why = str(error) or type(error).__name__
+            raise Unavailable(f"can't connect to {without_password(url)}: {why}") from error
+        finally:
+            connecting.cancel()
 
     async def __aenter__(self) -> Client:
         return self
@@ -125,7 +152,8 @@ class Client:
                 )
             except nats.errors.NoRespondersError:
                 reason = f"no worker answers on {subject}; start one with `wpa dev` or `wpa worker`"
-                await asyncio.sleep(0.3 * (tried + 1))
+                if tried < TRIES - 1:
+                    await asyncio.sleep(0.5 * (tried + 1))
             except (TimeoutError, nats.errors.TimeoutError):
                 reason = f"no answer on {subject} within {REQUEST_TIMEOUT_S:g} s"
             except (nats.errors.Error, OSError) as error:
@@ -162,8 +190,15 @@ class Client:
     ) -> StartResult:
         """Start an execution. Idempotent in ``execution_id``: the same start again is a duplicate.
 
-        Raises TaskRejected (``unknown_workflow``, ``invalid_input``, ``conflict`` ...), Unavailable.
+        Raises TaskRejected (``unknown_workflow``, ``invalid_input``, ``conflict`` ...), Unavailable,
+        OverLimit, and ValueError for NaN or Infinity, which the encoder would write as null.
         """
+        try:
+            finite = _is_finite(input) and _is_finite(variables)
+        except RecursionError:
+            raise OverLimit("the input is nested too deeply") from None
+        if not finite:
+            raise ValueError("NaN and Infinity are not JSON: send null or a string")
         answer = await self.request(
             "start",
             {
@@ -206,10 +241,13 @@ class Client:
     async def result(self, execution_id: str, timeout_s: float | None = None) -> Body:
         """Wait until the execution has ended; its status document.
 
-        Survives reconnects and lost events by looking itself, every few seconds. Raises TimeoutError;
-        TaskRejected where the start was refused.
+        Survives reconnects, lost events and workers that come and go, by looking itself every few
+        seconds. An id that nobody knows yet is waited for, too: its start may be queued. Raises
+        TimeoutError, InvalidName, and Unavailable where no worker answers the first question.
         """
+        check_execution(execution_id)
         ended = asyncio.Event()
+        away = _Away()
 
         async def look(message: Msg) -> None:
             if any(name.encode() in message.data[:600] for name in TERMINAL):
@@ -219,7 +257,7 @@ class Client:
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
-                    status = await self._status_or_none(execution_id)
+                    status = await away.ask(self._status_or_none(execution_id))
                     if status is not None and is_terminal(status["status"]):
                         return status
                     with contextlib.suppress(TimeoutError):
@@ -242,8 +280,11 @@ class Client:
         """Events as they happen: of one execution from its first on, up to its end; or of all, from now on.
 
         Live events (``step_started``, ``step_progress``) come too; they have no ``seq``. Stored events
-        come once each and, for one execution, in order.
+        come once each and, for one execution, in order. Raises InvalidName, and Unavailable where no
+        worker answers the first question; afterwards, workers may come and go.
         """
+        if execution_id is not None:
+            check_execution(execution_id)
         queue: asyncio.Queue[Body] = asyncio.Queue()
 
         async def take(message: Msg) -> None:
@@ -269,9 +310,10 @@ class Client:
 
     async def _follow(self, execution_id: str, queue: asyncio.Queue[Body]) -> AsyncIterator[Body]:
         seen = 0
+        away = _Away()
         while True:
             # What the subscription missed (events before it, or during a reconnect) is in the journal.
-            for event in await self._history_or_nothing(execution_id, seen):
+            for event in await away.ask(self._history_or_nothing(execution_id, seen)) or ():
                 seen = event["seq"]
                 yield event
                 if event["event"] in TERMINAL:
@@ -335,9 +377,50 @@ class Client:
         return int((await self.request("dlq_retry", {"sequence": sequence}))["task_sequence"])
 
 
+class _Away:
+    """Patience for somebody who waits: once a worker has answered, a silent while is no failure.
+
+    The execution is durable; whoever waits for it must not be less so. Without a first answer, though,
+    nothing says that there is anybody to wait for.
+    """
+
+    def __init__(self) -> None:
+        self._answered = False
+        self._told = False
+
+    async def ask(self, question: Awaitable[T]) -> T | None:
+        """The answer, or None where none came, which is logged once in an outage."""
+        try:
+            answer = await question
+        except Unavailable as error:
+            if not self._answered:
+                raise
+            if not self._told:
+                log.warning("%s; still waiting", error)
+                self._told = True
+            return None
+        self._answered, self._told = True, False
+        return answer
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    return not isinstance(value, (list, tuple)) or all(map(_is_finite, value))
+
+
+def without_password(url: str) -> str:
+    """A server's URL as it may be shown: without user, password or token."""
+    return re.sub(r"//[^/@,]*@", "//", url)
+
+
 async def _reachable(url: str) -> bool:
     """Whether anything listens at one of the URL's servers: nats-py retries for long before it says no."""
     for part in url.split(","):
+        if part.strip().startswith(("ws://", "wss://")):
+            return True  # the port may be implied; nats-py will see
         address = part.strip().rpartition("@")[2].removeprefix("nats://").removeprefix("tls://").rstrip("/")
         host, _, port = address.rpartition(":") if ":" in address else (address, "", "4222")
         try:

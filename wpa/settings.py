@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["DEFAULT_TENANT", "Settings"]
-
-DEFAULT_TENANT: Final = "default"
+__all__ = ["Settings"]
 
 
 class Settings(BaseSettings):

@@ -36,6 +36,12 @@ def root(
     """Durable workflows on NATS JetStream."""
 
 
+@app.command()
+def version() -> None:
+    """Print the version."""
+    _version(asked=True)
+
+
 processes.register(app)
 definitions.register(app)
 executions.register(app)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from wpa.errors import DefinitionError, PlatformError, Problem, TaskRejected, Unavailable, WpaError
-from wpa.settings import DEFAULT_TENANT
+from wpa.model.ids import DEFAULT_TENANT
 
 __all__ = [
     "EXIT_BAD_INPUT",
@@ -26,9 +26,13 @@ __all__ = [
     "console",
     "err",
     "find_url",
+    "json_text",
+    "plain",
     "print_json",
     "print_problems",
+    "run_async",
     "run_client",
+    "shown",
 ]
 
 EXIT_FAILED = 1
@@ -36,11 +40,28 @@ EXIT_BAD_INPUT = 2
 EXIT_UNAVAILABLE = 3
 
 URL_FILE = "wpa.json"
+USUAL_URL = "nats://127.0.0.1:4222"
 
 T = TypeVar("T")
 
-console = Console(emoji=False)
-err = Console(stderr=True, emoji=False)
+PIPE_COLUMNS = 1_000
+"""Into a pipe or a file nothing is cut: a program, or a grep, needs the whole id."""
+
+CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+CONTROLS |= dict.fromkeys(range(127, 160), 65533)
+JSON_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""What JSON allows as it is, in strings, and a terminal may obey."""
+
+
+def _console(*, stderr: bool = False) -> Console:
+    console = Console(stderr=stderr, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPE_COLUMNS
+    return console
+
+
+console = _console()
+err = _console(stderr=True)
 
 NatsUrl = Annotated[
     str,
@@ -50,15 +71,42 @@ Tenant = Annotated[str, typer.Option("--tenant", envvar="WPA_TENANT", help="the 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 
 
+def plain(text: str) -> str:
+    """Text from outside, for a terminal: control characters are shown, never sent.
+
+    What a stranger published (a dead letter, an error message) must not move the cursor, set the
+    window's title or hide what it says.
+    """
+    return text.translate(CONTROLS)
+
+
+def shown(text: str) -> str:
+    """Text from outside, where rich reads markup."""
+    return escape(plain(text))
+
+
 def find_url(given: str) -> str:
     """The server to talk to: the one given, or the ``wpa dev`` of this folder, or the usual port."""
     if given:
         return given
     data_dir = Path(os.environ.get("WPA_DATA_DIR", ".wpa"))
     try:
-        return str(json.loads((data_dir / URL_FILE).read_text())["url"])
+        found = json.loads((data_dir / URL_FILE).read_text())
+        url, pid = str(found["url"]), int(found["pid"])
     except (OSError, ValueError, KeyError, TypeError):
-        return "nats://127.0.0.1:4222"
+        return USUAL_URL
+    # One that was killed leaves its file behind.
+    return url if _lives(pid) else USUAL_URL
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True  # somebody else's
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def run_client(url: str, tenant: str, main: Callable[[Any], Awaitable[T]]) -> T:
@@ -91,14 +139,14 @@ def fail(error: WpaError) -> NoReturn:
         print_problems(error.problems)
         raise typer.Exit(EXIT_BAD_INPUT)
     if isinstance(error, Unavailable):
-        err.print(f"[red]unavailable:[/] {escape(str(error))}", soft_wrap=True)
+        err.print(f"[red]unavailable:[/] {shown(str(error))}", soft_wrap=True)
         raise typer.Exit(EXIT_UNAVAILABLE)
     if isinstance(error, TaskRejected):
-        err.print(f"[red]{error.code}:[/] {escape(error.message)}", soft_wrap=True)
+        err.print(f"[red]{shown(error.code)}:[/] {shown(error.message)}", soft_wrap=True)
         if len(error.problems) > 1:
             print_problems(error.problems)
         raise typer.Exit(EXIT_BAD_INPUT)
-    err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+    err.print(f"[red]error:[/] {shown(str(error))}", soft_wrap=True)
     raise typer.Exit(EXIT_UNAVAILABLE if isinstance(error, PlatformError) else EXIT_FAILED)
 
 
@@ -107,11 +155,16 @@ def print_problems(problems: list[Problem], title: str = "") -> None:
     if title:
         err.print(title, soft_wrap=True)
     for problem in problems:
-        hint = f"  [dim]{escape(problem.hint)}[/]" if problem.hint else ""
-        err.print(f"  [cyan]{escape(problem.path)}[/]  {escape(problem.message)}{hint}", soft_wrap=True)
+        hint = f"  [dim]{shown(problem.hint)}[/]" if problem.hint else ""
+        err.print(f"  [cyan]{shown(problem.path)}[/]  {shown(problem.message)}{hint}", soft_wrap=True)
     err.print(f"[red]{len(problems)} problem{'s' if len(problems) != 1 else ''}[/]")
 
 
 def print_json(value: Any) -> None:
     """JSON for programs: no colours, no wrapping."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(json_text(value, indent=2))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON that people can read and that no terminal takes for commands."""
+    return json.dumps(value, indent=indent, ensure_ascii=False).translate(JSON_CONTROLS)

@@ -21,9 +21,10 @@ from wpa.cli.common import (
     print_json,
     print_problems,
     run_client,
+    shown,
 )
 from wpa.errors import DefinitionError, Problem
-from wpa.settings import DEFAULT_TENANT
+from wpa.model.ids import DEFAULT_TENANT
 
 __all__ = ["read_definition", "register"]
 
@@ -62,7 +63,7 @@ def deploy(
             try:
                 done = await client.deploy(read_definition(path), deployed_by=_user())
             except DefinitionError as error:
-                print_problems(error.problems, f"[red]{path}[/] is not deployed:")
+                print_problems(error.problems, f"[red]{shown(str(path))}[/] is not deployed:")
                 raise typer.Exit(EXIT_BAD_INPUT) from None
             if as_json:
                 print_json({key: done[key] for key in ("workflow_id", "version", "hash", "created")})
@@ -98,9 +99,9 @@ def validate(
             problems = error.problems
         if problems:
             bad += 1
-            print_problems(problems, f"[red]{path}[/]")
+            print_problems(problems, f"[red]{shown(str(path))}[/]")
         else:
-            console.print(f"[green]{path}[/] is fine", highlight=False)
+            console.print(f"[green]{shown(str(path))}[/] is fine", highlight=False, soft_wrap=True)
     if bad:
         raise typer.Exit(EXIT_BAD_INPUT)
 
@@ -120,7 +121,7 @@ def graph(
 
     kind = format or ("svg" if output is not None and output.suffix == ".svg" else "mermaid")
     if kind not in ("mermaid", "svg"):
-        err.print(f"[red]--format:[/] {kind!r} is neither mermaid nor svg")
+        err.print(f"[red]--format:[/] {shown(repr(kind))} is neither mermaid nor svg")
         raise typer.Exit(EXIT_BAD_INPUT)
     try:
         document = read_definition(file)
@@ -142,8 +143,12 @@ def graph(
     if output is None:
         typer.echo(text, nl=False)
     else:
-        output.write_text(text, encoding="utf-8")
-        console.print(f"{output} written", highlight=False)
+        try:
+            output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            err.print(f"[red]--output:[/] {shown(str(output))} can't be written: {error.strerror}")
+            raise typer.Exit(EXIT_BAD_INPUT) from None
+        console.print(f"{shown(str(output))} written", highlight=False, soft_wrap=True)
 
 
 def schema(
@@ -152,31 +157,37 @@ def schema(
         Path | None, typer.Option("--out-dir", help="write all of them into this folder")
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="compare with --out-dir; exit 1 where they differ")
+        bool,
+        typer.Option(
+            "--check", help="compare with --out-dir (schemas, if not given); exit 1 where they differ"
+        ),
     ] = False,
 ) -> None:
     """The JSON Schemas of definitions, tasks and events, and the AsyncAPI document."""
     from wpa.cli.schema_files import render_all
 
     files = render_all()
+    if check and out_dir is None:
+        out_dir = Path("schemas")
     if out_dir is None:
-        wanted = [text for file, text in files.items() if file.startswith(name)]
+        wanted = [text for file, text in files.items() if file.partition(".")[0] == name]
         if not wanted:
-            err.print(f"[red]{name}[/] is none of definition, task, event, asyncapi")
+            err.print(f"[red]{shown(name)}[/] is none of definition, task, event, asyncapi")
             raise typer.Exit(EXIT_BAD_INPUT)
         typer.echo(wanted[0], nl=False)
         return
     stale = [file for file, text in files.items() if _read(out_dir / file) != text]
     if check:
         if stale:
-            err.print(f"[red]{', '.join(stale)}[/] differ; write them with `wpa schema --out-dir {out_dir}`")
+            remedy = f"write them with `wpa schema --out-dir {shown(str(out_dir))}`"
+            err.print(f"[red]{', '.join(stale)}[/] differ; {remedy}", soft_wrap=True)
             raise typer.Exit(EXIT_FAILED)
         console.print("the schemas are up to date")
         return
     out_dir.mkdir(parents=True, exist_ok=True)
     for file, text in files.items():
         (out_dir / file).write_text(text, encoding="utf-8")
-    console.print(f"{len(files)} files in {out_dir}, {len(stale)} changed", highlight=False)
+    console.print(f"{len(files)} files in {shown(str(out_dir))}, {len(stale)} changed", highlight=False)
 
 
 def _read(path: Path) -> str:
@@ -213,7 +224,7 @@ def definitions(
                 row["version"],
                 latest,
                 row["deployed_at"],
-                row["deployed_by"],
+                shown(row["deployed_by"]),
                 row["hash"][:12],
             )
         console.print(table if rows else "[dim]nothing is deployed yet; deploy with `wpa deploy FILE`[/]")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from wpa.cli.common import AsJson, NatsUrl, Tenant, console, print_json, run_client
-from wpa.settings import DEFAULT_TENANT
+from wpa.cli.common import AsJson, NatsUrl, Tenant, console, print_json, run_client, shown
+from wpa.model.ids import DEFAULT_TENANT
 
 __all__ = ["app"]
 
@@ -37,10 +36,10 @@ def list_letters(
             return
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for column in ("number", "at", "code", "bytes", "reason"):
-            table.add_column(column, overflow="fold")
+            table.add_column(column, overflow="fold", no_wrap=column == "at")
         for row in rows:
             table.add_row(
-                str(row["sequence"]), row["timestamp"], row["code"], str(row["size"]), escape(row["message"])
+                str(row["sequence"]), row["timestamp"], row["code"], str(row["size"]), shown(row["message"])
             )
         console.print(table)
 
@@ -58,13 +57,11 @@ def show(
         if as_json:
             print_json(letter)
             return
-        console.print(f"[red]{letter['code']}[/]  {escape(letter['message'])}", soft_wrap=True)
+        console.print(f"[red]{shown(letter['code'])}[/]  {shown(letter['message'])}", soft_wrap=True)
         for problem in letter.get("problems", ()):
-            console.print(
-                f"  [cyan]{escape(problem['path'])}[/]  {escape(problem['message'])}", soft_wrap=True
-            )
+            console.print(f"  [cyan]{shown(problem['path'])}[/]  {shown(problem['message'])}", soft_wrap=True)
         console.print(f"[dim]{letter['subject']}, {letter['size']} bytes, rejected {letter['timestamp']}[/]")
-        console.print(escape(letter["text"][:10_000]), soft_wrap=True, highlight=False)
+        console.print(shown(letter["text"][:10_000]), soft_wrap=True, highlight=False)
 
     run_client(nats, tenant, main)
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from wpa.cli.common import (
@@ -17,12 +18,17 @@ from wpa.cli.common import (
     Tenant,
     console,
     err,
+    json_text,
     print_json,
     run_client,
+    shown,
 )
-from wpa.settings import DEFAULT_TENANT
+from wpa.model.events import COMPLETED
+from wpa.model.ids import DEFAULT_TENANT
 
 __all__ = ["register"]
+
+STATUSES = ("CREATED", "RUNNING", "COMPENSATING", "COMPLETED", "FAILED", "ROLLED_BACK")
 
 ExecutionId = Annotated[str, typer.Argument(metavar="ID", help="the execution's id")]
 
@@ -40,15 +46,22 @@ def read_json(text: str, what: str) -> Any:
     """JSON given as text, as ``@file``, or as ``-`` for standard input."""
     try:
         if text == "-":
-            return json.loads(sys.stdin.read())
+            return json.loads(sys.stdin.read(), parse_constant=_refuse_constant)
         if text.startswith("@"):
-            return json.loads(Path(text[1:]).read_text(encoding="utf-8"))
-        return json.loads(text)
+            return json.loads(Path(text[1:]).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant)
     except OSError as error:
-        err.print(f"[red]{what}:[/] {text[1:]} can't be read: {error.strerror}")
+        err.print(f"[red]{what}:[/] {shown(text[1:])} can't be read: {error.strerror}", soft_wrap=True)
+    except RecursionError:
+        err.print(f"[red]{what}:[/] nested too deeply", soft_wrap=True)
     except ValueError as error:
-        err.print(f"[red]{what}:[/] not JSON: {error}")
+        err.print(f"[red]{what}:[/] not JSON: {shown(str(error))}", soft_wrap=True)
     raise typer.Exit(EXIT_BAD_INPUT)
+
+
+def _refuse_constant(name: str) -> None:
+    # Python reads them, and the encoder would send null instead.
+    raise ValueError(f"{name} is not JSON; send null or a string")
 
 
 def start(
@@ -86,7 +99,7 @@ def start(
         )
         if not wait:
             if as_json:
-                print_json({"execution_id": result.execution_id, "duplicate": result.duplicate})
+                print_json(msgspec.to_builtins(result))
             else:
                 known = " (it was started before)" if result.duplicate else ""
                 console.print(f"{result.execution_id}{known}", highlight=False, soft_wrap=True)
@@ -107,12 +120,12 @@ def start(
 def _variable(item: str) -> tuple[str, Any]:
     name, equals, text = item.partition("=")
     if not equals or not name:
-        err.print(f"[red]--var:[/] {item!r} must look like NAME=JSON")
+        err.print(f"[red]--var:[/] {shown(repr(item))} must look like NAME=JSON", soft_wrap=True)
         raise typer.Exit(EXIT_BAD_INPUT)
     try:
-        return name, json.loads(text)
-    except ValueError:
-        return name, text
+        return name, json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return name, text  # a plain string needs no quotes
 
 
 async def _follow(client: Any, execution_id: str, *, quiet: bool) -> Any:
@@ -174,6 +187,9 @@ def list_executions(
     as_json: AsJson = False,
 ) -> None:
     """The most recently active executions."""
+    if status and status.upper() not in STATUSES:
+        err.print(f"[red]--status:[/] {shown(status)} is none of {', '.join(STATUSES)}", soft_wrap=True)
+        raise typer.Exit(EXIT_BAD_INPUT)
 
     async def main(client: Any) -> None:
         rows = await client.executions(limit=limit, status=status, workflow=workflow)
@@ -182,6 +198,9 @@ def list_executions(
             return
         from wpa.cli.render import executions_view
 
+        if not rows and (status or workflow):
+            console.print("[dim]no execution is like that[/]")
+            return
         console.print(executions_view(rows))
 
     run_client(nats, tenant, main)
@@ -197,8 +216,12 @@ def watch(
 
     async def main(client: Any) -> None:
         if as_json:
+            name = ""
             async for event in client.watch(execution or None):
-                typer.echo(json.dumps(event, ensure_ascii=False))
+                name = event["event"]
+                typer.echo(json_text(event))
+            if name != COMPLETED:
+                raise typer.Exit(EXIT_FAILED)
             return
         from wpa.cli.render import Watcher, status_view
 

@@ -64,5 +64,9 @@ def new(
         err.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
         raise typer.Exit(EXIT_BAD_INPUT) from None
     for path in files:
-        console.print(f"  {path}", highlight=False, soft_wrap=True)
-    console.print(f"next: pip install -e {target} pytest && pytest {target}", highlight=False, soft_wrap=True)
+        console.print(f"  {escape(str(path))}", highlight=False, soft_wrap=True)
+    console.print(
+        f"next: pip install -e {escape(str(target))} pytest && pytest {escape(str(target))}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -6,29 +6,53 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
+import re
 import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.logging import RichHandler
-from rich.markup import escape
 
-from wpa.cli.common import URL_FILE, NatsUrl, Tenant, console, err, fail, find_url
+from wpa.cli.common import (
+    URL_FILE,
+    NatsUrl,
+    Tenant,
+    console,
+    err,
+    fail,
+    find_url,
+    print_problems,
+    shown,
+)
 from wpa.errors import DefinitionError, PlatformError, TaskRejected, WpaError
-from wpa.settings import DEFAULT_TENANT, Settings
+from wpa.model.ids import DEFAULT_TENANT
+
+if TYPE_CHECKING:
+    from wpa import wire
+    from wpa.settings import Settings
 
 __all__ = ["register"]
 
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="WPA_DATA_DIR", help="where the data is kept")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="the server's port; 0 = any free one")]
-Sync = Annotated[str, typer.Option("--sync", help="how often to sync to disk: 100ms, or always")]
+
+
+def _sync(value: str) -> str:
+    if not re.fullmatch(r"always|\d+(ms|s|m)", value):
+        raise typer.BadParameter("a duration such as 100ms or 1s, or always")
+    return value
+
+
+Sync = Annotated[
+    str, typer.Option("--sync", callback=_sync, help="how often to sync to disk: 100ms, or always")
+]
 LogLevel = Annotated[str, typer.Option("--log-level", envvar="WPA_LOG_LEVEL")]
 
-RESTART_FIRST_S, RESTART_MAX_S = 0.2, 5.0
+RESTART_FIRST_S, RESTART_MAX_S, RESTART_FORGET_S = 0.2, 5.0, 60.0
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +66,10 @@ def dev(
     data_dir: DataDir = Path(".wpa"),
     port: Port = 4222,
     definitions: Annotated[
-        Path | None, typer.Option("--definitions", help="deploy every definition in this folder")
+        Path | None,
+        typer.Option(
+            "--definitions", exists=True, file_okay=False, help="deploy every definition in this folder"
+        ),
     ] = None,
     sync: Sync = "100ms",
     nats: NatsUrl = "",
@@ -56,7 +83,8 @@ def dev(
 
     async def main() -> None:
         async with _stop_signals() as stop, _server(settings, data_dir, port, sync, nats, stop) as url:
-            await _work(settings, url, stop, tenant=tenant, definitions=definitions, banner=True)
+            first = f"tenant       {tenant}\n" + ("" if nats else f"data         {data_dir.absolute()}\n")
+            await _work(settings, url, stop, banner=first, tenant=tenant, definitions=definitions)
 
     _run(wire.run, main())
 
@@ -98,15 +126,20 @@ def worker(
 
     async def main() -> None:
         async with _stop_signals() as stop:
-            await _work(settings, find_url(nats), stop, banner=False)
+            await _work(settings, find_url(nats), stop)
 
     _run(wire.run, main())
 
 
 def _settings(log_level: str, **given: Any) -> Settings:
+    # Late, with pydantic: the client commands, and --help, do without.
+    from pydantic import ValidationError
+
+    from wpa.settings import Settings
+
     level = logging.getLevelName(log_level.upper())
     if not isinstance(level, int):
-        err.print(f"[red]--log-level:[/] {log_level!r} is none of DEBUG, INFO, WARNING, ERROR")
+        err.print(f"[red]--log-level:[/] {shown(repr(log_level))} is none of DEBUG, INFO, WARNING, ERROR")
         raise typer.Exit(2)
     logging.basicConfig(level=level, handlers=[_log_handler()], force=True)
     # nats-py logs every reconnect attempt with a traceback; the transport says it in one line.
@@ -117,7 +150,7 @@ def _settings(log_level: str, **given: Any) -> Settings:
     except ValidationError as error:
         for item in error.errors():
             name = "_".join(str(part) for part in item["loc"]).upper()
-            err.print(f"[red]WPA_{name}:[/] {escape(item['msg'])} (it is {escape(repr(item['input']))})")
+            err.print(f"[red]WPA_{name}:[/] {shown(item['msg'])} (it is {shown(repr(item['input']))})")
         raise typer.Exit(2) from None
 
 
@@ -180,9 +213,9 @@ async def _server(
     embedded = wire.embedded_server(settings, data_dir=data_dir, port=port, sync=sync)
     url = await embedded.start()
     address = data_dir / URL_FILE
-    address.write_text(json.dumps({"url": url}))
     keeper = asyncio.create_task(_keep_alive(embedded, stop))
     try:
+        address.write_text(json.dumps({"url": url, "pid": os.getpid()}))
         yield url
     finally:
         keeper.cancel()
@@ -194,15 +227,20 @@ async def _server(
 async def _keep_alive(embedded: Any, stop: asyncio.Event) -> None:
     """Start the server again whenever it dies."""
     delay = RESTART_FIRST_S
-    while not stop.is_set():
+    while True:
+        began = time.monotonic()
         status = await embedded.wait()
+        if stop.is_set():
+            return
+        if time.monotonic() - began > RESTART_FORGET_S:
+            delay = RESTART_FIRST_S
         err.print(f"[red]the NATS server ended (exit status {status}); starting it again[/]")
         await asyncio.sleep(delay)
         delay = min(delay * 2, RESTART_MAX_S)
         try:
             await embedded.restart()
         except PlatformError as error:
-            err.print(f"[red]{escape(str(error))}[/]")
+            err.print(f"[red]{shown(str(error))}[/]", soft_wrap=True)
 
 
 async def _work(
@@ -210,46 +248,59 @@ async def _work(
     url: str,
     stop: asyncio.Event,
     *,
-    banner: bool,
+    banner: str = "",
     tenant: str = DEFAULT_TENANT,
     definitions: Path | None = None,
 ) -> None:
+    """Run a worker until ``stop``; with a ``banner``, say all that a newcomer wants to know."""
     from wpa import wire
 
-    ready = asyncio.Event()
-    told: list[wire.WorkerInfo] = []
-
-    def on_ready(info: wire.WorkerInfo) -> None:
-        told.append(info)
-        ready.set()
-
-    serving = asyncio.create_task(wire.serve_worker(settings, url, stop=stop, ready=on_ready))
-    waiting = asyncio.create_task(ready.wait())
-    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if told:
-        info = told[0]
-        console.print(f"[bold]wpa[/] {wire.version()}  worker {info.id}", highlight=False, soft_wrap=True)
-        console.print(f"NATS         {info.url}", highlight=False, soft_wrap=True)
-        console.print(f"step types   {', '.join(info.step_types)}", highlight=False, soft_wrap=True)
-        for broken in info.broken:
-            err.print(f"[red]plugin {escape(broken)}[/]", soft_wrap=True)
-        if definitions is not None:
-            await _deploy_all(url, tenant, definitions)
-        if banner:
-            console.print(f"durability   {info.durability}", highlight=False, soft_wrap=True)
-            console.print("[green]ready[/]: wpa deploy FILE, wpa start WORKFLOW, wpa watch; Ctrl-C stops")
-        else:
-            console.print("[green]ready[/]")
+    ready: asyncio.Future[wire.WorkerInfo] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(wire.serve_worker(settings, url, stop=stop, ready=ready.set_result))
+    stopping = asyncio.create_task(stop.wait())
+    either: set[asyncio.Future[Any]] = {serving, ready, stopping}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if ready.done():
+        await _introduce(settings, ready.result(), banner, tenant, definitions)
+    elif stop.is_set():
+        # It is still looking for a server, perhaps for ever; it holds nothing that could be lost.
+        serving.cancel()
+        await asyncio.wait({serving})
+        return
     await serving
 
 
-async def _deploy_all(url: str, tenant: str, folder: Path) -> None:
+async def _introduce(
+    settings: Settings, info: wire.WorkerInfo, banner: str, tenant: str, definitions: Path | None
+) -> None:
+    from wpa import wire
+    from wpa.client import without_password
+
+    console.print(f"[bold]wpa[/] {wire.version()}  worker {info.id}", highlight=False, soft_wrap=True)
+    console.print(f"NATS         {without_password(info.url)}", highlight=False, soft_wrap=True)
+    console.print(shown(banner), end="", highlight=False, soft_wrap=True)
+    console.print(f"step types   {', '.join(info.step_types)}", highlight=False, soft_wrap=True)
+    for broken in info.broken:
+        err.print(f"[red]plugin {shown(broken)}[/]", soft_wrap=True)
+    if definitions is not None:
+        try:
+            await _deploy_all(settings, info.url, tenant, definitions)
+        except WpaError as error:
+            err.print(f"[red]not all of {shown(str(definitions))} is deployed:[/] {shown(str(error))}")
+    if banner:
+        console.print(f"durability   {info.durability}", highlight=False, soft_wrap=True)
+        console.print("[green]ready[/]: wpa deploy FILE, wpa start WORKFLOW, wpa watch; Ctrl-C stops")
+    else:
+        console.print("[green]ready[/]")
+
+
+async def _deploy_all(settings: Settings, url: str, tenant: str, folder: Path) -> None:
     """Deploy what is in a folder; what is wrong with one file doesn't keep the others out."""
     from wpa.cli.definitions import read_definition
     from wpa.client import Client
 
-    async with await Client.connect(url, tenant) as client:
+    async with await Client.connect(url, tenant, creds=settings.nats_creds) as client:
         for path in _definition_files(folder):
             try:
                 document = read_definition(path)
@@ -257,11 +308,10 @@ async def _deploy_all(url: str, tenant: str, folder: Path) -> None:
                     continue  # an input, or something else that happens to be JSON
                 done = await client.deploy(document, deployed_by="wpa dev")
             except DefinitionError as error:
-                err.print(f"[red]{path.name}[/] is not deployed:")
-                for problem in error.problems:
-                    err.print(f"  {escape(str(problem))}", soft_wrap=True)
+                print_problems(error.problems, f"[red]{shown(path.name)}[/] is not deployed:")
             except TaskRejected as error:
-                err.print(f"[red]{path.name}[/] is not deployed: {escape(error.message)}", soft_wrap=True)
+                why = shown(error.message)
+                err.print(f"[red]{shown(path.name)}[/] is not deployed: {why}", soft_wrap=True)
             else:
                 news = "deployed" if done["created"] else "there already"
                 console.print(f"definition   {done['workflow_id']} {done['version']} {news}", highlight=False)

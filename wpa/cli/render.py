@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -11,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from wpa.cli.common import json_text, plain
 from wpa.model.events import TERMINAL
 
 __all__ = ["STATUS_STYLE", "Watcher", "executions_view", "history_view", "status_view"]
@@ -61,12 +61,13 @@ def took(milliseconds: int | None) -> str:
 
 def short(value: Any, most: int = 60) -> str:
     """JSON on one line, cut where it gets long."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = json_text(value)
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def reason(error: Body | None) -> str:
-    return f"{error['type']}: {error['message']}" if error else ""
+    """Why something failed, in one line or a few."""
+    return plain(f"{error['type']}: {error['message']}") if error else ""
 
 
 def status_view(found: Body) -> RenderableType:
@@ -118,7 +119,7 @@ def history_view(events: list[Body], *, full: bool) -> RenderableType:
     for column in ("seq", "time", "event", "what", "worker"):
         table.add_column(column, overflow="fold" if column == "what" else "ellipsis")
     for event in events:
-        what = json.dumps(event["data"], ensure_ascii=False) if full else describe(event)
+        what = json_text(event["data"]) if full else describe(event)
         name = Text(event["event"].removeprefix("workflow_"), style=EVENT_STYLE.get(event["event"], ""))
         worker = f"{event['worker']} #{event['epoch']}"
         table.add_row(str(event["seq"]), event["timestamp"][11:], name, escape(what), worker)
@@ -131,7 +132,8 @@ def executions_view(rows: list[Body]) -> RenderableType:
         return Text("no executions yet; start one with `wpa start WORKFLOW`", style="dim")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("execution", "workflow", "status", "last event", "at", "events"):
-        table.add_column(column)
+        # An id that is cut is worth nothing: the others give way first.
+        table.add_column(column, no_wrap=column == "execution", overflow="fold")
     for row in rows:
         table.add_row(
             row["execution_id"],
@@ -169,7 +171,7 @@ def describe(event: Body) -> str:
     if name == "workflow_completed":
         return f"{took(data.get('duration_ms'))}  {short(data.get('output'))}"
     if name == "step_progress":
-        return f"{step}  {event['percentage']:.0f} %  {event.get('message', '')}"
+        return f"{step}  {event['percentage']:.0f} %  {plain(event.get('message', ''))}"
     if name == "step_started":
         return f"{event.get('slot', step)} #{event['attempt']}"
     return f"next: {', '.join(data.get('next', ()))}" if data.get("next") else ""
@@ -182,6 +184,7 @@ class Watcher:
         self._console = console
         self._many = many
         self._bars: dict[str, TaskID] = {}
+        self._ended: set[str] = set()
         self._progress: Progress | None = None
         if console.is_terminal and not many:
             self._progress = Progress(
@@ -221,8 +224,12 @@ class Watcher:
         data = event.get("data") or {}
         step: str = data.get("step") or event.get("step") or ""
         if step and name in ("step_started", "step_progress"):
-            self._update(step, event.get("percentage", 0.0), event.get("message", ""))
+            note = escape(plain(event.get("message", "")))
+            # A bar that is full was seen to end: what is late, and says otherwise, is from before.
+            if step not in self._ended or event.get("slot", step) != step:
+                self._update(step, event.get("percentage", 0.0), note)
         elif name == "workflow_step_completed":
+            self._ended.add(step)
             self._update(step, 100, "[green]done[/]")
         elif name == "workflow_step_failed":
             self._update(step, 0, f"[red]{escape(reason(data['error']))}[/]")

@@ -12,6 +12,7 @@ from typing import Final
 from wpa.errors import InvalidName
 
 __all__ = [
+    "DEFAULT_TENANT",
     "check_emit_subject",
     "check_execution",
     "check_step",
@@ -22,6 +23,7 @@ __all__ = [
     "undo_slot",
 ]
 
+DEFAULT_TENANT: Final = "default"
 TENANT: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 EXECUTION: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 WORKFLOW: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)

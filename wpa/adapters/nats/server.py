@@ -15,6 +15,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -38,14 +39,16 @@ CONFIG = """\
 server_name: "wpa-embedded"
 host: "127.0.0.1"
 port: {port}
-ports_file_dir: "{ports}"
-pid_file: "{pid}"
-log_file: "{log}"
+ports_file_dir: {ports}
+pid_file: {pid}
+log_file: {log}
+logfile_size_limit: 16MB
+logfile_max_num: 3
 max_payload: 8MB
 max_pending: 256MB
 write_deadline: "10s"
 jetstream {{
-  store_dir: "{store}"
+  store_dir: {store}
   sync_interval: {sync}
   max_memory_store: 64MB
 }}
@@ -80,6 +83,8 @@ class EmbeddedServer:
         self._sync = sync
         self._process: asyncio.subprocess.Process | None = None
         self._lock: IO[str] | None = None
+        self._log_from = 0
+        """Where in the log this server's own lines begin."""
 
     @property
     def url(self) -> str:
@@ -164,11 +169,7 @@ class EmbeddedServer:
             return
         # A pid may have been given to something else since: only a process with our very
         # configuration on its command line is ours.
-        ps = await asyncio.create_subprocess_exec(
-            "ps", "-ww", "-o", "command=", "-p", str(pid), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        command, _ = await ps.communicate()
-        if str(self.data_dir / "nats-server.conf") not in command.decode(errors="replace"):
+        if str(self.data_dir / "nats-server.conf") not in _command_line(pid):
             return
         log.warning("ending nats-server %d, left behind by a process that was killed", pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -176,32 +177,41 @@ class EmbeddedServer:
             for _ in range(100):
                 os.kill(pid, 0)
                 await asyncio.sleep(0.05)
+            os.kill(pid, signal.SIGKILL)
 
     async def _spawn(self) -> None:
         ports = self.data_dir / "ports"
-        shutil.rmtree(ports, ignore_errors=True)
-        ports.mkdir()
         config = self.data_dir / "nats-server.conf"
-        config.write_text(
-            CONFIG.format(
-                port=self.port or -1,
-                ports=ports,
-                pid=self.data_dir / "nats-server.pid",
-                log=self.data_dir / "nats-server.log",
-                store=self.data_dir / "jetstream",
-                sync="always" if self._sync == "always" else f'"{self._sync}"',
-            )
-        )
         binary = find_binary()
-        self._process = await asyncio.create_subprocess_exec(
-            binary,
-            "-c",
-            str(config),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=_die_with_parent() if sys.platform == "linux" else None,
+        try:
+            shutil.rmtree(ports, ignore_errors=True)
+            ports.mkdir(exist_ok=True)
+            config.write_text(self._config(ports), encoding="utf-8")
+            # Before it opens its log, nats-server complains on stderr.
+            with self._log_file.open("ab") as complaints:
+                self._log_from = complaints.tell()
+                self._process = await asyncio.create_subprocess_exec(
+                    binary,
+                    "-c",
+                    str(config),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=complaints,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent() if sys.platform == "linux" else None,
+                )
+        except OSError as error:
+            raise PlatformError(f"nats-server can't be started in {self.data_dir}: {error}") from error
+
+    def _config(self, ports: Path) -> str:
+        """Paths as JSON strings, which nats-server reads, whatever characters a folder's name has."""
+        return CONFIG.format(
+            port=self.port or -1,
+            ports=_quoted(ports),
+            pid=_quoted(self.data_dir / "nats-server.pid"),
+            log=_quoted(self._log_file),
+            store=_quoted(self.data_dir / "jetstream"),
+            sync=_quoted(self._sync),
         )
 
     async def _wait_ready(self) -> None:
@@ -236,14 +246,33 @@ class EmbeddedServer:
 
     def _why_it_died(self) -> str:
         try:
-            lines = self._log_file.read_text(errors="replace").splitlines()[-20:]
+            lines = self._log_file.read_bytes()[self._log_from :].decode(errors="replace").splitlines()
         except OSError:
             lines = []
-        fatal = next((line for line in reversed(lines) if "[FTL]" in line or "[ERR]" in line), "")
-        reason = fatal.partition("] ")[2] or "no reason given"
+        last = lines[-1] if lines else "no reason given"
+        fatal = next((line for line in reversed(lines) if "[FTL]" in line or "[ERR]" in line), last)
+        reason = re.sub(r"^\[\d+\] \S+ \S+ \[\w+\] ", "", fatal)
         if "address already in use" in fatal:
             return f"port {self.port} is taken; give another one with --port N (--port 0 takes any free one)"
         return f"nats-server ended at once: {reason}; see {self._log_file}"
+
+
+def _quoted(value: object) -> str:
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def _command_line(pid: int) -> str:
+    """How a process was started; nothing where there is no such process, or no way to know."""
+    # A slim Linux image has no ps, and macOS no /proc.
+    try:
+        if Path("/proc/self").exists():
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+        else:
+            ps = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+            command = subprocess.run(ps, capture_output=True, check=False, timeout=5).stdout  # noqa: S603  a number
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return command.decode(errors="replace")
 
 
 def _die_with_parent() -> Any:
