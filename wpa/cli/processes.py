@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -180,14 +181,19 @@ def _run(runner: Any, main: Any) -> None:
 
 @contextlib.asynccontextmanager
 async def _stop_signals() -> AsyncIterator[asyncio.Event]:
-    """An event that SIGINT and SIGTERM set; a second SIGINT ends the process at once."""
+    """An event that SIGINT and SIGTERM set; at a second one the process is gone at once.
+
+    Nothing is lost by that: it is what a crash does, and the journal is made for crashes. The server
+    follows its parent (see :class:`EmbeddedServer`).
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def ask() -> None:
         if stop.is_set():
-            loop.remove_signal_handler(signal.SIGINT)
-            raise SystemExit(130)
+            err.print("[dim]stopped at once[/]")
+            sys.stdout.flush()
+            os._exit(130)
         stop.set()
         err.print("[dim]stopping: finishing what is under way (Ctrl-C again to stop at once)[/]")
 
