@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 import nats
 import nats.errors
+import nats.js.errors
 from nats.aio.client import Client as Connection
 from nats.aio.msg import Msg
 
@@ -36,6 +37,7 @@ CONNECT_WITHIN_S = 10.0
 REQUEST_TIMEOUT_S = 5.0
 TRIES = 3
 POLL_EVERY_S = 2.0
+PAYLOADS = "wpa_payloads"
 AWAY_FOR_S = 10.0
 AWAY_RETRY_S = 0.5
 
@@ -375,6 +377,21 @@ class Client:
     async def dlq_retry(self, sequence: int) -> int:
         """Queue a dead letter's original bytes again; the new task's sequence."""
         return int((await self.request("dlq_retry", {"sequence": sequence}))["task_sequence"])
+
+    async def payload(self, key: str) -> bytes:
+        """The JSON of a large payload, by the key of its ``$blob`` reference; from the object store.
+
+        Raises TaskRejected (``unknown_payload``) for a key of another tenant, too; Unavailable.
+        """
+        try:
+            if not key.startswith(f"{self.tenant}/"):
+                raise nats.js.errors.ObjectNotFoundError
+            store = await self._nc.jetstream().object_store(PAYLOADS)
+            return (await store.get(key)).data or b""
+        except nats.js.errors.ObjectNotFoundError:
+            raise TaskRejected("unknown_payload", f"tenant {self.tenant} has no payload {key!r}") from None
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise Unavailable(f"payload {key}: {error or type(error).__name__}") from error
 
 
 class _Away:

@@ -161,6 +161,14 @@ async def test_a_large_output_travels_through_the_object_store(
         events = await client.history(started.execution_id)
         reference = events[1]["data"]["output"]["$blob"]
         assert reference["size"] == 2_000_002
+        assert json.loads(await client.payload(reference["key"])) == "x" * 2_000_000
+        shown = await asyncio.to_thread(
+            run_wpa, "payload", reference["key"], url=nats_server.url, tenant=tenant
+        )
+        assert len(shown.stdout.strip()) == 2_000_002
+        for key in ("nope", reference["key"] + "0", "other/x/1"):
+            with pytest.raises(TaskRejected, match="unknown_payload"):
+                await client.payload(key)
 
 
 @pytest.mark.parametrize("bad", ["Upper", "заказ", "-a", "x" * 70])

@@ -40,6 +40,7 @@ def register(app: typer.Typer) -> None:
     app.command()(history)
     app.command("list")(list_executions)
     app.command()(watch)
+    app.command()(payload)
 
 
 def read_json(text: str, what: str) -> Any:
@@ -234,5 +235,24 @@ def watch(
         with Watcher(console, many=True) as watcher:
             async for event in client.watch():
                 watcher.show(event)
+
+    run_client(nats, tenant, main)
+
+
+def payload(
+    key: Annotated[str, typer.Argument(metavar="KEY", help='the key in a {"$blob": ...} reference')],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="write it to this file")] = None,
+    nats: NatsUrl = "",
+    tenant: Tenant = DEFAULT_TENANT,
+) -> None:
+    """A payload too large to be shown inline, as JSON."""
+
+    async def main(client: Any) -> None:
+        data = await client.payload(key)
+        if output is None:
+            typer.echo(data.decode())
+        else:
+            output.write_bytes(data)
+            console.print(f"{output}: {len(data)} bytes", highlight=False)
 
     run_client(nats, tenant, main)
