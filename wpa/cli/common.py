@@ -27,6 +27,7 @@ __all__ = [
     "err",
     "find_url",
     "json_text",
+    "make_console",
     "plain",
     "print_json",
     "print_problems",
@@ -53,15 +54,16 @@ JSON_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 """What JSON allows as it is, in strings, and a terminal may obey."""
 
 
-def _console(*, stderr: bool = False) -> Console:
+def make_console(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal, or as COLUMNS says; as wide as need be where there is neither."""
     console = Console(stderr=stderr, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPE_COLUMNS
     return console
 
 
-console = _console()
-err = _console(stderr=True)
+console = make_console()
+err = make_console(stderr=True)
 
 NatsUrl = Annotated[
     str,

@@ -40,6 +40,9 @@ EVENT_STYLE = {
     "workflow_recovered": "yellow",
 }
 
+ID_KEPT_WHOLE = 40
+"""Characters; a longer id is folded, where there is no room for it."""
+
 Body = dict[str, Any]
 
 
@@ -131,9 +134,10 @@ def executions_view(rows: list[Body]) -> RenderableType:
     if not rows:
         return Text("no executions yet; start one with `wpa start WORKFLOW`", style="dim")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    longest = max(len(row["execution_id"]) for row in rows)
     for column in ("execution", "workflow", "status", "last event", "at", "events"):
         # An id that is cut is worth nothing: the others give way first.
-        table.add_column(column, no_wrap=column == "execution", overflow="fold")
+        table.add_column(column, no_wrap=column == "execution" and longest <= ID_KEPT_WHOLE, overflow="fold")
     for row in rows:
         table.add_row(
             row["execution_id"],

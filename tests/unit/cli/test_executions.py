@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from click.testing import Result
 
 from tests.unit.cli.fakes import FakeClient, event, status
+from wpa.cli import executions
+from wpa.cli.common import make_console
 from wpa.errors import TaskRejected, Unavailable
 
 Wpa = Callable[..., Result]
@@ -112,7 +115,10 @@ def test_history_as_a_table_in_full_and_as_json(wpa: Wpa, client: FakeClient) ->
     assert json.loads(wpa("history", "e1", "--json").stdout) == client.events
 
 
-def test_a_list_in_a_pipe_is_not_cut(wpa: Wpa, client: FakeClient) -> None:
+def test_a_list_in_a_pipe_is_not_cut(wpa: Wpa, client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    monkeypatch.setattr(executions, "console", make_console())
     name = "x" * 128
     client.rows = [
         {

@@ -53,9 +53,10 @@ def test_a_rolled_back_execution_shows_why_and_what_was_undone() -> None:
     assert " NOT undone " in reserve
 
 
-def test_an_id_is_whole_on_a_narrow_terminal() -> None:
+@pytest.mark.parametrize("characters", [32, 40, 128])
+def test_no_character_of_an_id_is_lost_on_a_narrow_terminal(characters: int) -> None:
     row = {
-        "execution_id": "0123456789abcdef" * 2,
+        "execution_id": "ü" * characters,
         "workflow_id": "a-workflow-with-a-long-name",
         "status": "COMPENSATING",
         "last_event": "workflow_step_compensated",
@@ -63,7 +64,8 @@ def test_an_id_is_whole_on_a_narrow_terminal() -> None:
         "events": 12,
     }
     text = printed(executions_view([row]), width=80)
-    assert row["execution_id"] in text
+    assert text.count("ü") == characters
+    assert (row["execution_id"] in text) is (characters <= 40)
     assert max(map(len, text.splitlines())) <= 80
 
 

@@ -246,7 +246,8 @@ class EmbeddedServer:
 
     def _why_it_died(self) -> str:
         try:
-            lines = self._log_file.read_bytes()[self._log_from :].decode(errors="replace").splitlines()
+            log_text = self._log_file.read_bytes()[self._log_from :].decode(errors="replace")
+            lines = [line for line in log_text.splitlines() if line.strip()]
         except OSError:
             lines = []
         last = lines[-1] if lines else "no reason given"
