@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PACKAGES := . plugins/http plugins/orders plugins/documents
+UV := uv==0.13.8
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet pyproject.toml
+PYTEST_FLAGS ?= -n 2
 NODE_STAMP := tests/e2e/node/node_modules/.stamp
 
 .PHONY: help setup demo test unit lint format types layers schemas bench lock clean
@@ -15,7 +18,9 @@ help:  ## what there is to make
 setup: $(VENV)/.stamp  ## the virtual environment, with wpa and its plugins
 
 $(VENV)/.stamp: requirements.lock pyproject.toml $(wildcard plugins/*/pyproject.toml) tests/e2e/plugin/pyproject.toml
-	@test -n "$(PYTHON)" || { echo "wpa needs Python 3.11 or newer: none found on the PATH" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { found=$$(python3 --version 2>/dev/null) || found="no python3"; \
+		echo "wpa needs Python 3.11 or newer, and the PATH has $$found;" \
+		"install it, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -62,10 +67,11 @@ schemas: setup  ## write the generated schemas anew
 bench: setup  ## throughput and latency, beside the floor
 	$(BIN)/python benchmarks/run.py
 
-lock: setup  ## pin all dependencies anew
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet \
-		pyproject.toml --group dev --output-file requirements.lock
+# The second file is what the container image holds: no tools, the same versions.
+lock: setup  ## pin all dependencies anew (UPGRADE=1: to the newest)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --group dev --output-file requirements.lock
+	$(COMPILE) --group plugins --constraints requirements.lock --output-file requirements-image.lock
 
 clean:  ## remove what was set up
 	rm -rf $(VENV) .wpa .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/e2e/node/node_modules

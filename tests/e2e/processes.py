@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ class Wpa:
                 stdout=out,
                 stderr=out,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "COLUMNS": "200", **(env or {})},
+                env={**environment(), "COLUMNS": "200", **(env or {})},
                 start_new_session=True,
             )
 
@@ -54,19 +55,32 @@ class Wpa:
             raise
 
 
+def environment() -> dict[str, str]:
+    """Ours, without what would lead a test to the developer's own server."""
+    ours = {"WPA_NATS_URL", "WPA_NATS_CREDS", "WPA_TENANT", "WPA_REPLICAS"}
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def run_wpa(
-    *arguments: str, url: str = "", cwd: Path | None = None, tenant: str = ""
+    *arguments: str, url: str = "", cwd: Path | None = None, tenant: str = "", stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """A short ``wpa`` command, run to its end."""
-    env = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    env.pop("WPA_NATS_URL", None)
+    env = {**environment(), "COLUMNS": "200", "NO_COLOR": "1"}
     if url:
         env["WPA_NATS_URL"] = url
     if tenant:
         env["WPA_TENANT"] = tenant
     return subprocess.run(
-        [WPA, *arguments], capture_output=True, text=True, env=env, cwd=cwd, timeout=60, check=False
-    )
+        [WPA, *arguments],
+        input=stdin, capture_output=True, text=True, env=env, cwd=cwd, timeout=60, check=False,
+    )  # fmt: skip
 
 
 def ledger(path: Path, **wanted: Any) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
@@ -18,6 +19,12 @@ from wpa.client import Client
 
 NODE = Path(__file__).parent / "node"
 
+# Only where there is no Node.js; in CI it fails instead.
+needs_node = pytest.mark.skipif(
+    not (shutil.which("node") and (NODE / "node_modules" / "@nats-io").is_dir())
+    and os.environ.get("CI") != "true",
+    reason="needs Node.js 20 and its packages: npm ci --prefix tests/e2e/node",
+)
 
 DOCUMENT = {
     "id": "hello",
@@ -35,7 +42,8 @@ async def test_python_with_nats_alone(worker: Wpa, nats_server: NatsServer, tena
         await client.deploy(DOCUMENT)
     nc = await nats.connect(nats_server.url)
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    events, live = [], []
+    events: list[dict[str, Any]] = []
+    live: list[dict[str, Any]] = []
 
     async def on_event(message: Msg) -> None:
         event = json.loads(message.data)
@@ -66,11 +74,7 @@ async def test_python_with_nats_alone(worker: Wpa, nats_server: NatsServer, tena
     await nc.close()
 
 
-@pytest.mark.skipif(
-    not (shutil.which("node") and (NODE / "node_modules" / "@nats-io").is_dir())
-    and os.environ.get("CI") != "true",
-    reason="needs Node.js 20 and its packages: npm ci --prefix tests/e2e/node",
-)
+@needs_node
 async def test_node(worker: Wpa, nats_server: NatsServer, tenant: str) -> None:
     async with await Client.connect(nats_server.url, tenant) as client:
         await client.deploy(DOCUMENT)

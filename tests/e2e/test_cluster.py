@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,16 +13,10 @@ from typing import Any
 import nats
 import pytest
 
-from tests.e2e.processes import Wpa
+from tests.e2e.processes import Wpa, free_port
 from wpa.adapters.nats.server import find_binary
 from wpa.client import Client
 from wpa.errors import Unavailable
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Cluster:
@@ -71,7 +64,7 @@ async def test_a_killed_leader_of_three_loses_nothing(cluster: Cluster, tmp_path
     try:
         await asyncio.to_thread(worker.wait_ready, within_s=60)
         steps = [{"id": "a", "uses": "e2e.work", "with": {"seconds": 0.2}}]
-        steps += [{"id": name, "uses": "core.noop", "needs": ["a"]} for name in "bc"]  # type: ignore[list-item]
+        steps += [{"id": name, "uses": "core.noop", "needs": ["a"]} for name in "bc"]
         async with await Client.connect(cluster.url) as client:
             await client.deploy({"id": "w", "version": "1", "steps": steps})
             running = [asyncio.create_task(one(client, number)) for number in range(100)]

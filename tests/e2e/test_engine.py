@@ -45,7 +45,9 @@ async def run(
 async def test_independent_steps_run_side_by_side_up_to_max_parallel_and_by_priority(
     worker: Wpa, nats_server: NatsServer, tenant: str, ledger_path: Path
 ) -> None:
-    steps = [{"id": f"s{n}", "uses": "e2e.work", "with": {"seconds": 0.3}} for n in range(6)]
+    steps: list[dict[str, Any]] = [
+        {"id": f"s{n}", "uses": "e2e.work", "with": {"seconds": 0.3}} for n in range(6)
+    ]
     steps[5]["priority"] = 9
     began = time.monotonic()
     status = await run(nats_server, tenant, steps, max_parallel=2)
@@ -149,7 +151,7 @@ async def test_on_error_continue_lets_the_join_see_the_failure(
 async def test_variables_conditions_and_skipped_branches(
     worker: Wpa, nats_server: NatsServer, tenant: str
 ) -> None:
-    steps = [
+    steps: list[dict[str, Any]] = [
         {
             "id": "a",
             "uses": "core.echo",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,37 @@ def test_compose_has_nats_and_two_workers_that_wait_for_it() -> None:
     assert "healthcheck" in services["nats"]
 
 
+def test_compose_itself_accepts_the_file() -> None:
+    """Where there is a compose command to ask; without one, the shape above is what is checked."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if (
+            not shutil.which(command[0])
+            or subprocess.run([*command, "version"], capture_output=True, check=False).returncode
+        ):
+            continue
+        done = subprocess.run(
+            [*command, "-f", str(ROOT / "docker-compose.yml"), "config", "--quiet"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_compose_runs_the_server_that_wpa_is_tested_with() -> None:
+    image = COMPOSE["services"]["nats"]["image"]
+    found = subprocess.run([find_binary(), "--version"], capture_output=True, text=True, check=True).stdout
+    assert image == f"nats:{'.'.join(found.strip().rpartition('v')[2].split('.')[:2])}-alpine"
+
+
+def test_the_health_check_asks_where_the_configuration_listens() -> None:
+    nats = COMPOSE["services"]["nats"]
+    address = re.search(r'http: "(.+)"', (ROOT / "nats" / "durable.conf").read_text())
+    assert address is not None
+    assert f"http://{address[1]}/healthz" in nats["healthcheck"]["test"][-1]
+    assert any(mount.startswith("./nats/durable.conf:") for mount in nats["volumes"])
+
+
 def test_compose_names_only_what_exists() -> None:
     for service in COMPOSE["services"].values():
         for mount in service.get("volumes", ()):
@@ -64,6 +96,13 @@ def test_compose_names_only_what_exists() -> None:
 def test_compose_gives_workers_longer_than_their_grace() -> None:
     worker = COMPOSE["services"]["worker-1"]
     assert int(worker["stop_grace_period"].rstrip("s")) > float(worker["environment"]["WPA_GRACE_S"])
+
+
+def test_the_image_lets_its_user_write_where_compose_mounts() -> None:
+    """A named volume takes its owner from the image; without the folder it would be root's."""
+    text = (ROOT / "Dockerfile").read_text()
+    for mount in COMPOSE["services"]["worker-1"]["volumes"]:
+        assert f"install -d -o wpa {mount.split(':')[1]}" in text
 
 
 def test_the_dockerfile_copies_what_exists_and_does_not_run_as_root() -> None:
