@@ -52,6 +52,7 @@ class FakeContext:
         self.metadata: dict[str, Any] = metadata or {}
         self.idempotency_key = idempotency_key or f"{execution}:{step}:1"
         self.log = logging.LoggerAdapter(logging.getLogger("wpa.step"), {})
+        self.cancelled = False
         self.reported: list[tuple[float, str, dict[str, Any]]] = []
         self.emitted: list[tuple[str, Any]] = []
         self.heartbeats = 0

@@ -26,4 +26,10 @@ class Settings(BaseSettings):
     process_workers: int = Field(2, ge=1, description="processes for steps with isolation='process'")
     task_bytes_max: int = Field(4 * 1024 * 1024, ge=1024, description="largest task accepted, in bytes")
     inline_bytes_max: int = Field(64 * 1024, ge=256, description="largest payload kept inline, in bytes")
+    queues: str = Field("", description="queues whose steps this worker runs, separated by commas")
     trace: str = Field("", pattern="^(|console|otlp)$", description="export spans: console, or otlp")
+
+    @property
+    def queue_names(self) -> list[str]:
+        """``queues`` as a list, each name once."""
+        return list(dict.fromkeys(name.strip() for name in self.queues.split(",") if name.strip()))

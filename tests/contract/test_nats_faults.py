@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.contract.test_journal import event
+from tests.contract.test_timers import LATE_MS, listen
 from tests.contract.worlds import ACK_WAIT_S, Hands, NatsWorld
 from tests.servers import NatsServer
 from wpa.errors import PlatformError, Unavailable
 from wpa.ports import Ports
+from wpa.ports.tasks import Source
 
 
 @pytest.fixture
@@ -58,6 +60,11 @@ async def test_without_a_server_calls_end_in_unavailable(
             ports.snapshots.put(tenant, "x1", b"", 0),
             ports.tasks.publish(tenant, b"", {}),
             ports.tasks.bury(tenant, b"", {}),
+            ports.tasks.publish_step(tenant, "gpu", b"", {}),
+            ports.tasks.queues(),
+            ports.timers.set(tenant, "x1.wake", 0, b""),
+            ports.timers.clear(tenant, "x1.wake"),
+            ports.timers.set_schedule(tenant, "report.schedule", "@every 1s", "", b""),
         ):
             with pytest.raises(Unavailable):
                 await call
@@ -118,3 +125,75 @@ async def test_a_feed_goes_on_after_a_restart(world: NatsWorld, server: NatsServ
         lease.ack()
     await world.pass_time(ACK_WAIT_S)
     assert tenant not in await ports.tasks.tenants()
+
+
+async def test_alarms_survive_a_crash_and_ring_once(
+    world: NatsWorld, server: NatsServer, tenant: str
+) -> None:
+    ports = await world.connect()
+    bell = await listen(ports, tenant)
+    now = ports.clock.now_ms()
+    for n in range(50):
+        await ports.timers.set(tenant, f"missed{n}.wake", now + 500, b"missed")
+        await ports.timers.set(tenant, f"later{n}.wake", now + 3_000, b"later")
+    await ports.timers.set(tenant, "replaced.wake", now + 500, b"early")
+    await ports.timers.set(tenant, "replaced.wake", now + 3_000, b"later")
+    await ports.timers.set(tenant, "cleared.wake", now + 500, b"cleared")
+    await ports.timers.clear(tenant, "cleared.wake")
+    await asyncio.to_thread(server.kill)
+    await asyncio.sleep(0.8)
+    assert bell.data == []
+    await asyncio.to_thread(server.start)
+    back = ports.clock.now_ms()
+    await world.until(lambda: bell.data.count(b"missed") >= 50)
+    assert max(bell.moments) < back + 5_000
+    await world.until(lambda: bell.data.count(b"later") >= 51)
+    await world.pass_time(0.5)
+    assert sorted(bell.data) == [b"later"] * 51 + [b"missed"] * 50
+    rang = [moment for data, moment in zip(bell.data, bell.moments, strict=True) if data == b"later"]
+    assert now + 3_000 <= min(rang)
+    assert max(rang) < max(now + 3_000, back + 2_000) + LATE_MS
+
+
+async def test_what_rang_before_a_crash_is_still_leased(
+    world: NatsWorld, server: NatsServer, tenant: str
+) -> None:
+    ports = await world.connect()
+    hands = Hands()
+    (await ports.tasks.open(Source(tenant, "due"), hands)).request(10)
+    await ports.timers.set(tenant, "x1.wake", 0, b"rang", {"Wpa-Slot": "nap"})
+    await world.until(lambda: hands.leases)
+    await asyncio.to_thread(server.restart)
+    await world.until(lambda: len(hands.leases) >= 2)
+    again = hands.leases[-1]
+    assert (again.identity, again.data) == (hands.leases[0].identity, b"rang")
+    assert again.headers == {"Wpa-Slot": "nap"}
+    assert again.delivered >= 2
+
+
+async def test_one_firing_makes_up_for_all_that_were_missed(
+    world: NatsWorld, server: NatsServer, tenant: str
+) -> None:
+    ports = await world.connect()
+    bell = await listen(ports, tenant)
+    await ports.timers.set_schedule(tenant, "report.schedule", "* * * * * *", "", b"tick")
+    await world.until(lambda: bell.leases)
+    await asyncio.to_thread(server.kill)
+    before = len(bell.leases)
+    await asyncio.sleep(4)
+    await asyncio.to_thread(server.start)
+    await world.until(lambda: len(bell.leases) > before)
+    started = bell.moments[before]
+    await world.pass_time(1.5)
+    await ports.timers.clear(tenant, "report.schedule")
+    assert len([moment for moment in bell.moments[before:] if moment <= started + 1_500]) <= 3
+
+
+async def test_a_watch_goes_on_after_a_restart(world: NatsWorld, server: NatsServer, tenant: str) -> None:
+    ports = await world.connect()
+    heard: list[bytes] = []
+    await ports.live.watch(f"data.{tenant}", lambda subject, data, headers: heard.append(data))
+    await asyncio.to_thread(server.restart)
+    await again(ports, tenant)
+    ports.live.publish(f"data.{tenant}", b"news")
+    await world.until(lambda: heard == [b"news"])

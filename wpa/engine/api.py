@@ -24,7 +24,7 @@ from wpa.model.codec import decode_task, encode_event, start_hash
 from wpa.model.events import Event
 from wpa.model.ids import check_execution, check_tenant, check_version, check_workflow
 from wpa.model.steptype import StepSignature
-from wpa.model.tasks import START
+from wpa.model.tasks import START, Task
 from wpa.model.times import rfc3339
 from wpa.ports.definitions import StoredDefinition
 
@@ -114,6 +114,8 @@ class Api:
         services = self._services
         data: bytes = body["raw"]
         task = decode_task(_with_type(data), tenant, services.limits)
+        if not isinstance(task, Task):
+            raise TaskRejected("bad_request", f"$.type is {task.type!r}; a start request needs none")
         workflow = check_workflow(task.workflow_id)
         program = await services.library.program(tenant, workflow, task.version)
         problems = program.check_input(task.payload.input_data)
@@ -158,7 +160,7 @@ class Api:
         services = self._services
         state = (await self._load(tenant, body)).state
         program = await services.library.program(tenant, state.workflow, state.version)
-        execution = await revive(program, state, services.limits, services.payloads)
+        execution, _ = await revive(program, state, services.limits, services.payloads)
         return {"execution": status_document(execution, services.clock.now_ms())}
 
     async def history(self, tenant: str, body: Body) -> Body:

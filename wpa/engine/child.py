@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, NoReturn
 import msgspec
 
 from wpa.engine.context import StepCall, bound_logger, emission
-from wpa.engine.outcome import failure_of, settle
+from wpa.engine.outcome import failure_of, settle, taken
 from wpa.errors import StepFailed
 from wpa.ports.steps import StepType
 
@@ -85,6 +85,7 @@ class ChildContext:
         self.step, self.attempt = call.step, call.attempt
         self.idempotency_key, self.metadata = call.idempotency_key, call.metadata
         self.log = bound_logger(call)
+        self.cancelled = False  # a process is ended, it needn't look
         self._pipe = pipe
 
     def progress_sync(self, percentage: float, message: str = "", **data: Any) -> None:
@@ -126,7 +127,7 @@ def _attempt(request: _Request, pipe: _Pipe) -> dict[str, Any]:
         except BaseException as error:
             message = f"{request.module}.{request.qualname} can't be imported in a process: {error!r}"
             raise StepFailed(message, type="ImportFailed") from error
-        arguments = found.bind(msgspec.json.decode(request.inputs))
+        arguments = found.bind(taken(found, request.call.trim, msgspec.json.decode(request.inputs)))
         context = (ChildContext(request.call, pipe),) if found.takes_context else ()
         _, raw = settle(found, found.fn(*context, **arguments))
         return {"kind": "done", "output": raw}

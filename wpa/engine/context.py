@@ -48,6 +48,8 @@ class StepCall(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
     timeout_s: float | None = None
+    trim: bool = False
+    """Leave out the inputs that the step doesn't take."""
 
 
 class _BoundLogger(logging.LoggerAdapter[logging.Logger]):
@@ -156,6 +158,10 @@ class Context:
     def heartbeat(self) -> None:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._report, {"event": "step_heartbeat"})
+
+    @property
+    def cancelled(self) -> bool:
+        return self._closed
 
     async def emit(self, subject: str, data: Any) -> str:
         whole, raw = emission(self._call.tenant, subject, data)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from wpa.engine.payloads import Payloads, reference
 from wpa.kernel.execution import Execution
@@ -12,7 +13,7 @@ from wpa.model.limits import Limits
 from wpa.model.state import State, decode_state
 from wpa.ports import Ports
 
-__all__ = ["Loaded", "load", "revive"]
+__all__ = ["Loaded", "Values", "load", "referring", "revive"]
 
 
 class Loaded(NamedTuple):
@@ -40,12 +41,43 @@ async def load(ports: Ports, tenant: str, execution: str) -> Loaded | None:
     return None if state is None else Loaded(state, revision, snapshot_seq)
 
 
-async def revive(program: Program, state: State, limits: Limits, payloads: Payloads) -> Execution:
-    """The execution behind a loaded state, large payloads fetched."""
-    values = await payloads.load_all(state)
+class Values:
+    """The large payloads of one execution, at hand. Called with a stored value, gives the value itself."""
 
-    def resolve(value: object) -> object:
+    def __init__(self, payloads: Payloads) -> None:
+        self._payloads = payloads
+        self._values: dict[str, Any] = {}
+
+    def __call__(self, value: Any) -> Any:
         key = reference(value)
-        return value if key is None else values[key]
+        return value if key is None else self._values[key]
 
-    return Execution.rebuild(program, state, limits, resolve)
+    async def fetch(self, value: Any) -> None:
+        """Have what ``value`` refers to at hand."""
+        key = reference(value)
+        if key is not None and key not in self._values:
+            self._values[key] = await self._payloads.load(key)
+
+
+async def revive(
+    program: Program, state: State, limits: Limits, payloads: Payloads
+) -> tuple[Execution, Values]:
+    """The execution behind a loaded state, with its large payloads.
+
+    Raises Diverged where the program doesn't ask for what is recorded.
+    """
+    values = Values(payloads)
+    for stored in referring(state):
+        await values.fetch(stored)
+    return Execution.rebuild(program, state, limits, values), values
+
+
+def referring(state: State) -> Iterator[Any]:
+    """Every stored value that may refer to a large payload."""
+    yield state.input
+    for slot in state.slots.values():
+        yield slot.output
+    for signal in state.signals:
+        yield signal.payload
+        if isinstance(signal.payload, dict):
+            yield signal.payload.get("output")

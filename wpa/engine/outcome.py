@@ -16,7 +16,7 @@ from wpa.errors import StepFailed
 from wpa.model.events import Failure
 from wpa.ports.steps import StepType
 
-__all__ = ["NESTING_MAX", "decode", "encode", "failure_of", "settle"]
+__all__ = ["NESTING_MAX", "decode", "encode", "failure_of", "settle", "taken"]
 
 MESSAGE_CHARS_MAX = 2_000
 TYPE_CHARS_MAX = 200
@@ -26,6 +26,16 @@ NESTING_MAX = 200
 
 _ENCODER = msgspec.json.Encoder()
 _SCALARS = (str, int, float, bool, type(None))
+
+
+def taken(found: StepType, trim: bool, inputs: Any) -> Any:
+    """``inputs``, with ``trim`` only those that the step takes."""
+    properties = found.signature.input_schema.get("properties")
+    if not trim or type(inputs) is not dict or not isinstance(properties, dict):
+        return inputs
+    if found.signature.input_schema.get("additionalProperties") is not False:
+        return inputs
+    return {key: value for key, value in inputs.items() if key in properties}
 
 
 def settle(found: StepType, returned: Any) -> tuple[Any, bytes]:

@@ -14,7 +14,6 @@ import msgspec
 
 from wpa.errors import OverLimit
 from wpa.model.limits import Limits
-from wpa.model.state import State
 from wpa.ports.blobs import Blobs
 
 __all__ = ["Payloads", "reference"]
@@ -67,7 +66,6 @@ class Payloads:
             most = self._limits.inline_bytes_max
             raise OverLimit(f"{path} has {size} bytes; the most is {most}: put large data into input_data")
 
-    async def load_all(self, state: State) -> dict[str, Any]:
-        """Every payload that ``state`` refers to, by key."""
-        keys = {reference(state.input), *(reference(slot.output) for slot in state.slots.values())}
-        return {key: msgspec.json.decode(await self._blobs.get(key)) for key in keys if key is not None}
+    async def load(self, key: str) -> Any:
+        """The payload that is stored under ``key``. Raises NotFound, or Unavailable."""
+        return msgspec.json.decode(await self._blobs.get(key))

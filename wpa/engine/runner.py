@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from wpa.engine.context import Context, StepCall
-from wpa.engine.outcome import decode, failure_of, settle
+from wpa.engine.outcome import decode, failure_of, settle, taken
 from wpa.engine.processes import ProcessPool
 from wpa.engine.threads import ThreadPool
 from wpa.errors import StepFailed
@@ -91,12 +91,14 @@ class StepRunner:
     async def _attempt(self, found: StepType, call: StepCall) -> tuple[Any, bytes]:
         """The output, plain and encoded. Raises whatever the step does."""
         if found.isolation == "async" and not found.takes_context:
-            return settle(found, await found.fn(**found.bind(call.inputs)))
+            return settle(found, await found.fn(**found.bind(taken(found, call.trim, call.inputs))))
         loop = asyncio.get_running_loop()
         context = Context(call, self._live, self._clock, self._worker, loop)
         try:
             if found.isolation == "async":
-                return settle(found, await found.fn(context, **found.bind(call.inputs)))
+                return settle(
+                    found, await found.fn(context, **found.bind(taken(found, call.trim, call.inputs)))
+                )
             if found.isolation == "process":
                 raw = await self._processes.run(found, call, context)
                 return decode(raw), raw
@@ -109,7 +111,7 @@ class StepRunner:
 
         def attempt() -> tuple[Any, bytes]:
             # All of it in the thread: large inputs and outputs must not stall the event loop.
-            arguments = found.bind(call.inputs)
+            arguments = found.bind(taken(found, call.trim, call.inputs))
             args = (context,) if found.takes_context else ()
             try:
                 returned = copied.run(found.fn, *args, **arguments)

@@ -14,9 +14,11 @@ from typing import Any
 from wpa.engine.door import Request, admit, answer, dead_letter_headers
 from wpa.engine.driver import Driver
 from wpa.engine.inbox import Inbox
+from wpa.engine.remote import RemoteSteps
 from wpa.engine.services import Services
 from wpa.errors import PlatformError, Superseded, TaskRejected, Unavailable
-from wpa.ports.tasks import Feed, Lease
+from wpa.model.tasks import Task, TimerDue
+from wpa.ports.tasks import Feed, Lease, Source
 
 __all__ = ["Worker"]
 
@@ -47,7 +49,9 @@ class Worker:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._inbox = Inbox()
-        self._feeds: dict[str, Feed] = {}
+        self._remote = RemoteSteps(services)
+        self._feeds: dict[Source, Feed] = {}
+        self._tenants: set[str] = set()
         self._held: dict[tuple[str, str], _Held] = {}
         self._driving = 0
         self._draining = False
@@ -87,7 +91,8 @@ class Worker:
         for request in self._inbox.clear():
             self._let_go(request)
             request.lease.nak()
-        running = {held.task for held in self._held.values() if held.task is not None}
+        self._remote.drain()
+        running = {held.task for held in self._held.values() if held.task is not None} | self._remote.running
         if running:
             _, unfinished = await asyncio.wait(running, timeout=grace_s * CLEAN_UP_SHARE)
             if unfinished:
@@ -100,7 +105,7 @@ class Worker:
     # -- tenants -----------------------------------------------------------------------------
 
     def _on_definition(self, tenant: str, workflow: str) -> None:
-        if tenant and tenant not in self._feeds:
+        if tenant and tenant not in self._tenants:
             self._news.add(tenant)
             self._changed.set()
 
@@ -114,7 +119,7 @@ class Worker:
             except PlatformError as error:
                 log.warning("can't look for tenants: %s", error)
                 tenants = self._news
-            for tenant in sorted(tenants - self._feeds.keys()):
+            for tenant in sorted(tenants - self._tenants):
                 await self._open(tenant)
             try:
                 async with asyncio.timeout(DISCOVER_EVERY_S):
@@ -123,15 +128,26 @@ class Worker:
                 continue
 
     async def _open(self, tenant: str) -> None:
-        try:
-            feed = await self._services.ports.tasks.open(tenant, self._on_task)
-        except PlatformError as error:
-            log.warning("can't serve tenant %r yet: %s", tenant, error)
-            return
-        self._feeds[tenant] = feed
-        concurrency = self._services.settings.concurrency
-        # So many tasks may lie here unbegun for each tenant: enough to stay busy, never a hoard.
-        feed.request(max(4, concurrency // max(1, len(self._feeds))))
+        """Serve a tenant: what is asked, what rings, and the steps of the queues that this worker serves."""
+        settings = self._services.settings
+        sources = [Source(tenant), Source(tenant, "due")]
+        sources += [Source(tenant, "steps", queue) for queue in settings.queue_names]
+        for source in sources:
+            if source in self._feeds:
+                continue
+            deliver = self._remote.take if source.kind == "steps" else self._on_task
+            try:
+                feed = await self._services.ports.tasks.open(source, deliver)
+            except PlatformError as error:
+                log.warning("can't serve %s yet: %s", source.subject, error)
+                return
+            self._feeds[source] = feed
+            if source.kind == "steps":
+                self._remote.serve(source, feed)
+            else:
+                # So many tasks may lie here unbegun for each feed: enough to stay busy, never a hoard.
+                feed.request(max(4, settings.concurrency // max(1, len(self._feeds))))
+        self._tenants.add(tenant)
         log.info("serving tenant %s", tenant)
 
     # -- tasks -------------------------------------------------------------------------------
@@ -142,7 +158,7 @@ class Worker:
         if held is not None:
             # Delivered again while we hold it (a heartbeat came too late): the newest lease counts.
             held.request.lease = lease
-            self._credit(lease.tenant)
+            self._credit(lease.source)
             return
         if self._draining:
             lease.nak()
@@ -152,11 +168,17 @@ class Worker:
             request = admit(lease, services.limits, services.ports.live)
         except TaskRejected as error:
             self._chore(self._bury(lease, error))
-            self._credit(lease.tenant)
+            self._credit(lease.source)
             return
-        self._held[key] = _Held(request)
-        self._inbox.put(request)
-        self._begin()
+        held = self._held[key] = _Held(request)
+        if isinstance(request.task, Task | TimerDue):
+            self._inbox.put(request)
+            self._begin()
+        else:
+            # A cancel must not wait until one of those that it may be meant for has ended.
+            held.driver = Driver(services, request)
+            held.task = asyncio.create_task(self._drive(held, held.driver))
+            self._driving += 1
 
     def _begin(self) -> None:
         """Drive as many of the waiting requests as there is room for."""
@@ -168,11 +190,11 @@ class Worker:
             held.driver = Driver(self._services, request)
             held.task = asyncio.create_task(self._drive(held, held.driver))
             self._driving += 1
-            self._credit(request.tenant)
+            self._credit(request.lease.source)
 
-    def _credit(self, tenant: str) -> None:
+    def _credit(self, source: Source) -> None:
         if not self._draining:
-            self._feeds[tenant].request(1)
+            self._feeds[source].request(1)
 
     async def _drive(self, held: _Held, driver: Driver) -> None:
         request = held.request
@@ -196,6 +218,8 @@ class Worker:
         finally:
             self._let_go(request)
             self._driving -= 1
+            if not isinstance(request.task, Task | TimerDue):
+                self._credit(request.lease.source)
             if not self._draining:
                 self._begin()
 
@@ -205,7 +229,7 @@ class Worker:
     async def _bury(self, lease: Lease, error: TaskRejected) -> None:
         """To the dead-letter subject: the original bytes, and why. Only then is the task acked."""
         services = self._services
-        log.warning("task %d of tenant %s is rejected: %s", lease.sequence, lease.tenant, error)
+        log.warning("task %d of %s is rejected: %s", lease.sequence, lease.source.subject, error)
         headers = dead_letter_headers(lease, error, services.worker, services.clock.now_ms())
         try:
             await services.ports.tasks.bury(lease.tenant, lease.data, headers)
@@ -230,16 +254,16 @@ class Worker:
             await asyncio.sleep(every)
             for held in list(self._held.values()):
                 held.request.lease.extend()
+            self._remote.extend()
 
-    async def _on_nudge(self, tenant: str, execution: str, epoch: int) -> None:
-        """Another worker says that it has taken over: stop driving, and stop what runs for it."""
+    async def _on_nudge(self, tenant: str, execution: str, epoch: int, reason: str) -> None:
+        """An execution has news: tell its driver; or stop it, where another worker has taken over."""
         for held in list(self._held.values()):
-            request = held.request
-            if (
-                held.driver is not None
-                and held.task is not None
-                and (request.tenant, request.execution) == (tenant, execution)
-                and held.driver.epoch < epoch
-            ):
+            request, driver, task = held.request, held.driver, held.task
+            if driver is None or task is None or (request.tenant, request.execution) != (tenant, execution):
+                continue
+            if driver.epoch < epoch and reason == "taken_over":
                 log.warning("%s.%s was taken over, epoch %d: stopping here", tenant, execution, epoch)
-                held.task.cancel()
+                task.cancel()
+            elif driver.epoch == epoch:
+                driver.news(interrupt=reason == "cancel")

@@ -23,26 +23,18 @@ from typing import Any
 import msgspec
 
 from wpa.errors import PlatformError
-from wpa.kernel import saga, verdict
+from wpa.kernel import saga, verdict, waits
 from wpa.kernel.draft import Draft, with_duration
 from wpa.kernel.fold import fold
-from wpa.kernel.program import (
-    ExecutionInfo,
-    Failed,
-    Finished,
-    Outcome,
-    Program,
-    Run,
-    Settled,
-    Waiting,
-    Want,
-)
+from wpa.kernel.mail import Mail
+from wpa.kernel.program import Continued, ExecutionInfo, Failed, Finished, Program, Run, Want
 from wpa.kernel.retry import backoff_ms, may_retry
+from wpa.kernel.script import Script
 from wpa.model import events as ev
 from wpa.model.events import Event, Failure
 from wpa.model.limits import Limits
-from wpa.model.state import Slot, State, is_terminal
-from wpa.model.times import rfc3339
+from wpa.model.state import Parent, Slot, State, is_terminal
+from wpa.model.times import parse_ms, rfc3339
 
 __all__ = ["Attempt", "Diverged", "Draft", "Execution", "Start"]
 
@@ -64,6 +56,14 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
     context: dict[str, Any] = msgspec.field(default_factory=dict)
     lease: str = ""
+    seed: str = ""
+    """Randomness for the program, hexadecimal."""
+    start_at_ms: int = 0
+    """Begin nothing before this moment."""
+    parent: Parent | None = None
+    forked_from: str = ""
+    settled: tuple[Slot, ...] = ()
+    """What is taken over from the execution that this one is a rerun of."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,47 +83,73 @@ def _same(value: Any) -> Any:
 class Execution:
     """See the module's theory of operation. Not thread-safe; owns its state."""
 
-    def __init__(self, program: Program, run: Run, limits: Limits) -> None:
+    def __init__(
+        self, program: Program, run: Run, limits: Limits, resolve: Callable[[Any], Any] = _same
+    ) -> None:
         self.program = program
         self.limits = limits
         self.state: State = None  # type: ignore[assignment]  # set by the first record, or by rebuild
-        self.wants: dict[str, Want] = {}
-        """Everything wanted and not settled, undo slots included."""
-        self._run = run
-        self._ready: list[str] = []
-        """Wanted slots that are not open yet, in program order."""
-        self._derived: list[str] = []
-        """Wanted slots that need no running: decisions and faults."""
-        self._outcome: Outcome = Waiting()
+        self._script = Script(run)
+        self._following: Script | None = None
+        """The next run's script, between the decision to continue as new and its record."""
+        self._mail = Mail()
+        self._resolve = resolve
+        self._deadline_ms: int | None = None
+
+    @property
+    def wants(self) -> dict[str, Want]:
+        """Everything wanted and not settled, undo slots included, by slot."""
+        return self._script.wants
 
     # -- beginnings --------------------------------------------------------------------------
 
     @classmethod
-    def start(cls, program: Program, start: Start, now_ms: int, limits: Limits) -> tuple[Execution, Draft]:
+    def start(
+        cls,
+        program: Program,
+        start: Start,
+        now_ms: int,
+        limits: Limits,
+        resolve: Callable[[Any], Any] = _same,
+    ) -> tuple[Execution, Draft]:
         """A new execution and the draft of its first event. Append it after position 0."""
+        begins_ms = max(now_ms, start.start_at_ms)
         info = ExecutionInfo(
             id=start.execution,
             tenant=start.tenant,
             workflow=program.id,
             version=program.version,
-            started_at=rfc3339(now_ms),
+            started_at=rfc3339(begins_ms),
             metadata=start.metadata,
             context=start.context,
+            seed=start.seed,
+            replayed=len(start.settled),
         )
-        execution = cls(program, program.begin(start.input, start.variables, info), limits)
-        execution._absorb()
+        execution = cls(program, program.begin(start.input, start.variables, info), limits, resolve)
+        for slot in start.settled:
+            execution._replay(slot)
         data: dict[str, Any] = {
             "version": program.version,
             "definition_hash": program.hash,
             "start_hash": start.start_hash,
             "lease": start.lease,
             "input": start.input if start.stored_input is None else start.stored_input,
-            "next": execution._choose([], program.max_parallel),
-            "progress_percentage": 0,
         }
-        for key in ("variables", "metadata", "context"):
+        for key in ("variables", "metadata", "context", "seed", "forked_from"):
             if value := getattr(start, key):
                 data[key] = value
+        if start.parent is not None:
+            data["parent"] = start.parent
+        if start.settled:
+            data["settled"] = list(start.settled)
+        if program.timeout_ms is not None:
+            data["deadline_at"] = rfc3339(begins_ms + program.timeout_ms)
+        if begins_ms > now_ms:
+            data["start_at"] = rfc3339(begins_ms)
+            data["next"] = []
+        else:
+            execution._open_into(data, [], now_ms, execution._script, program.max_parallel, start.execution)
+        data["progress_percentage"] = execution._percentage() if start.settled else 0
         return execution, Draft(ev.STARTED, data, now_ms)
 
     @classmethod
@@ -137,43 +163,59 @@ class Execution:
         """The execution that ``state`` describes.
 
         Args:
-            program: the very definition the execution was started with (by hash).
+            program: the definition the execution was started with (by hash, where it is pinned).
             state: a folded state; owned by the execution from now on.
             limits: what an execution may grow to.
             resolve: turns a stored value into the value itself (references to large payloads).
 
-        Raises Diverged where the program never asks for a slot that is settled.
+        Raises Diverged where the program doesn't ask for what is recorded.
         """
-        if program.hash != state.definition_hash:
+        if program.pinned and program.hash != state.definition_hash:
             raise Diverged(
                 f"{state.tenant}.{state.execution} runs definition {state.definition_hash[:12]}, "
                 f"not {program.hash[:12]}: {state.workflow} {state.version} was changed in place"
             )
-        info = ExecutionInfo(
-            id=state.execution,
-            tenant=state.tenant,
-            workflow=state.workflow,
-            version=state.version,
-            started_at=state.created_at,
-            metadata=state.metadata,
-            context=state.context,
-        )
-        run = program.begin(resolve(state.input), state.variables, info)
-        execution = cls(program, run, limits)
+        run = program.begin(resolve(state.input), state.variables, info_of(state))
+        execution = cls(program, run, limits, resolve)
         execution.state = state
-        execution._absorb()
         for slot_id in state.order:
-            slot = state.slots[slot_id]
-            if slot_id not in execution.wants:
-                raise Diverged(
-                    f"{state.execution}: slot {slot_id} is settled, but the program never asks for it"
-                )
-            execution._tell(slot_id, slot.status, resolve(slot.output), slot.error)
-        execution._ready = [s for s in execution._ready if s not in state.slots]
-        execution._derived = [s for s in execution._derived if s not in state.slots]
+            execution._replay(state.slots[slot_id])
+        if state.status != "COMPENSATING" and not is_terminal(state.status):
+            execution._check_open()
+        execution._script.known(state.slots)
+        execution._mail.look_again(state)
         for undo in state.undo:
             execution._want_undo(undo)
         return execution
+
+    def _replay(self, slot: Slot) -> None:
+        """Tell the program of a slot that is settled already."""
+        want = self.wants.get(slot.id)
+        if want is None or (slot.uses and want.uses != slot.uses):
+            raise Diverged(self._difference(slot, want))
+        at_ms = parse_ms(slot.finished_at) if slot.finished_at else 0
+        self._script.tell(slot.id, slot.status, self._resolve(slot.output), slot.error, at_ms)
+
+    def _check_open(self) -> None:
+        for slot_id in self.state.open:
+            slot = self.state.slots[slot_id]
+            if slot_id in self._script.dropping:
+                continue
+            want = self.wants.get(slot_id)
+            if want is None or (slot.kind not in ("step", "remote") and slot.kind != want.kind):
+                raise Diverged(self._difference(slot, want))
+
+    def _difference(self, slot: Slot, want: Want | None) -> str:
+        """What was recorded, and what the program asks for now, as lines of a diff."""
+        recorded = f"{slot.kind} {slot.id} ({slot.uses or 'no step type'}), {slot.status}"
+        asks = [f"{asked.kind} {asked.slot} ({asked.uses})" for asked in self.wants.values()]
+        now = f"{want.kind} {want.slot} ({want.uses})" if want else ", ".join(asks[:10]) or "nothing more"
+        name = f"{self.program.id} {self.program.version}"
+        return (
+            f"the code of {name} does not ask for what the journal says was done\n"
+            f"- recorded: {recorded}\n+ asked now: {now}\n"
+            "put the code back that this execution was started with, or guard the change with patched()"
+        )
 
     # -- what happened -----------------------------------------------------------------------
 
@@ -181,38 +223,42 @@ class Execution:
         """Another worker drove this execution and is gone: take over, under the next epoch."""
         slots = self.state.slots
         now = rfc3339(now_ms)
-        lost = [slot_id for slot_id in self.state.open if slots[slot_id].retry_at <= now]
+        lost = [s for s in self.state.open if slots[s].kind == "step" and slots[s].retry_at <= now]
         data = {"previous_worker": self.state.worker, "reason": reason, "lost": lost}
         return Draft(ev.RECOVERED, data, now_ms)
 
-    def attempted(self, attempt: Attempt, now_ms: int) -> Draft:
-        """An attempt at an open slot has ended, well or badly."""
-        if attempt.error is not None:
-            return self._failed(attempt, attempt.error, now_ms)
+    def attempted(self, attempt: Attempt, now_ms: int, told: dict[str, Any] | None = None) -> Draft:
+        """An attempt at an open slot has ended, well or badly. ``told`` is added to what is recorded."""
         slot = self.state.slots[attempt.slot]
         data = self._attempt_data(slot, attempt.started_ms, now_ms)
+        if told:
+            data |= told
+        if attempt.error is not None:
+            return self._failed(slot, attempt.error, data, now_ms)
         data["output"] = attempt.stored
         if self.state.status == "COMPENSATING":
             data["undone"] = [*self.state.undone, slot.step]
             del self.wants[slot.id]
             data["next"] = saga.next_undo(self.state, after=slot.id)
             return Draft(ev.STEP_COMPENSATED, data, now_ms)
-        self._tell(slot.id, "completed", attempt.output, None)
-        data["next"] = self._next(without=slot.id)
-        data["progress_percentage"] = self._run.progress().percentage
+        return self._settled(slot, attempt.output, data, now_ms)
+
+    def _settled(self, slot: Slot, value: Any, data: dict[str, Any], now_ms: int) -> Draft:
+        self._script.tell(slot.id, "completed", value, None, now_ms)
+        self._next_into(data, now_ms, without=slot.id)
+        data["progress_percentage"] = self._percentage()
         return Draft(ev.STEP_COMPLETED, data, now_ms)
 
-    def _failed(self, attempt: Attempt, error: Failure, now_ms: int) -> Draft:
-        slot = self.state.slots[attempt.slot]
+    def _failed(self, slot: Slot, error: Failure, data: dict[str, Any], now_ms: int) -> Draft:
         want = self.wants[slot.id]
         policy = want.policy
         failures = slot.failures + 1
-        data = self._attempt_data(slot, attempt.started_ms, now_ms)
         retry_at = now_ms + backoff_ms(policy.retry, failures, f"{self.state.execution}:{slot.id}")
         deadline = verdict.deadline_ms(slot, policy)
         too_late = deadline is not None and retry_at >= deadline
         if (
-            not may_retry(policy.retry, error, failures)
+            slot.kind not in ("step", "remote")
+            or not may_retry(policy.retry, error, failures)
             or policy.at_most_once
             or (self.state.failing and self.state.status == "RUNNING")
             or too_late
@@ -222,7 +268,7 @@ class Execution:
             return self._give_up(want, error, data, now_ms)
         data |= {"error": error, "final": False, "retry_at": rfc3339(retry_at)}
         data["next"] = list(self.state.open)
-        data["progress_percentage"] = self._run.progress().percentage
+        data["progress_percentage"] = self._percentage()
         return Draft(ev.STEP_FAILED, data, now_ms)
 
     def _give_up(self, want: Want, error: Failure, data: dict[str, Any], now_ms: int) -> Draft:
@@ -233,11 +279,11 @@ class Execution:
         if undoing:
             data["next"] = []
         elif on_error == "continue":
-            self._tell(want.slot, "failed", None, error)
-            data["next"] = self._next(without=want.slot)
+            self._script.tell(want.slot, "failed", None, error, now_ms)
+            self._next_into(data, now_ms, without=want.slot)
         else:
             data["next"] = [slot_id for slot_id in self.state.open if slot_id != want.slot]
-        data["progress_percentage"] = self._run.progress().percentage
+        data["progress_percentage"] = self._percentage()
         return Draft(ev.STEP_FAILED, data, now_ms)
 
     # -- what follows from the state alone ---------------------------------------------------
@@ -256,19 +302,80 @@ class Execution:
             return hopeless
         if state.status == "COMPENSATING":
             return saga.wind_up(state, now_ms)
+        if state.status == "PAUSED":
+            return None
+        if (reason := self.ending(now_ms)) is not None:
+            return self._end(reason, now_ms)
         if state.failing:
             return self._wind_down(now_ms, busy)
-        if self._derived:
-            return self._derive(self.wants[self._derived.pop(0)], now_ms)
-        if isinstance(self._outcome, Finished) and not state.open:
-            data = {"output": self._outcome.output, "progress_percentage": 100}
+        if state.start_at and now_ms < parse_ms(state.start_at):
+            return None
+        if self._mail.waiting and (draft := self._settle_wait(now_ms)) is not None:
+            return draft
+        if self._script.derived:
+            return self._derive(self.wants[self._script.derived.pop(0)], now_ms)
+        return self._outcome(now_ms) or self._go_on(now_ms)
+
+    def ending(self, now_ms: int) -> Failure | None:
+        """Why the execution is to end though nothing of it failed: a cancel, or its deadline. What runs
+        has to be stopped before :meth:`follow_up` is asked again."""
+        state = self.state
+        if state.cancel is not None:
+            return Failure(type="Cancelled", message=state.cancel.reason or "cancelled", retryable=False)
+        if self._deadline_ms is None:
+            self._deadline_ms = parse_ms(state.deadline_at) if state.deadline_at else 1 << 62
+        if now_ms < self._deadline_ms or state.failing:
+            return None
+        message = f"the execution was to end by {state.deadline_at}"
+        return Failure(type="DeadlineExceeded", message=message, retryable=False)
+
+    def _end(self, reason: Failure, now_ms: int) -> Draft:
+        state, undo = self.state, self._compensable()
+        if undo and (state.cancel is None or state.cancel.compensate):
+            return saga.begin(reason, "", undo, now_ms)
+        if state.cancel is None:
+            return saga.failed(state, reason, "", undo, now_ms)
+        return saga.cancelled(state, undo, now_ms)
+
+    def _outcome(self, now_ms: int) -> Draft | None:
+        """How the program itself has ended, if it has."""
+        state, outcome = self.state, self._script.outcome
+        if isinstance(outcome, Continued):
+            return self._continue(outcome, now_ms)
+        if state.open and not set(state.open) <= set(self._script.dropping):
+            return None
+        if isinstance(outcome, Finished):
+            data = {"output": outcome.output, "progress_percentage": 100}
+            if self._script.dropping:
+                data["dropped"] = list(self._script.dropping)
             return Draft(ev.COMPLETED, with_duration(state, data, now_ms), now_ms)
-        if isinstance(self._outcome, Failed) and not state.open:
+        if isinstance(outcome, Failed):
             undo = self._compensable()
             if undo:
-                return saga.begin(self._outcome.error, "", undo, now_ms)
-            return saga.failed(state, self._outcome.error, "", [], now_ms)
+                return saga.begin(outcome.error, "", undo, now_ms)
+            return saga.failed(state, outcome.error, "", [], now_ms)
         return None
+
+    def _continue(self, outcome: Continued, now_ms: int) -> Draft:
+        state = self.state
+        info = msgspec.structs.replace(info_of(state), started_at=rfc3339(now_ms), recorded=(), replayed=0)
+        self._following = Script(self.program.begin(outcome.input, state.variables, info))
+        data: dict[str, Any] = {"input": outcome.input, "run": state.run + 1}
+        key = f"{state.execution}.{state.run + 1}"
+        self._open_into(data, [], now_ms, self._following, self.program.max_parallel, key)
+        return Draft(ev.CONTINUED, data, now_ms)
+
+    def _go_on(self, now_ms: int) -> Draft | None:
+        """Open what nothing else opens: after a pause, at a delayed start, for another attempt elsewhere."""
+        state, script = self.state, self._script
+        again = self._mail.due_again(state, now_ms)
+        if not script.dropping and not again and not script.can_open(self._room(state.open)):
+            return None
+        data: dict[str, Any] = {"reason": "go on"}
+        if again:
+            data["retry"] = again
+        self._next_into(data, now_ms)
+        return Draft(ev.RESUMED, data, now_ms)
 
     def _derive(self, want: Want, now_ms: int) -> Draft:
         """Record a decision, or the failure of a step whose inputs can't be computed."""
@@ -276,14 +383,38 @@ class Execution:
             data: dict[str, Any] = {"step": want.step, "slot": want.slot, "uses": want.uses, "attempt": 1}
             return self._give_up(want, want.fault, data, now_ms)
         decision = want.decision or {}
-        self._tell(want.slot, "decided", decision, None)
-        data = {"step": want.step, "slot": want.slot, "decision": decision, "next": self._next()}
-        data["progress_percentage"] = self._run.progress().percentage
+        self._script.tell(want.slot, "decided", decision, None, now_ms)
+        data = {"step": want.step, "slot": want.slot, "decision": decision}
+        self._next_into(data, now_ms)
+        data["progress_percentage"] = self._percentage()
         return Draft(ev.DECIDED, data, now_ms)
+
+    def _settle_wait(self, now_ms: int) -> Draft | None:
+        """Settle an open wait for which something came, or whose time is over."""
+        found = self._mail.take(self.state, self.wants, now_ms)
+        if found is None:
+            return None
+        slot = self.state.slots[found.slot]
+        if found.escalated is not None:
+            data: dict[str, Any] = {"step": slot.step, "slot": slot.id, **found.escalated}
+            return Draft(ev.ESCALATED, data, now_ms)
+        told = {**found.told, "signals": list(found.signals)} if found.signals else found.told
+        started_ms = found.started_ms or parse_ms(slot.opened_at)
+        return self.attempted(
+            Attempt(
+                slot=slot.id,
+                started_ms=started_ms,
+                output=self._resolve(found.output),
+                stored=found.output,
+                error=found.error,
+            ),
+            now_ms,
+            told,
+        )
 
     def _hopeless(self, now_ms: int) -> Draft | None:
         """Give up an open slot that may not, or should not, be attempted once more."""
-        if self.state.epoch == 1 and self.state.status != "COMPENSATING":
+        if not self.state.lost and self.state.status != "COMPENSATING":
             return None
         for slot_id in self.state.open:
             slot = self.state.slots[slot_id]
@@ -310,26 +441,79 @@ class Execution:
         undo: list[str] = []
         for slot_id in reversed(self.state.order):
             if self.state.slots[slot_id].status == "completed":
-                want = self._run.undo(slot_id)
+                want = self._script.run.undo(slot_id)
                 if want is not None:
                     undo.append(want.slot)
         return undo
 
+    # -- resting -----------------------------------------------------------------------------
+
+    def wake_ms(self, taken: Collection[str] = ()) -> int | None:
+        """When the execution has to be looked at again though nobody says anything; None: never.
+
+        ``taken`` are the slots that somebody takes care of already.
+        """
+        state = self.state
+        if state.status == "PAUSED" or (state.failing and state.status == "RUNNING"):
+            return None
+        waiting = (state.slots[slot_id] for slot_id in state.open if slot_id not in taken)
+        moments = [parse_ms(slot.retry_at) for slot in waiting if slot.retry_at]
+        if state.status != "COMPENSATING":
+            moments += [parse_ms(text) for text in (state.start_at, state.deadline_at) if text]
+            if (due := self._mail.due_ms(state, self.wants)) is not None:
+                moments.append(due)
+        return min(moments) if moments else None
+
+    def resting(self, now_ms: int) -> Draft:
+        """Come to rest: nobody drives the execution until something comes, or its alarm rings."""
+        data: dict[str, Any] = {"waiting_for": waits.waiting_for(self.state)}
+        wake = self.wake_ms()
+        if wake is not None:
+            data["until"] = rfc3339(wake)
+        return Draft(ev.WAITING, data, now_ms)
+
     # -- recording ---------------------------------------------------------------------------
 
     def record(self, event: Event, position: int) -> list[str]:
-        """Fold a stored event; the slots that are to be run from now on are returned."""
-        known = self.state.slots if self.state is not None else {}
-        opened = [slot_id for slot_id in event.data.get("next", ()) if slot_id not in known]
+        """Fold a stored event; the slots that are open from now on and weren't are returned."""
+        data = event.data
+        script = self._script
+        if event.event == ev.CONTINUED and self._following is not None:
+            script, self._following = self._following, None
+            self._script, self._mail = script, Mail()
+        opened = list(data.get("next", ()))
+        if opened and self.state is not None and event.event != ev.CONTINUED:
+            opened = [slot_id for slot_id in opened if slot_id not in self.state.slots]
         self.state = fold(self.state, event)
         self.state.position = position
         if event.event == ev.COMPENSATING:
             for undo in self.state.undo:
                 self._want_undo(undo)
         for slot_id in opened:
-            if slot_id in self._ready:
-                self._ready.remove(slot_id)
+            script.opened(slot_id)
+        if recorded := data.get("recorded"):
+            del script.recorded[: len(recorded)]
+        if dropped := data.get("dropped"):
+            script.dropping = [slot_id for slot_id in script.dropping if slot_id not in dropped]
+        if event.event == ev.SIGNALLED or "waits" in data or "retry_at" in data or self._mail.waiting:
+            self._mail.look_again(self.state)
         return opened
+
+    def rebase(self, draft: Draft) -> Draft | None:
+        """A draft whose append lost against somebody's request, which is recorded by now.
+
+        What has happened has happened: it is still to be recorded, and only opens what may be opened
+        now. What was derived is to be derived again: None.
+        """
+        if draft.event not in (ev.STEP_COMPLETED, ev.STEP_FAILED, ev.DECIDED, ev.STEP_COMPENSATED):
+            return None
+        if is_terminal(self.state.status):
+            return None
+        if draft.event != ev.STEP_COMPENSATED and self._held():
+            slots = self.state.slots
+            draft.data["next"] = [slot_id for slot_id in draft.data["next"] if slot_id in slots]
+            draft.data.pop("waits", None)
+        return draft
 
     def timeout_ms(self, slot_id: str, now_ms: int) -> int | None:
         """How long the next attempt at a slot may take: its timeout, or what its deadline leaves."""
@@ -342,51 +526,58 @@ class Execution:
 
     def run_view(self) -> Run:
         """The run, for status and pictures. Read it; don't settle anything in it."""
-        return self._run
+        return self._script.run
 
-    # -- the program's side ------------------------------------------------------------------
-
-    def _tell(self, slot_id: str, status: Any, value: Any, error: Failure | None) -> None:
-        del self.wants[slot_id]
-        self._run.settle(Settled(slot=slot_id, status=status, value=value, error=error))
-        self._absorb()
-
-    def _absorb(self) -> None:
-        outcome = self._outcome = self._run.poll()
-        if not isinstance(outcome, Waiting):
-            return
-        for want in outcome.wants:
-            self.wants[want.slot] = want
-            if want.kind == "decision" or want.fault is not None:
-                self._derived.append(want.slot)
-            else:
-                self._ready.append(want.slot)
+    # -- opening -----------------------------------------------------------------------------
 
     def _want_undo(self, undo: str) -> None:
         if undo in self.wants or self.state.slots.get(undo, _UNSEEN).status != "open":
             return
-        want = self._run.undo(undo.removesuffix(":undo"))
+        want = self._script.run.undo(undo.removesuffix(":undo"))
         if want is None:
             raise Diverged(f"{self.state.execution}: {undo} is to be undone, but the definition has no way")
         self.wants[undo] = want
 
-    def _next(self, without: str = "") -> list[str]:
-        running = [slot_id for slot_id in self.state.open if slot_id != without]
-        if self.state.failing:
-            return running
-        return self._choose(running, self.program.max_parallel)
+    def _held(self) -> bool:
+        """Whether nothing new may begin."""
+        state = self.state
+        return bool(state.failing) or state.cancel is not None or state.status == "PAUSED"
 
-    def _choose(self, running: list[str], max_parallel: int) -> list[str]:
-        """``running`` and the ready slots that fit beside them, the most urgent first."""
-        room = max_parallel - len(running)
-        if room <= 0 or not self._ready:
-            return running
-        if len(self._ready) <= room:
-            chosen = self._ready
-        else:
-            # sorted() is stable: equal priorities keep the program's order.
-            chosen = sorted(self._ready, key=lambda slot_id: -self.wants[slot_id].policy.priority)[:room]
-        return [*running, *chosen]
+    def _room(self, running: list[str]) -> int:
+        most = self.program.max_parallel
+        if not self._mail.waiting:
+            return most - len(running)
+        slots = self.state.slots
+        return most - sum(slots[slot_id].kind in ("step", "remote") for slot_id in running)
+
+    def _next_into(self, data: dict[str, Any], now_ms: int, without: str = "") -> None:
+        """Into ``data``: what is open after it, and what the program dropped or came by."""
+        running = [slot_id for slot_id in self.state.open if slot_id != without]
+        if self._held():
+            data["next"] = running
+            return
+        self._open_into(data, running, now_ms, self._script, self._room(running), self.state.key)
+
+    def _open_into(
+        self, data: dict[str, Any], running: list[str], now_ms: int, script: Script, room: int, key: str
+    ) -> None:
+        if script.dropping:
+            data["dropped"] = list(script.dropping)
+            running = [slot_id for slot_id in running if slot_id not in script.dropping]
+        chosen = script.choose(running, room)
+        data["next"] = chosen
+        told = {}
+        for slot_id in chosen[len(running) :]:
+            about = waits.about(script.wants[slot_id], key, now_ms)
+            if about is not None:
+                told[slot_id] = about
+        if told:
+            data["waits"] = told
+        if script.recorded:
+            data["recorded"] = list(script.recorded)
+
+    def _percentage(self) -> int:
+        return self._script.run.progress().percentage
 
     def _attempt_data(self, slot: Slot, started_ms: int, now_ms: int) -> dict[str, Any]:
         return {
@@ -398,6 +589,22 @@ class Execution:
             "finished_at": rfc3339(now_ms),
             "duration_ms": now_ms - started_ms,
         }
+
+
+def info_of(state: State) -> ExecutionInfo:
+    """What the program may know of the execution."""
+    return ExecutionInfo(
+        id=state.execution,
+        tenant=state.tenant,
+        workflow=state.workflow,
+        version=state.version,
+        started_at=state.run_started_at or state.created_at,
+        metadata=state.metadata,
+        context=state.context,
+        seed=state.seed,
+        recorded=tuple(state.recorded),
+        replayed=len(state.order),
+    )
 
 
 _UNSEEN = Slot(id="")

@@ -10,7 +10,7 @@ the state and the event.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -18,9 +18,12 @@ import msgspec
 from wpa.errors import WpaError
 from wpa.model import events as ev
 from wpa.model.events import Event, Failure
-from wpa.model.state import Slot, State, Status
+from wpa.model.state import Cancel, Parent, Signal, Slot, State, Status
 
 __all__ = ["LEGAL", "IllegalTransition", "fold"]
+
+SIGNAL_IDS_KEPT: Final = 1_000
+"""So many of an execution's last signals are known again; those not yet taken are, in any case."""
 
 
 class IllegalTransition(WpaError):
@@ -32,15 +35,45 @@ LEGAL: Final[dict[tuple[str, str], Status]] = {
     ("RUNNING", ev.STEP_COMPLETED): "RUNNING",
     ("RUNNING", ev.STEP_FAILED): "RUNNING",
     ("RUNNING", ev.DECIDED): "RUNNING",
+    ("RUNNING", ev.ESCALATED): "RUNNING",
     ("RUNNING", ev.RECOVERED): "RUNNING",
+    ("RUNNING", ev.SIGNALLED): "RUNNING",
+    ("RUNNING", ev.RESUMED): "RUNNING",
+    ("RUNNING", ev.CANCEL_REQUESTED): "RUNNING",
+    ("RUNNING", ev.CONTINUED): "RUNNING",
+    ("RUNNING", ev.WAITING): "WAITING",
+    ("RUNNING", ev.PAUSED): "PAUSED",
     ("RUNNING", ev.COMPENSATING): "COMPENSATING",
     ("RUNNING", ev.COMPLETED): "COMPLETED",
     ("RUNNING", ev.FAILED): "FAILED",
+    ("RUNNING", ev.CANCELLED): "CANCELLED",
+    ("WAITING", ev.SIGNALLED): "RUNNING",
+    ("WAITING", ev.RESUMED): "RUNNING",
+    ("WAITING", ev.MIGRATED): "RUNNING",
+    ("WAITING", ev.CANCEL_REQUESTED): "RUNNING",
+    ("WAITING", ev.PAUSED): "PAUSED",
+    ("WAITING", ev.WAITING): "WAITING",
+    ("WAITING", ev.CANCELLED): "CANCELLED",
+    ("PAUSED", ev.STEP_COMPLETED): "PAUSED",
+    ("PAUSED", ev.STEP_FAILED): "PAUSED",
+    ("PAUSED", ev.DECIDED): "PAUSED",
+    ("PAUSED", ev.RECOVERED): "PAUSED",
+    ("PAUSED", ev.SIGNALLED): "PAUSED",
+    ("PAUSED", ev.WAITING): "PAUSED",
+    ("PAUSED", ev.MIGRATED): "PAUSED",
+    ("PAUSED", ev.RESUMED): "RUNNING",
+    ("PAUSED", ev.CANCEL_REQUESTED): "RUNNING",
+    ("PAUSED", ev.CANCELLED): "CANCELLED",
     ("COMPENSATING", ev.STEP_COMPENSATED): "COMPENSATING",
     ("COMPENSATING", ev.STEP_FAILED): "COMPENSATING",
     ("COMPENSATING", ev.RECOVERED): "COMPENSATING",
+    ("COMPENSATING", ev.SIGNALLED): "COMPENSATING",
+    ("COMPENSATING", ev.WAITING): "COMPENSATING",
+    ("COMPENSATING", ev.RESUMED): "COMPENSATING",
     ("COMPENSATING", ev.ROLLED_BACK): "ROLLED_BACK",
     ("COMPENSATING", ev.FAILED): "FAILED",
+    ("COMPENSATING", ev.CANCELLED): "CANCELLED",
+    ("FAILED", ev.RESUMED): "RUNNING",
 }
 
 
@@ -63,24 +96,46 @@ def fold(state: State | None, event: Event) -> State:
         _CHANGES[event.event](state, event)
     state.status = after
     state.seq = event.seq
-    state.epoch = event.epoch
-    state.worker = event.worker
     state.updated_at = event.timestamp
-    _open(state, event)
+    lease = event.data.get("lease")
+    if lease or event.event not in ev.ASKED:
+        state.epoch = event.epoch
+        state.worker = event.worker
+    if lease:
+        state.lease = lease
+        state.blocked = None
+    _follow(state, event)
     return state
 
 
-def _open(state: State, event: Event) -> None:
-    """Open the slots that the event says are running now and that were not."""
-    for slot_id in event.data.get("next", ()):
+def _follow(state: State, event: Event) -> None:
+    """What any event may carry: values to keep, slots to close, and slots that are open from now on."""
+    data = event.data
+    if recorded := data.get("recorded"):
+        state.recorded += recorded
+    for slot_id in data.get("dropped", ()):
+        slot = state.slots.get(slot_id)
+        if slot is not None and slot.status == "open":
+            slot.status, slot.retry_at = "cancelled", ""
+            slot.finished_at = event.timestamp
+            state.open.remove(slot_id)
+    for slot_id in data.get("retry", ()):
+        state.slots[slot_id].retry_at = ""
+    waits = data.get("waits", {})
+    for slot_id in data.get("next", ()):
         if slot_id not in state.slots:
-            state.slots[slot_id] = Slot(id=slot_id, opened_at=event.timestamp)
+            slot = state.slots[slot_id] = Slot(id=slot_id, opened_at=event.timestamp)
             state.open.append(slot_id)
+            if slot_id in waits:
+                about = waits[slot_id]
+                slot.kind, slot.uses = about["kind"], about.get("uses", "")
+                slot.until, slot.name = about.get("until", ""), about.get("name", "")
+                slot.abandon = about.get("abandon", False)
 
 
 def _started(event: Event) -> State:
     data = event.data
-    return State(
+    state = State(
         tenant=event.tenant_id,
         workflow=event.workflow_id,
         execution=event.execution_id,
@@ -92,11 +147,22 @@ def _started(event: Event) -> State:
         lease=data.get("lease", ""),
         traceparent=event.traceparent,
         created_at=event.timestamp,
+        start_at=data.get("start_at", ""),
+        deadline_at=data.get("deadline_at", ""),
+        run_started_at=data.get("start_at") or event.timestamp,
         input=data.get("input"),
         variables=data.get("variables") or {},
         metadata=data.get("metadata") or {},
         context=data.get("context") or {},
+        parent=msgspec.convert(data["parent"], Parent) if data.get("parent") else None,
+        seed=data.get("seed", ""),
     )
+    state.forked_from = data.get("forked_from", "")
+    for settled in data.get("settled", ()):
+        slot = msgspec.convert(settled, Slot)
+        state.slots[slot.id] = slot
+        state.order.append(slot.id)
+    return state
 
 
 def _slot(state: State, event: Event) -> Slot:
@@ -135,13 +201,21 @@ def _step_completed(state: State, event: Event) -> None:
     slot.status = "completed"
     slot.output = event.data.get("output")
     slot.error = None
+    _take_signals(state, event)
     state.order.append(slot.id)
+
+
+def _take_signals(state: State, event: Event) -> None:
+    taken = event.data.get("signals")
+    if taken:
+        state.signals = [signal for signal in state.signals if signal.id not in taken]
 
 
 def _step_failed(state: State, event: Event) -> None:
     data = event.data
     slot = _slot(state, event)
     _attempt(slot, data)
+    _take_signals(state, event)
     slot.failures += 1
     slot.error = _failure(data["error"])
     if not data["final"]:
@@ -174,17 +248,21 @@ def _recovered(state: State, event: Event) -> None:
         slot = state.slots[slot_id]
         if slot.retry_at > event.timestamp:
             continue  # its next attempt had not begun
+        if slot.kind != "step":
+            continue  # nothing of it ran in the worker that is gone
         slot.attempt += slot.in_flight  # a waited-for retry was numbered when it was decided
         slot.retry_at = ""
         slot.lost += 1
+        state.lost += 1
 
 
 def _compensating(state: State, event: Event) -> None:
     data = event.data
     for slot_id in state.open:
-        # What still waited for a retry is given up: nothing of it is running.
-        state.slots[slot_id].status = "failed"
-        state.slots[slot_id].retry_at = ""
+        # What still waited, for a retry or for anything else, is given up: nothing of it is running.
+        slot = state.slots[slot_id]
+        slot.status = "failed" if slot.kind == "step" else "cancelled"
+        slot.retry_at = ""
     state.open.clear()
     state.undo = list(data["undo"])
     state.failed_step = data.get("failed_step", "")
@@ -204,12 +282,87 @@ def _step_compensated(state: State, event: Event) -> None:
 def _ended(state: State, event: Event) -> None:
     data = event.data
     state.finished_at = event.timestamp
+    state.lease = ""
+    state.blocked = None
     state.open.clear()
     state.output = data.get("output")
     if "error" in data:
         state.error = _failure(data["error"])
         state.failed_step = data.get("failed_step", "")
-        state.not_undone = list(data.get("not_undone", ()))
+    state.not_undone = list(data.get("not_undone", ()))
+
+
+# -- waiting ---------------------------------------------------------------------------------
+
+
+def _waiting(state: State, event: Event) -> None:
+    data = event.data
+    state.lease = ""
+    state.wake_at = data.get("until", "")
+    state.blocked = _failure(data["blocked"]) if "blocked" in data else None
+
+
+def _signalled(state: State, event: Event) -> None:
+    signal = msgspec.convert(event.data["signal"], Signal)
+    if signal.id in state.signal_ids:
+        return  # told twice: it counts once
+    state.signals.append(msgspec.structs.replace(signal, at=event.timestamp))
+    state.signal_ids.append(signal.id)
+    if len(state.signal_ids) > SIGNAL_IDS_KEPT:
+        kept = {waiting.id for waiting in state.signals}
+        state.signal_ids = [
+            known for known in state.signal_ids[:-SIGNAL_IDS_KEPT] if known in kept
+        ] + state.signal_ids[-SIGNAL_IDS_KEPT:]
+
+
+def _escalated(state: State, event: Event) -> None:
+    state.slots[event.data["slot"]].escalations += 1
+
+
+def _paused(state: State, event: Event) -> None:
+    pass
+
+
+def _resumed(state: State, event: Event) -> None:
+    if state.start_at and event.timestamp >= state.start_at:
+        state.start_at = ""
+    if state.status == "FAILED":
+        _reopen(state, event.data.get("reopen", ()))
+
+
+def _reopen(state: State, slot_ids: Iterable[str]) -> None:
+    """A failed execution is tried again: what had given up, or was cut short, is open once more."""
+    state.failing = state.on_error = state.failed_step = state.finished_at = ""
+    state.error, state.not_undone = None, []
+    for slot_id in slot_ids:
+        slot = state.slots[slot_id]
+        slot.status, slot.retry_at, slot.finished_at = "open", "", ""
+        slot.failures, slot.lost = 0, 0
+        slot.attempt += 1
+        state.open.append(slot_id)
+
+
+def _cancel_requested(state: State, event: Event) -> None:
+    data = event.data
+    state.cancel = Cancel(
+        compensate=data.get("compensate", True), reason=data.get("reason", ""), by=data.get("by") or {}
+    )
+
+
+def _continued(state: State, event: Event) -> None:
+    """The same execution from the beginning: no slots, other input."""
+    state.input = event.data.get("input")
+    state.run += 1
+    state.run_seq = event.seq
+    state.run_started_at = event.timestamp
+    state.slots.clear()
+    state.order.clear()
+    state.open.clear()
+    state.recorded.clear()
+
+
+def _migrated(state: State, event: Event) -> None:
+    state.version, state.definition_hash = event.data["version"], event.data["definition_hash"]
 
 
 _CHANGES: Final[dict[str, Callable[[State, Event], None]]] = {
@@ -222,4 +375,13 @@ _CHANGES: Final[dict[str, Callable[[State, Event], None]]] = {
     ev.COMPLETED: _ended,
     ev.FAILED: _ended,
     ev.ROLLED_BACK: _ended,
+    ev.CANCELLED: _ended,
+    ev.WAITING: _waiting,
+    ev.SIGNALLED: _signalled,
+    ev.ESCALATED: _escalated,
+    ev.PAUSED: _paused,
+    ev.RESUMED: _resumed,
+    ev.CANCEL_REQUESTED: _cancel_requested,
+    ev.CONTINUED: _continued,
+    ev.MIGRATED: _migrated,
 }

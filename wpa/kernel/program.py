@@ -12,6 +12,8 @@ slots in the order in which they were recorded. The contract between kernel and 
 3. The same program, the same input and the same settlements in the same order give the same wants.
    No clock, no randomness, no I/O: a run is a function of its slots.
 4. A run may be thrown away at any moment and rebuilt; nothing of it is stored.
+5. ``poll`` may also say that slots it wanted are not wanted any more (``dropped``). The kernel closes
+   them, stops what runs for them, and never settles them.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ from wpa.errors import Problem
 from wpa.model.events import Failure
 
 __all__ = [
+    "Approval",
+    "Child",
+    "Continued",
+    "Escalation",
     "ExecutionInfo",
     "Failed",
     "Finished",
@@ -35,11 +41,14 @@ __all__ = [
     "Settled",
     "StepPolicy",
     "StepView",
+    "Wait",
     "Waiting",
     "Want",
+    "WantKind",
 ]
 
 OnError = Literal["fail", "continue", "compensate"]
+WantKind = Literal["step", "decision", "timer", "signal", "approval", "child"]
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,21 +81,76 @@ class StepPolicy(msgspec.Struct, frozen=True, kw_only=True):
 DEFAULT_POLICY = StepPolicy()
 
 
+class Escalation(msgspec.Struct, frozen=True, kw_only=True):
+    """Who else may answer an approval, ``after_ms`` milliseconds after it was opened."""
+
+    after_ms: int
+    users: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may answer, and how many of them have to approve. Nobody named: anybody may."""
+
+    users: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    count: int = 1
+    """So many different people have to approve; one rejection ends it."""
+    escalations: tuple[Escalation, ...] = ()
+    message: str = ""
+
+
+class Child(msgspec.Struct, frozen=True, kw_only=True):
+    """Another execution, started by this one."""
+
+    workflow: str
+    version: str = ""
+    input: Any = None
+    execution: str = ""
+    """Its id; one is derived from the parent's id and the slot where empty."""
+    detached: bool = False
+    """Settled as soon as it is started; neither its failure nor a cancel is passed on."""
+    on_cancel: Literal["cancel", "abandon"] = "cancel"
+    """What becomes of it when the parent stops waiting for it."""
+
+
+class Wait(msgspec.Struct, frozen=True, kw_only=True):
+    """What a slot that is no work waits for. One of ``delay_ms`` and ``until`` for a timer; for the
+    others they are the time-out, and neither means for ever."""
+
+    delay_ms: int | None = None
+    """From the moment the slot is opened."""
+    until: str = ""
+    """A moment, RFC 3339."""
+    signal: str = ""
+    """The name of the signal; kind ``signal`` only."""
+    has_default: bool = False
+    default: Any = None
+    """With ``has_default``: the output when the time is out. Otherwise the slot fails, type Timeout."""
+    approval: Approval | None = None
+    child: Child | None = None
+
+
 class Want(msgspec.Struct, frozen=True, kw_only=True):
     """One slot that a program wants settled.
 
     A ``step`` want is an attempt at work. A ``decision`` want is already decided (the program is
-    pure, it knows): the kernel records ``decision`` and settles the slot with it. A want with a
-    ``fault`` can't be attempted, for example because its inputs can't be computed: the kernel
-    records the fault as the step's final failure.
+    pure, it knows): the kernel records ``decision`` and settles the slot with it. Of the others,
+    ``wait`` says what is waited for: ``timer`` completes at its moment, ``signal`` with the payload of
+    a signal of that name, ``approval`` with the verdict, ``child`` with the other execution's output.
+    A want with a ``fault`` can't be attempted, for example because its inputs can't be computed: the
+    kernel records the fault as the step's final failure.
     """
 
     slot: str
     step: str
-    kind: Literal["step", "decision"] = "step"
+    kind: WantKind = "step"
     uses: str = ""
     inputs: Any = None
     policy: StepPolicy = DEFAULT_POLICY
+    wait: Wait | None = None
+    trim: bool = False
+    """Give the step only those of ``inputs`` that it takes, and ignore the rest."""
     decision: dict[str, Any] | None = None
     fault: Failure | None = None
 
@@ -98,27 +162,44 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["completed", "failed", "decided"]
     value: Any = None
     error: Failure | None = None
+    at_ms: int = 0
+    """When, in milliseconds since the Unix epoch: the only clock that a program sees."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """Not done: ``wants`` are the wants that are new since the last poll (perhaps none)."""
+    """Not done: ``wants`` are the wants that are new since the last poll (perhaps none).
+
+    ``dropped`` are slots that were wanted and, unsettled, aren't any more. ``recorded`` are values that
+    the program came by and has to be given again, in this order, when it is rebuilt.
+    """
 
     wants: tuple[Want, ...] = ()
+    dropped: tuple[str, ...] = ()
+    recorded: tuple[Any, ...] = ()
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """Every path has ended."""
+    """Every path has ended. ``dropped``, here and below, is what it is in :class:`Waiting`."""
 
     output: Any
+    dropped: tuple[str, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True):
     """The program itself can't go on, for example because its output can't be computed."""
 
     error: Failure
+    dropped: tuple[str, ...] = ()
 
 
-Outcome = Waiting | Finished | Failed
+class Continued(msgspec.Struct, frozen=True):
+    """Start over with this input, under the same id and with an empty history of slots."""
+
+    input: Any
+    dropped: tuple[str, ...] = ()
+
+
+Outcome = Waiting | Finished | Failed | Continued
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +222,7 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
 
     step: str
     slot: str
-    kind: Literal["step", "decision"]
+    kind: WantKind
     uses: str
     phase: Literal["pending", "wanted", "settled", "skipped"]
     inputs: Any = None
@@ -157,6 +238,15 @@ class ExecutionInfo(msgspec.Struct, frozen=True, kw_only=True):
     started_at: str
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
     context: dict[str, Any] = msgspec.field(default_factory=dict)
+    seed: str = ""
+    """Randomness of the execution's own, recorded at its start; hexadecimal."""
+    recorded: tuple[Any, ...] = ()
+    """What :class:`Waiting` gave as ``recorded`` before, in order."""
+    replayed: int = 0
+    """How many settlements the run will be told from the journal before anything new happens."""
+    rebuilt: bool = False
+    """Whether another run of this very execution was polled before, up to and after those settlements, and
+    what it asked for is recorded. False for a new execution, a rerun's too, and after :class:`Continued`."""
 
 
 class Run(Protocol):
@@ -199,6 +289,21 @@ class Program(Protocol):
 
     @property
     def max_parallel(self) -> int: ...
+
+    @property
+    def timeout_ms(self) -> int | None:
+        """How long an execution may take in all, waiting included; None: as long as it likes."""
+        ...
+
+    @property
+    def pinned(self) -> bool:
+        """Whether only this very content may go on with an execution (plans). Where false (flows),
+        other content may, as long as it asks for what is recorded."""
+        ...
+
+    def check_signal(self, name: str, payload: Any) -> list[Problem]:
+        """Why a signal of this name and payload can be of no use to any execution; empty where it can."""
+        ...
 
     def check_input(self, data: Any) -> list[Problem]:
         """Everything about ``data`` that the input schema refuses; empty where it fits."""

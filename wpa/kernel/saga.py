@@ -15,7 +15,7 @@ from wpa.model import events as ev
 from wpa.model.events import Failure
 from wpa.model.state import State
 
-__all__ = ["begin", "failed", "next_undo", "wind_up"]
+__all__ = ["begin", "cancelled", "failed", "next_undo", "wind_up"]
 
 
 def begin(error: Failure, failed_step: str, undo: list[str], now_ms: int) -> Draft:
@@ -43,6 +43,8 @@ def wind_up(state: State, now_ms: int) -> Draft | None:
             retryable=False,
         )
         return _failed(state, told, state.failed_step, state.not_undone, now_ms)
+    if len(state.undone) == len(state.undo) and state.cancel is not None:
+        return cancelled(state, [], now_ms)
     if len(state.undone) == len(state.undo):
         data = with_duration(state, _reason(state, error, state.failed_step), now_ms)
         return Draft(ev.ROLLED_BACK, data, now_ms)
@@ -53,6 +55,19 @@ def failed(state: State, error: Failure, failed_step: str, compensable: list[str
     """End without (further) compensation; what could have been undone is named."""
     not_undone = [slot.partition(":")[0] for slot in compensable]
     return _failed(state, error, failed_step, not_undone, now_ms)
+
+
+def cancelled(state: State, compensable: list[str], now_ms: int) -> Draft:
+    """The end of an execution that was cancelled, with what is undone and what is not."""
+    cancel = state.cancel
+    data = {
+        "by": cancel.by if cancel else {},
+        "reason": cancel.reason if cancel else "",
+        "terminated": False,
+        "undone": list(state.undone),
+        "not_undone": [slot.partition(":")[0] for slot in compensable],
+    }
+    return Draft(ev.CANCELLED, with_duration(state, data, now_ms), now_ms)
 
 
 def _failed(state: State, error: Failure, failed_step: str, not_undone: list[str], now_ms: int) -> Draft:

@@ -45,7 +45,10 @@ def hopeless(slot: Slot, want: Want, limits: Limits) -> Failure | None:
 
 def over_limit(state: State, limits: Limits) -> Failure | None:
     """Why an execution may not go on; None where it may."""
-    if state.seq < limits.events_max:
+    if state.seq - state.run_seq < limits.events_max:
         return None
-    message = f"the execution has {state.seq} events, the most allowed"
+    message = (
+        f"the execution has {state.seq - state.run_seq} events, the most allowed; one that goes on for "
+        "ever has to continue as new from time to time"
+    )
     return Failure(type="OverLimit", message=message, retryable=False)

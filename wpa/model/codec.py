@@ -21,14 +21,14 @@ import msgspec
 
 from wpa.errors import InvalidName, OverLimit, TaskRejected
 from wpa.model.events import Event
-from wpa.model.ids import check_execution, check_tenant, check_version, check_workflow
+from wpa.model.ids import check_execution, check_signal, check_tenant, check_version, check_workflow
 from wpa.model.limits import Limits
-from wpa.model.tasks import START, Task
+from wpa.model.tasks import ASKS, START, Envelope, SignalTask, Task
 from wpa.model.times import parse_ms
 
 __all__ = ["TASK_TYPES", "decode_event", "decode_task", "encode_event", "start_hash"]
 
-TASK_TYPES: Final = (START,)
+TASK_TYPES: Final = (START, *ASKS)
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 LABEL_CHARS_MAX: Final = 256
 """Of ``task_id``, ``global_task_id`` and each field of ``metadata``."""
@@ -39,6 +39,7 @@ class _Kind(msgspec.Struct):
 
 
 _TASK = msgspec.json.Decoder(Task)
+_ASKS: Final = {kind: msgspec.json.Decoder(struct) for kind, struct in ASKS.items()}
 _KIND = msgspec.json.Decoder(_Kind)
 _EVENT = msgspec.json.Decoder(Event)
 _ENCODER = msgspec.json.Encoder()
@@ -59,7 +60,7 @@ RFC3339: Final = re.compile(
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", re.ASCII)
 
 
-def decode_task(data: bytes, tenant: str, limits: Limits) -> Task:
+def decode_task(data: bytes, tenant: str, limits: Limits) -> Envelope:
     """Decode and check the task that was published on ``workflow.tasks.<tenant>``.
 
     Args:
@@ -78,7 +79,7 @@ def decode_task(data: bytes, tenant: str, limits: Limits) -> Task:
     if data.count(b"[") + data.count(b"{") > limits.nesting_max:
         _check_nesting(data, limits.nesting_max)
     try:
-        task = _TASK.decode(data)
+        task: Envelope = _decode(data)
     except msgspec.ValidationError as error:
         raise _misfit(data, error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -87,6 +88,21 @@ def decode_task(data: bytes, tenant: str, limits: Limits) -> Task:
         _check_numbers(task)
     _check(task, tenant)
     return task
+
+
+def _decode(data: bytes) -> Envelope:
+    """By its type. Nearly every task is a start: only what is none is looked at a second time."""
+    try:
+        task = _TASK.decode(data)
+        if task.type == START:
+            return task
+        kind: Any = task.type
+    except msgspec.ValidationError:
+        kind = _KIND.decode(data).type
+        if not isinstance(kind, str) or kind not in _ASKS:
+            raise
+    decoder = _ASKS.get(kind)
+    return task if decoder is None else decoder.decode(data)
 
 
 def _check_utf8(data: bytes) -> None:
@@ -147,7 +163,7 @@ def _unknown_type(kind: str) -> TaskRejected:
     return TaskRejected("unknown_type", f"$.type is {_shown(kind)}; this version knows: {known}")
 
 
-def _check(task: Task, tenant: str) -> None:
+def _check(task: Envelope, tenant: str) -> None:
     if task.type not in TASK_TYPES:
         raise _unknown_type(task.type)
     check_tenant(tenant)
@@ -157,13 +173,14 @@ def _check(task: Task, tenant: str) -> None:
             "wrong_tenant",
             f"$.tenant_id is {_shown(task.tenant_id)}, but the task came on workflow.tasks.{tenant}",
         )
-    if not task.workflow_id:
-        raise TaskRejected("not_a_task", f"$.workflow_id is missing: a {START} needs one")
-    _name("$.workflow_id", check_workflow, task.workflow_id)
+    if isinstance(task, Task):
+        _check_start(task)
+    elif not task.execution_id:
+        raise TaskRejected("not_a_task", f"$.execution_id is missing: a {task.type} needs one")
     if task.execution_id:
         _name("$.execution_id", check_execution, task.execution_id)
-    if task.version:
-        _name("$.version", check_version, task.version)
+    if isinstance(task, SignalTask):
+        _name("$.payload.signal", check_signal, task.payload.signal)
     if not 0 <= task.priority <= 9:
         raise TaskRejected("not_a_task", f"$.priority is {task.priority}; it must be from 0 to 9")
     if task.created_at:
@@ -176,11 +193,25 @@ def _check(task: Task, tenant: str) -> None:
         ("metadata.session_id", metadata.session_id),
         ("metadata.user_id", metadata.user_id),
         ("metadata.source", metadata.source),
+        ("payload.id", task.payload.id if isinstance(task, SignalTask) else ""),
+        *((f"metadata.roles[{number}]", role) for number, role in enumerate(metadata.roles)),
     ):
         if value and (len(value) > LABEL_CHARS_MAX or not value.isprintable()):
             raise InvalidName(
                 f"$.{name} is {_shown(value)}; it must be at most {LABEL_CHARS_MAX} printable characters"
             )
+
+
+def _check_start(task: Task) -> None:
+    if not task.workflow_id:
+        raise TaskRejected("not_a_task", f"$.workflow_id is missing: a {START} needs one")
+    _name("$.workflow_id", check_workflow, task.workflow_id)
+    if task.version:
+        _name("$.version", check_version, task.version)
+    if task.start_at:
+        _check_time("$.start_at", task.start_at)
+    if task.parent is not None:
+        _name("$.parent.execution_id", check_execution, task.parent.execution_id)
 
 
 def _name(path: str, check: Callable[[object], str], value: str) -> None:
@@ -207,14 +238,13 @@ def _shown(value: str) -> str:
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
-def _check_numbers(task: Task) -> None:
+def _check_numbers(task: Envelope) -> None:
     """Refuse integers that other languages, and the expressions, can't hold."""
-    payload = task.payload
+    payload = getattr(task, "payload", None)
+    fields = payload.__struct_fields__ if isinstance(payload, msgspec.Struct) else ()
     for path, value in (
         ("$.priority", task.priority),
-        ("$.payload.input_data", payload.input_data),
-        ("$.payload.variables", payload.variables),
-        ("$.payload.execution_context", payload.execution_context),
+        *((f"$.payload.{field}", getattr(payload, field)) for field in fields),
     ):
         found = _too_long(value)
         if found is not None:

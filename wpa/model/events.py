@@ -18,8 +18,19 @@ STEP_COMPENSATED: Final = "workflow_step_compensated"
 COMPLETED: Final = "workflow_completed"
 FAILED: Final = "workflow_failed"
 ROLLED_BACK: Final = "workflow_rolled_back"
+WAITING: Final = "workflow_waiting"
+RESUMED: Final = "workflow_resumed"
+PAUSED: Final = "workflow_paused"
+SIGNALLED: Final = "workflow_signalled"
+ESCALATED: Final = "workflow_escalated"
+CANCEL_REQUESTED: Final = "workflow_cancel_requested"
+CANCELLED: Final = "workflow_cancelled"
+CONTINUED: Final = "workflow_continued"
+MIGRATED: Final = "workflow_migrated"
 
-TERMINAL: Final = frozenset({COMPLETED, FAILED, ROLLED_BACK, "workflow_cancelled"})
+TERMINAL: Final = frozenset({COMPLETED, FAILED, ROLLED_BACK, CANCELLED})
+ASKED: Final = frozenset({SIGNALLED, PAUSED, RESUMED, CANCEL_REQUESTED, CANCELLED, MIGRATED})
+"""What others than the driver may append. Only with a ``lease`` does its author become the driver."""
 
 LIVE_STARTED: Final = "step_started"
 LIVE_PROGRESS: Final = "step_progress"

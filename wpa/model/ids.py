@@ -15,6 +15,8 @@ __all__ = [
     "DEFAULT_TENANT",
     "check_emit_subject",
     "check_execution",
+    "check_queue",
+    "check_signal",
     "check_step",
     "check_tenant",
     "check_version",
@@ -31,6 +33,7 @@ VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", re.
 VERSION_CHARS_MAX: Final = 32
 EMIT: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,7}", re.ASCII)
 EMIT_CHARS_MAX: Final = 200
+QUEUE: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 STEP: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", re.ASCII)
 
 
@@ -71,6 +74,17 @@ def check_step(value: object) -> str:
     """Return ``value`` if it can be a step id; raise :class:`InvalidName` otherwise."""
     rule = "1 to 64 of A-Z, a-z, 0-9, _ and -, the first a letter or _"
     return _check("step id", value, STEP, rule)
+
+
+def check_signal(value: object) -> str:
+    """Return ``value`` if it can be a signal's name; raise :class:`InvalidName` otherwise."""
+    rule = "1 to 64 of A-Z, a-z, 0-9, _ and -, the first a letter or _"
+    return _check("signal", value, STEP, rule)
+
+
+def check_queue(value: object) -> str:
+    """Return ``value`` if it can be a queue's name; raise :class:`InvalidName` otherwise."""
+    return _check("queue", value, QUEUE, "1 to 32 of A-Z, a-z, 0-9, _ and -")
 
 
 def check_emit_subject(value: object) -> str:

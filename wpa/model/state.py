@@ -13,19 +13,63 @@ import msgspec
 from wpa.errors import Newer
 from wpa.model.events import Failure
 
-__all__ = ["FORMAT", "Slot", "State", "decode_state", "encode_state", "is_terminal"]
+__all__ = [
+    "FORMAT",
+    "Cancel",
+    "Parent",
+    "Signal",
+    "Slot",
+    "State",
+    "decode_state",
+    "encode_state",
+    "is_terminal",
+]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised whenever an older worker could misread a snapshot."""
 
-SlotStatus = Literal["open", "completed", "failed", "decided"]
-Status = Literal["RUNNING", "COMPENSATING", "COMPLETED", "FAILED", "ROLLED_BACK"]
+SlotKind = Literal["step", "timer", "signal", "approval", "child", "remote"]
+SlotStatus = Literal["open", "completed", "failed", "decided", "cancelled"]
+Status = Literal[
+    "RUNNING", "WAITING", "PAUSED", "COMPENSATING", "COMPLETED", "FAILED", "ROLLED_BACK", "CANCELLED"
+]
+
+
+class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something told to an execution, kept until a slot takes it.
+
+    ``slot`` addresses one slot (an answer to an approval, a child's end, a remote step's result); without
+    it, the first slot that waits for ``name`` takes it.
+    """
+
+    id: str
+    name: str = ""
+    payload: Any = None
+    slot: str = ""
+    by: dict[str, Any] = msgspec.field(default_factory=dict)
+    at: str = ""
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A cancel that was asked for, and by whom."""
+
+    compensate: bool = True
+    reason: str = ""
+    by: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Parent(msgspec.Struct, frozen=True, kw_only=True):
+    """The execution, and its slot, that waits for this one."""
+
+    execution_id: str
+    slot: str
 
 
 class Slot(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A durable promise: opened once, settled once. ``attempt`` counts starts, from 1."""
 
     id: str
+    kind: SlotKind = "step"
     status: SlotStatus = "open"
     uses: str = ""
     attempt: int = 1
@@ -36,6 +80,14 @@ class Slot(msgspec.Struct, kw_only=True, omit_defaults=True):
     started_at: str = ""
     finished_at: str = ""
     retry_at: str = ""
+    until: str = ""
+    """When a wait is over: a timer's moment, or the time-out of anything else."""
+    name: str = ""
+    """What is waited for: a signal's name, a child's execution id, a remote step's queue."""
+    escalations: int = 0
+    """How many of an approval's escalations have been announced."""
+    abandon: bool = False
+    """A child that goes on when nobody waits for it any more."""
     output: Any = None
     error: Failure | None = None
 
@@ -45,8 +97,8 @@ class Slot(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def in_flight(self) -> bool:
-        """Open, with an attempt that runs (or ran when its worker died)."""
-        return self.status == "open" and not self.retry_at
+        """Open, with an attempt that runs here (or ran when its worker died)."""
+        return self.status == "open" and self.kind == "step" and not self.retry_at
 
 
 class State(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -63,14 +115,21 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     global_task_id: str = ""
     traceparent: str = ""
     lease: str = ""
-    """The identity of the start task that drives this execution."""
+    """The identity of the task that drives this execution; empty while it is at rest."""
     status: Status = "RUNNING"
     epoch: int = 1
     worker: str = ""
     seq: int = 0
     position: int = 0
     """Where the journal's last folded event is stored: the next append's expectation."""
+    lost: int = 0
+    """Attempts that were lost with their worker, over all slots."""
     created_at: str = ""
+    start_at: str = ""
+    """Nothing begins before this moment."""
+    deadline_at: str = ""
+    wake_at: str = ""
+    """The alarm that was set when the execution came to rest."""
     updated_at: str = ""
     finished_at: str = ""
     input: Any = None
@@ -91,6 +150,34 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     undone: list[str] = msgspec.field(default_factory=list)
     not_undone: list[str] = msgspec.field(default_factory=list)
     output: Any = None
+    cancel: Cancel | None = None
+    blocked: Failure | None = None
+    """Why the execution can't go on for now; it is tried again from time to time."""
+    signals: list[Signal] = msgspec.field(default_factory=list)
+    """What was told to the execution and has not been taken by a slot."""
+    signal_ids: list[str] = msgspec.field(default_factory=list)
+    """The ids of the last signals: one that comes twice counts once."""
+    parent: Parent | None = None
+    forked_from: str = ""
+    """The execution that this one is a rerun of."""
+    seed: str = ""
+    recorded: list[Any] = msgspec.field(default_factory=list)
+    """Values that the program came by, in order."""
+    run: int = 1
+    """Raised by each continue_as_new."""
+    run_started_at: str = ""
+    run_seq: int = 0
+    """``seq`` when this run began."""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nobody drives the execution."""
+        return not self.lease
+
+    @property
+    def key(self) -> str:
+        """What this run's idempotency keys begin with."""
+        return self.execution if self.run == 1 else f"{self.execution}.{self.run}"
 
 
 def is_terminal(status: str) -> bool:

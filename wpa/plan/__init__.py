@@ -9,8 +9,9 @@ from wpa.plan.compile import Plan, content_hash, load
 from wpa.plan.documents import Document
 from wpa.plan.graph import mermaid, svg
 from wpa.plan.text import parse
+from wpa.plan.waits import SIGNATURES
 
-__all__ = ["Plan", "check", "content_hash", "json_schema", "load", "mermaid", "parse", "svg"]
+__all__ = ["SIGNATURES", "Plan", "check", "content_hash", "json_schema", "load", "mermaid", "parse", "svg"]
 
 
 def json_schema() -> dict[str, Any]:

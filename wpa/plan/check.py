@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jsonschema
-import jsonschema.exceptions
 import msgspec
 from pydantic import ValidationError
 
 from wpa.errors import Problem
 from wpa.model.limits import Limits
 from wpa.model.steptype import StepSignature
-from wpa.plan.compile import Plan, compile_document
+from wpa.plan.check_starts import check_starts
+from wpa.plan.compile import compile_document
+from wpa.plan.complaints import translate
 from wpa.plan.documents import Decision, Document, Step
 from wpa.plan.names import check_names
+from wpa.plan.reach import cycles, unreachable
 from wpa.plan.shapes import check_inputs
 from wpa.plan.suggest import suggest
+from wpa.plan.validators import check_schema
+from wpa.plan.waits import SIGNATURES
 
 __all__ = ["check"]
 
@@ -44,15 +47,16 @@ def check(document: Any, catalog: Catalog | None = None, limits: Limits | None =
     try:
         parsed = Document.model_validate(document)
     except ValidationError as error:
-        return [_translate(item) for item in error.errors(include_url=False, include_context=False)]
+        return [translate(item, Document) for item in error.errors(include_url=False, include_context=False)]
     problems = [*_duplicates(parsed), *_targets(parsed)]
     if problems:
         return problems
-    problems = [*_input_schema(parsed), *_cycles(parsed)]
+    problems = [*check_schema(parsed.input, "$.input"), *_repetitions(parsed), *cycles(parsed)]
     if problems:
         return problems
     plan = compile_document(parsed, "")
-    problems = [*plan.problems, *_unreachable(plan), *check_names(plan), *_step_types(parsed, catalog)]
+    problems = [*plan.problems, *unreachable(plan), *check_names(plan), *plan.signals.problems()]
+    problems += [*_step_types(parsed, catalog), *check_starts(plan)]
     if catalog is not None:
         problems += check_inputs(parsed, catalog)
     return sorted(problems, key=lambda problem: _place(problem.path))
@@ -91,42 +95,6 @@ def _size_problem(document: dict[str, Any], limits: Limits) -> Problem | None:
     return None
 
 
-_FIELDS = {
-    "step": sorted(field.alias or name for name, field in Step.model_fields.items()),
-    "decision": sorted(field.alias or name for name, field in Decision.model_fields.items()),
-    "": sorted(field.alias or name for name, field in Document.model_fields.items()),
-}
-
-
-def _translate(error: Any) -> Problem:
-    """A complaint of pydantic's, in the words of the definition language."""
-    location = list(error["loc"])
-    kind = "step"
-    parts: list[str] = []
-    for position, part in enumerate(location):
-        if isinstance(part, int):
-            parts.append(f"[{part}]")
-        elif part in ("step", "decision") and position == 2:
-            kind = str(part)
-        else:
-            parts.append(f".{part}")
-    path = "$" + "".join(parts)
-    code, last = error["type"], str(location[-1]) if location else ""
-    if code == "extra_forbidden":
-        known = _FIELDS[""] if len(location) == 1 else _FIELDS[kind] if len(location) == 4 else []
-        return Problem(path, f"unknown field {last!r}", suggest(last, known) if known else "")
-    if code == "missing":
-        return Problem(path, f"{last!r} is missing")
-    if code == "string_pattern_mismatch":
-        return Problem(
-            path, f"{str(error['input'])[:60]!r} is not a valid name", "use A-Z, a-z, 0-9, _ and -"
-        )
-    if code == "model_type":
-        return Problem(path, "must be a JSON object")
-    message = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
-    return Problem(path, message[:1].lower() + message[1:])
-
-
 def _duplicates(document: Document) -> list[Problem]:
     seen: dict[str, int] = {}
     problems = []
@@ -161,103 +129,12 @@ def _targets(document: Document) -> list[Problem]:
     return problems
 
 
-def _input_schema(document: Document) -> list[Problem]:
-    if document.input is None or isinstance(document.input, bool):
-        return []
-    try:
-        jsonschema.Draft202012Validator.check_schema(document.input)
-    except jsonschema.exceptions.SchemaError as error:
-        path = "$.input" + error.json_path.removeprefix("$")
-        return [Problem(path, f"not a JSON Schema (Draft 2020-12): {error.message[:300]}")]
-    except RecursionError:
-        return [Problem("$.input", "the schema is nested too deep")]
+def _repetitions(document: Document) -> list[Problem]:
     return [
-        Problem(path, f"the reference {target!r} leads outside the document", "use '#/$defs/...'")
-        for path, target in _references(document.input, "$.input")
-        if not target.startswith("#")
+        Problem(f"$.steps[{index}].repeat", "a step has either foreach or repeat", "repeat a core.workflow")
+        for index, item in enumerate(document.steps)
+        if isinstance(item, Step) and item.foreach is not None and item.repeat is not None
     ]
-
-
-def _references(schema: Any, path: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    if isinstance(schema, dict):
-        for key, value in schema.items():
-            if key in ("$ref", "$dynamicRef") and isinstance(value, str):
-                found.append((f"{path}.{key}", value))
-            else:
-                found += _references(value, f"{path}.{key}")
-    elif isinstance(schema, list):
-        for index, item in enumerate(schema):
-            found += _references(item, f"{path}[{index}]")
-    return found
-
-
-# -- graph -----------------------------------------------------------------------------------
-
-
-def _cycles(document: Document) -> list[Problem]:
-    """One problem for each cycle that a depth-first walk meets; iterative, plans may be long."""
-    index_of = {item.id: index for index, item in enumerate(document.steps)}
-    before: list[list[int]] = [[index_of[need] for need in item.needs] for item in document.steps]
-    for index, item in enumerate(document.steps):
-        if isinstance(item, Decision):
-            for target in [t for branch in item.switch for t in branch.next] + list(item.default or ()):
-                before[index_of[target]].append(index)
-    state = [0] * len(before)  # 0 unseen, 1 on the path, 2 done
-    problems = []
-    for root in range(len(before)):
-        if state[root]:
-            continue
-        path, walks = [root], [iter(before[root])]
-        state[root] = 1
-        while path:
-            following = next(walks[-1], None)
-            if following is None:
-                state[path.pop()] = 2
-                walks.pop()
-            elif state[following] == 1:
-                names = [document.steps[i].id for i in path[path.index(following) :]]
-                shown = " -> ".join([*reversed(names), names[-1]])
-                message = f"these steps wait for each other: {shown}"
-                problems.append(Problem(f"$.steps[{following}]", message, "break the cycle"))
-            elif state[following] == 0:
-                state[following] = 1
-                path.append(following)
-                walks.append(iter(before[following]))
-    return problems
-
-
-def _unreachable(plan: Plan) -> list[Problem]:
-    """A step that needs two branches of one decision, of which only one is ever taken, never runs.
-
-    Only certain cases are reported: a step that waits for itself is a cycle, and joins run with some of
-    their needs skipped. What is left is a decision whose branch comes after one that is always taken.
-    """
-    problems = []
-    for node in plan.nodes:
-        reached: set[int] = set()
-        always = False
-        for number, branch in enumerate(node.branches):
-            if always:
-                lost = [
-                    t for t in branch.targets if t not in reached and plan.nodes[t].gates == (node.index,)
-                ]
-                for target in lost:
-                    message = (
-                        f"step {plan.nodes[target].id!r} can't be reached: an earlier branch is always taken"
-                    )
-                    problems.append(Problem(f"$.steps[{node.index}].switch[{number}].next", message))
-            reached.update(branch.targets)
-            texts = [expression.text for _, expression in branch.when.expressions]
-            always = always or texts == ["true"]
-        if always:
-            for target in node.default:
-                if target not in reached and plan.nodes[target].gates == (node.index,):
-                    message = (
-                        f"step {plan.nodes[target].id!r} can't be reached: an earlier branch is always taken"
-                    )
-                    problems.append(Problem(f"$.steps[{node.index}].default", message))
-    return problems
 
 
 def _step_types(document: Document, catalog: Catalog | None) -> list[Problem]:
@@ -267,11 +144,11 @@ def _step_types(document: Document, catalog: Catalog | None) -> list[Problem]:
     for index, item in enumerate(document.steps):
         if isinstance(item, Decision) or item.queue:
             continue
-        uses = [(item.uses, f"$.steps[{index}].uses")]
-        if item.compensate is not None:
+        uses = [] if item.uses in SIGNATURES else [(item.uses, f"$.steps[{index}].uses")]
+        if item.compensate is not None and item.compensate.uses not in SIGNATURES:
             uses.append((item.compensate.uses, f"$.steps[{index}].compensate.uses"))
         for name, path in uses:
             if name not in catalog:
-                hint = suggest(name, catalog, "install its plugin, or see `wpa plugins`")
+                hint = suggest(name, [*catalog, *SIGNATURES], "install its plugin, or see `wpa plugins`")
                 problems.append(Problem(path, f"no installed plugin has step type {name!r}", hint))
     return problems

@@ -10,18 +10,23 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import jsonschema
 import msgspec
-from jsonschema.protocols import Validator
 
 from wpa.errors import DefinitionError, Problem
-from wpa.kernel.program import ExecutionInfo, Retry, StepPolicy
-from wpa.plan.documents import Decision, Document, RetryPolicy, Step
+from wpa.kernel.program import ExecutionInfo, Retry, StepPolicy, Wait, WantKind
+from wpa.plan.documents import Compensation, Decision, Document, Foreach, Repeat, RetryPolicy, Step
 from wpa.plan.durations import parse_duration_ms
+from wpa.plan.expressions import LOCALS, ROOTS
+from wpa.plan.joins import set_rivals
 from wpa.plan.run import PlanRun
+from wpa.plan.signals import Signals
+from wpa.plan.starts import Schedule
 from wpa.plan.templates import Template, compile_condition, compile_template
+from wpa.plan.triggers import Trigger, compile_trigger
+from wpa.plan.validators import misfits, validator
+from wpa.plan.waits import KINDS, check_wait, wait_for
 
-__all__ = ["Branch", "Node", "Plan", "Undo", "compile_document", "content_hash", "load"]
+__all__ = ["Again", "Branch", "Each", "Node", "Plan", "Undo", "compile_document", "content_hash", "load"]
 
 UNDO_RETRY = Retry(max_attempts=10)
 """Compensations try harder: giving one up leaves work behind for a person."""
@@ -42,16 +47,51 @@ class Undo(msgspec.Struct, frozen=True):
     policy: StepPolicy
 
 
+class Each(msgspec.Struct, frozen=True, kw_only=True):
+    """How a step runs for each item of a list."""
+
+    items: Template
+    name: str
+    """What expressions call the item."""
+    concurrency: int
+    carry_on: bool
+    """Whether the other items go on when one gives up."""
+    max: int
+    policy: StepPolicy
+    """Of each item."""
+    path: str
+    """Where in the document it is."""
+
+
+class Again(msgspec.Struct, frozen=True, kw_only=True):
+    """How a step runs round after round."""
+
+    condition: Template
+    stops: bool
+    """Whether the step ends when the condition is true (``until``), or when it is false (``while``)."""
+    max: int
+    delay_ms: int | None
+    sees: Template
+    """Nothing to render: all expressions, of the condition and of the inputs."""
+
+
 class Node(msgspec.Struct, kw_only=True):
     """A step or a decision, by number."""
 
     index: int
     id: str
     is_decision: bool
+    kind: WantKind = "step"
     uses: str = ""
     inputs: Template
     condition: Template | None = None
     policy: StepPolicy = StepPolicy()
+    timeout_ms: int | None = None
+    """Of a step that waits: how long. (That of a step that works is in its policy.)"""
+    wait: Wait | None = None
+    """What a step that waits waits for, where that is constant."""
+    each: Each | None = None
+    again: Again | None = None
     undo: Undo | None = None
     sets: Template | None = None
     branches: tuple[Branch, ...] = ()
@@ -62,11 +102,18 @@ class Node(msgspec.Struct, kw_only=True):
     children: tuple[int, ...] = ()
     targets: tuple[int, ...] = ()
     ancestors: int = 0
-    """A bit for each node that is settled before this one can start."""
+    """A bit for each node that lies before this one: settled before it starts, unless a join between
+    them does not wait for all."""
+    quorum: int = 0
+    """How many of its plain needs the node waits for; 0: for all of them."""
+    rivals: int = 0
+    """A bit for each node that is not wanted any more when this one starts."""
 
 
 class Plan:
     """A JSON definition as a program. See :class:`wpa.kernel.program.Program`."""
+
+    pinned = True
 
     def __init__(
         self,
@@ -74,19 +121,26 @@ class Plan:
         digest: str,
         nodes: list[Node],
         output: Template | None,
+        triggers: tuple[Trigger, ...],
         problems: list[Problem],
     ) -> None:
         self.id = document.id
         self.version = document.version
         self.hash = digest
         self.max_parallel = document.max_parallel
+        self.timeout_ms = _ms(document.timeout)
+        self.triggers = triggers
+        """What NATS messages do to executions of this plan."""
+        self.schedule: Schedule | None = document.schedule
+        """When executions of this plan start by themselves."""
         self.document = document
         self.nodes = nodes
         self.by_id = {node.id: node.index for node in nodes}
         self.output = output
         self.problems = problems
-        """What the compiler found: expressions that can't be compiled."""
+        """What the compiler found: expressions that can't be compiled, waits that make no sense."""
         self.unmet = [len(node.needs) + len(node.gates) for node in nodes]
+        self.quorums = tuple(node.index for node in nodes if node.quorum)
         self.total = sum(not node.is_decision for node in nodes)
         # A node has more ancestors than any of its ancestors: this order is topological.
         setters = [node for node in nodes if node.sets is not None]
@@ -94,35 +148,17 @@ class Plan:
             n.index for n in sorted(setters, key=lambda n: (n.ancestors.bit_count(), n.index))
         )
         self.leaves = tuple(node.index for node in nodes if not node.children and not node.is_decision)
-        self._validator = input_validator(document.input)
+        self.signals = Signals(document)
+        self._validator = validator(document.input)
 
     def check_input(self, data: Any) -> list[Problem]:
-        if self._validator is None:
-            return []
-        problems = []
-        for error in self._validator.iter_errors(data):
-            path = "$.payload.input_data" + error.json_path.removeprefix("$")
-            problems.append(Problem(path, error.message[:500]))
-            if len(problems) >= 50:
-                break
-        return problems
+        return misfits(self._validator, data, "$.payload.input_data")
+
+    def check_signal(self, name: str, payload: Any) -> list[Problem]:
+        return self.signals.check(name, payload)
 
     def begin(self, data: Any, variables: dict[str, Any], info: ExecutionInfo) -> PlanRun:
         return PlanRun(self, data, variables, info)
-
-
-def input_validator(schema: dict[str, Any] | bool | None) -> Validator | None:
-    """The compiled input schema (Draft 2020-12); references outside the document are refused."""
-    if schema is None or schema is True:
-        return None
-    # A registry of its own, empty: nothing is ever fetched.
-    return jsonschema.Draft202012Validator(schema, registry=_no_registry())
-
-
-def _no_registry() -> Any:
-    from referencing import Registry
-
-    return Registry()
 
 
 def content_hash(document: Mapping[str, Any]) -> str:
@@ -143,8 +179,10 @@ def compile_document(document: Document, digest: str) -> Plan:
     compiler = _Compiler(document)
     nodes = [compiler.node(index, item) for index, item in enumerate(document.steps)]
     _link(nodes)
+    compiler.joins(nodes)
     output = None if document.output is None else compiler.template(document.output, "$.output")
-    return Plan(document, digest, nodes, output, compiler.problems)
+    triggers = tuple(compiler.trigger(index) for index in range(len(document.triggers)))
+    return Plan(document, digest, nodes, output, triggers, compiler.problems)
 
 
 class _Compiler:
@@ -154,15 +192,20 @@ class _Compiler:
         self.by_id = {item.id: index for index, item in enumerate(document.steps)}
         self.saga = any(isinstance(item, Step) and item.compensate for item in document.steps)
 
-    def template(self, value: Any, path: str) -> Template:
-        template, complaints = compile_template(value, path)
+    def template(self, value: Any, path: str, names: tuple[str, ...] = ROOTS) -> Template:
+        template, complaints = compile_template(value, path, names)
         self.problems += [Problem(where, what) for where, what in complaints]
         return template
 
-    def condition(self, text: str, path: str) -> Template:
-        template, complaints = compile_condition(text, path)
+    def condition(self, text: str, path: str, names: tuple[str, ...] = ROOTS) -> Template:
+        template, complaints = compile_condition(text, path, names)
         self.problems += [Problem(where, what) for where, what in complaints]
         return template or Template(False, None, ())
+
+    def trigger(self, index: int) -> Trigger:
+        trigger, problems = compile_trigger(self.document.triggers[index], f"$.triggers[{index}]")
+        self.problems += problems
+        return trigger
 
     def indexes(self, names: list[str] | None) -> tuple[int, ...]:
         return tuple(self.by_id[name] for name in names or () if name in self.by_id)
@@ -182,48 +225,131 @@ class _Compiler:
                 index=index,
                 id=item.id,
                 is_decision=True,
+                kind="decision",
                 inputs=Template(None, None, ()),
                 condition=condition,
                 branches=branches,
                 default=self.indexes(item.default),
                 needs=needs,
             )
+        inputs = self.template(item.inputs, f"{path}.with", _names(item))
+        policy = self.policy(item)
         return Node(
             index=index,
             id=item.id,
             is_decision=False,
+            kind=KINDS.get(item.uses, "step"),
             uses=item.uses,
-            inputs=self.template(item.inputs, f"{path}.with"),
+            inputs=inputs,
             condition=condition,
-            policy=self.policy(item),
-            undo=self.undo(item, path),
+            policy=policy,
+            timeout_ms=_ms(item.timeout),
+            wait=self.wait(item, inputs, path),
+            each=None if item.foreach is None else self.each(item.foreach, policy, f"{path}.foreach"),
+            again=None if item.repeat is None else self.again(item.repeat, inputs, f"{path}.repeat"),
+            undo=None if item.compensate is None else self.undo(item, item.compensate, path),
             sets=self.template(item.set, f"{path}.set") if item.set else None,
             needs=needs,
         )
 
     def policy(self, item: Step) -> StepPolicy:
+        on_error = item.on_error or ("compensate" if self.saga else "fail")
+        if item.uses in KINDS:
+            return StepPolicy(retry=Retry(max_attempts=1), on_error=on_error, priority=item.priority)
         defaults = self.document.defaults
         timeout = item.timeout or defaults.timeout
         return StepPolicy(
             retry=_retry(item.retry or defaults.retry, Retry()),
-            timeout_ms=parse_duration_ms(timeout) if timeout else None,
-            deadline_ms=parse_duration_ms(item.deadline) if item.deadline else None,
-            on_error=item.on_error or ("compensate" if self.saga else "fail"),
+            timeout_ms=_ms(timeout),
+            deadline_ms=_ms(item.deadline),
+            on_error=on_error,
             priority=item.priority,
             queue=item.queue,
             at_most_once=item.at_most_once,
         )
 
-    def undo(self, item: Step, path: str) -> Undo | None:
-        if item.compensate is None:
+    def wait(self, item: Step, inputs: Template, path: str) -> Wait | None:
+        """What a waiting step waits for, where that is known already."""
+        if item.uses not in KINDS:
             return None
-        timeout = item.compensate.timeout or item.timeout or self.document.defaults.timeout
-        policy = StepPolicy(
-            retry=_retry(item.compensate.retry, UNDO_RETRY),
-            timeout_ms=parse_duration_ms(timeout) if timeout else None,
+        problems = check_wait(item, path)
+        self.problems += problems
+        if problems or inputs.expressions:
+            return None
+        return wait_for(
+            item.uses, inputs.render({}), parse_duration_ms(item.timeout) if item.timeout else None
         )
-        inputs = self.template(item.compensate.inputs, f"{path}.compensate.with")
-        return Undo(item.compensate.uses, inputs, policy)
+
+    def each(self, item: Foreach, policy: StepPolicy, path: str) -> Each:
+        if isinstance(item.items, str):
+            items = self.condition(item.items, f"{path}.in")
+        else:
+            items = self.template(item.items, f"{path}.in")
+        carry_on = item.on_error == "continue"
+        return Each(
+            items=items,
+            name=item.name,
+            concurrency=item.concurrency,
+            carry_on=carry_on,
+            max=item.max,
+            policy=msgspec.structs.replace(policy, on_error="continue") if carry_on else policy,
+            path=path,
+        )
+
+    def again(self, item: Repeat, inputs: Template, path: str) -> Again:
+        word, text = ("until", item.until) if item.until is not None else ("while", item.while_)
+        condition = self.condition(text or "", f"{path}.{word}", (*ROOTS, *LOCALS))
+        return Again(
+            condition=condition,
+            stops=word == "until",
+            max=item.max,
+            delay_ms=_ms(item.delay),
+            sees=Template(None, None, condition.expressions + inputs.expressions),
+        )
+
+    def undo(self, item: Step, undo: Compensation, path: str) -> Undo:
+        timeout = undo.timeout or item.timeout or self.document.defaults.timeout
+        policy = StepPolicy(
+            retry=_retry(undo.retry, UNDO_RETRY),
+            timeout_ms=_ms(timeout),
+        )
+        names = tuple(dict.fromkeys((*_names(item), "output"))) if item.foreach or item.repeat else ROOTS
+        inputs = self.template(undo.inputs, f"{path}.compensate.with", names)
+        if undo.uses in KINDS:
+            message = f"{undo.uses} can't be a compensation: it does no work"
+            self.problems.append(Problem(f"{path}.compensate.uses", message, "name a step type of a plugin"))
+        return Undo(undo.uses, inputs, policy)
+
+    def joins(self, nodes: list[Node]) -> None:
+        """How many of its needs each node waits for, and whom it leaves behind."""
+        races = []
+        for node in nodes:
+            join = self.document.steps[node.index].join
+            if join == "all":
+                continue
+            wanted = join if isinstance(join, int) else 1
+            path, count = f"$.steps[{node.index}].join", len(node.needs)
+            if count < 2:
+                message = f"{join!r} joins two or more needs, and {node.id!r} has {count}"
+                self.problems.append(Problem(path, message, "add steps to needs, or leave join away"))
+            elif wanted > count:
+                message = f"{node.id!r} waits for {wanted} of its needs, but has only {count}"
+                self.problems.append(Problem(path, message, f"use a number from 1 to {count}"))
+            node.quorum = min(wanted, count)
+            if join == "race":
+                races.append(node)
+        set_rivals(nodes, races)
+
+
+def _ms(duration: str | None) -> int | None:
+    return None if duration is None else parse_duration_ms(duration)
+
+
+def _names(item: Step) -> tuple[str, ...]:
+    """The variables that the inputs of a step may use."""
+    if item.foreach is not None:
+        return (*ROOTS, item.foreach.name, "index")
+    return (*ROOTS, *LOCALS) if item.repeat is not None else ROOTS
 
 
 def _retry(policy: RetryPolicy | None, default: Retry) -> Retry:

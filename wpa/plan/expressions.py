@@ -13,14 +13,23 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_math, ext_strings
 
-__all__ = ["ROOTS", "Expression", "ExpressionError", "compile_expression"]
+__all__ = ["LOCALS", "RESERVED", "ROOTS", "Expression", "ExpressionError", "compile_expression"]
 
 ROOTS: Final = ("input", "vars", "steps", "execution")
+LOCALS: Final = ("index", "output")
+"""What the expressions of a repeated step see besides, and its item under a name of its own."""
+RESERVED: Final = re.compile(
+    "all|as|bool|break|bytes|const|continue|double|duration|dyn|else|exists|exists_one|false|filter|for|function|"
+    "has|if|import|in|int|let|list|loop|map|matches|math|namespace|null|null_type|package|return|size|string|"
+    "strings|timestamp|true|type|uint|var|void|while"
+)
+"""Words that CEL keeps for itself: no name of a variable."""
 LENGTH_MAX: Final = 4_096
 NESTING_MAX: Final = 3
 GROWTH_MAX: Final = 10_000
@@ -28,9 +37,7 @@ WALK_MAX: Final = 1_000_000
 
 _MACRO = re.compile(r"\.\s*(map|filter|all|exists|exists_one|sortBy|transformList|transformMap)\s*\(")
 _STRING = re.compile(r"""r?("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.DOTALL)
-_CHAIN = re.compile(
-    r"""(?<![\w.])(input|vars|steps|execution)((?:\s*\.\s*[A-Za-z_]\w*|\s*\[\s*(?:"[^"\\]*"|'[^'\\]*')\s*\])*)"""
-)
+_LINKS = r"""((?:\s*\.\s*[A-Za-z_]\w*|\s*\[\s*(?:"[^"\\]*"|'[^'\\]*')\s*\])*)"""
 _LINK = re.compile(r"""\.\s*([A-Za-z_]\w*)|\[\s*["']([^"']*)["']\s*\]""")
 _COMPLAINT = re.compile(r"ERROR: <input>:\d+:(\d+): (.*)")
 
@@ -69,24 +76,37 @@ class Expression:
         return plain if type(plain) in (str, bool, int) else _json(plain, self.text)
 
 
-_ENVIRONMENT = cel.NewEnv(
-    variables=dict.fromkeys(ROOTS, cel.Type.DYN), extensions=[ext_strings.ExtStrings(), ext_math.ExtMath()]
-)
+class _Dialect:
+    """CEL with certain variables, and no others."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.environment = cel.NewEnv(
+            variables=dict.fromkeys(names, cel.Type.DYN),
+            extensions=[ext_strings.ExtStrings(), ext_math.ExtMath()],
+        )
+        self.chain = re.compile(rf"(?<![\w.])({'|'.join(names)})(?!\w){_LINKS}")
 
 
-def compile_expression(text: str) -> Expression:
-    """Compile one expression. Raises ExpressionError: what is wrong, and in which column."""
+_dialect = lru_cache(maxsize=64)(_Dialect)
+
+
+def compile_expression(text: str, names: tuple[str, ...] = ROOTS) -> Expression:
+    """Compile one expression, in which the variables ``names`` may be used.
+
+    Raises ExpressionError: what is wrong, and in which column.
+    """
     if len(text) > LENGTH_MAX:
         raise ExpressionError(f"the expression has {len(text)} characters; the most is {LENGTH_MAX}")
     bare = _STRING.sub(lambda match: '"' + "_" * (len(match[0]) - 2) + '"', text)
     depth = _bound(bare)
+    dialect = _dialect(names)
     try:
-        program = _ENVIRONMENT.compile(text)
+        program = dialect.environment.compile(text)
     except (RuntimeError, TypeError, ValueError) as error:
         found = _COMPLAINT.search(str(error))
         message = f"column {found[1]}: {found[2]}" if found else str(error).splitlines()[0]
         raise ExpressionError(message.replace(" (in container '')", "")) from None
-    return Expression(text, program, _references(text), depth)
+    return Expression(text, program, _references(text, dialect.chain), depth)
 
 
 def _bound(bare: str) -> int:
@@ -111,12 +131,12 @@ def _bound(bare: str) -> int:
     return deepest
 
 
-def _references(text: str) -> tuple[tuple[str, ...], ...]:
+def _references(text: str, chain: re.Pattern[str]) -> tuple[tuple[str, ...], ...]:
     """The paths that an expression reads, as far as they are written out."""
     # Literals are blanked, except where they index: steps["charge-card"] is a path.
     found = []
     inside = [match.span() for match in _STRING.finditer(text)]
-    for match in _CHAIN.finditer(text):
+    for match in chain.finditer(text):
         if any(start < match.start() < end for start, end in inside):
             continue
         links = [plain or quoted for plain, quoted in _LINK.findall(match[2])]

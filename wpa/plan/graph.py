@@ -2,6 +2,9 @@
 
 The SVG is a layered drawing: each node one layer below the lowest of what it waits for, the order within
 a layer improved by a few barycenter sweeps, so that most edges run straight down.
+
+What is not plain work looks different: decisions are diamonds, waits are rounded, children have a double
+border, a step that runs more than once is a stack of cards, and what starts executions is a small label.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from xml.sax.saxutils import escape
+
+from wpa.plan.waits import KINDS
 
 __all__ = ["mermaid", "svg"]
 
@@ -25,6 +30,16 @@ COLOURS: Final = {
     "skipped": ("#f1f5f9", "#94a3b8"),
     "": ("#ffffff", "#475569"),
 }
+
+
+MERMAID_SHAPES: Final = {
+    "step": ("[", "]"),
+    "timer": ("([", "])"),
+    "signal": (">", "]"),
+    "approval": ("[/", "/]"),
+    "child": ("[[", "]]"),
+}
+GLYPHS: Final = {"timer": "⏱ ", "signal": "✉ ", "approval": "✋ ", "child": "⧉ "}
 
 
 class _Edge(NamedTuple):
@@ -49,6 +64,27 @@ class _Graph:
             for need in item.get("needs", ()):
                 if (need, name) not in gated:
                     self.edges.append(_Edge(need, name, ""))
+        self._starts(document)
+
+    def _starts(self, document: Mapping[str, Any]) -> None:
+        """What starts executions leads to the first steps, what signals to the steps that wait for it."""
+        reached = {edge.target for edge in self.edges}
+        roots = [name for name in self.items if name not in reached]
+        if (schedule := document.get("schedule")) is not None:
+            when = schedule.get("cron") or f"every {schedule['every']}"
+            self._entry("schedule:", {"entry": f"⏱ {when}"}, roots)
+        for index, trigger in enumerate(document.get("triggers", ())):
+            targets = roots
+            if "signal" in trigger:
+                targets = [
+                    name for name, item in self.items.items() if _signal(item) == trigger["signal"]["name"]
+                ]
+            self._entry(f"trigger:{index}", {"entry": f"⚡ {trigger['subject']}"}, targets)
+
+    def _entry(self, name: str, item: Mapping[str, Any], targets: list[str]) -> None:
+        # No step's id has a colon in it.
+        self.items[name] = item
+        self.edges += [_Edge(name, target, "") for target in targets]
 
     def _branch(self, source: str, targets: Any, label: str, gated: set[tuple[str, str]]) -> None:
         for target in [targets] if isinstance(targets, str) else targets:
@@ -97,17 +133,36 @@ def _short(text: str, most: int = 34) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def _signal(item: Mapping[str, Any]) -> Any:
+    return item.get("with", {}).get("signal") if item.get("uses") == "core.wait" else None
+
+
+def _loop(item: Mapping[str, Any]) -> str:
+    """In words, how often a step runs; empty for once."""
+    if (each := item.get("foreach")) is not None:
+        source = _bare(each["in"]) if isinstance(each["in"], str) else f"{len(each['in'])} items"
+        return f"each {each.get('as', 'item')} in {source}"
+    if (again := item.get("repeat")) is not None:
+        word = "until" if "until" in again else "while"
+        return f"↻ {word} {_bare(again[word])}"
+    return ""
+
+
+def _join(item: Mapping[str, Any]) -> str:
+    """In words, how many of its needs a step waits for; empty for all."""
+    join = item.get("join", "all")
+    if isinstance(join, int):
+        return f"{join} of {len(item.get('needs', ()))}"
+    return "" if join == "all" else str(join)
+
+
 def mermaid(document: Mapping[str, Any], states: Mapping[str, str] | None = None) -> str:
     """The plan as a Mermaid flowchart; ``states`` (step id to status) colours it."""
     graph = _Graph(document)
     number = {name: f"n{index}" for index, name in enumerate(graph.items)}
     lines = ["flowchart TD"]
     for name, item in graph.items.items():
-        if "switch" in item:
-            lines.append(f'    {number[name]}{{"{name}"}}')
-        else:
-            undo = f"<br/>undo: {item['compensate']['uses']}" if item.get("compensate") else ""
-            lines.append(f'    {number[name]}["{name}<br/><i>{_quote(item["uses"])}</i>{undo}"]')
+        lines.append(f"    {number[name]}{_mermaid_node(name, item)}")
     for edge in graph.edges:
         label = f'|"{_quote(edge.label)}"|' if edge.label else ""
         lines.append(f"    {number[edge.source]} -->{label} {number[edge.target]}")
@@ -119,6 +174,18 @@ def mermaid(document: Mapping[str, Any], states: Mapping[str, str] | None = None
         if state and members:
             lines += [f"    classDef {state} fill:{fill},stroke:{stroke}", f"    class {members} {state}"]
     return "\n".join(lines) + "\n"
+
+
+def _mermaid_node(name: str, item: Mapping[str, Any]) -> str:
+    if "entry" in item:
+        return f'@{{ shape: text, label: "{_quote(item["entry"])}" }}'
+    join = f"<br/>join: {_join(item)}" if _join(item) else ""
+    if "switch" in item:
+        return f'{{"{name}{join}"}}'
+    left, right = MERMAID_SHAPES[KINDS.get(item["uses"], "step")]
+    loop = f"<br/>{_quote(_short(_loop(item)))}" if _loop(item) else ""
+    undo = f"<br/>undo: {item['compensate']['uses']}" if item.get("compensate") else ""
+    return f'{left}"{name}<br/><i>{_quote(item["uses"])}</i>{loop}{undo}{join}"{right}'
 
 
 def _quote(text: str) -> str:
@@ -180,19 +247,59 @@ def _node(name: str, item: Mapping[str, Any], at: tuple[float, float], state: st
     dash = ' stroke-dasharray="4 3"' if state == "skipped" else ""
     style = f'fill="{fill}" stroke="{stroke}" stroke-width="1.6"{dash}'
     left, top = x - WIDTH / 2, y - HEIGHT / 2
+    if "entry" in item:
+        line = f'<line x1="{left:g}" y1="{top + HEIGHT:g}" x2="{left + WIDTH:g}" y2="{top + HEIGHT:g}"'
+        return f'{line} stroke="#64748b"/>' + _text(x, y + 20, _short(item["entry"], 26), 'fill="#334155"')
     if "switch" in item:
         points = f"{x:g},{top:g} {left + WIDTH:g},{y:g} {x:g},{top + HEIGHT:g} {left:g},{y:g}"
         shape = f'<polygon points="{points}" {style}/>'
-        return shape + _text(x, y + 4, _short(name, 18), 'font-weight="600"')
-    shape = f'<rect x="{left:g}" y="{top:g}" width="{WIDTH}" height="{HEIGHT}" rx="8" {style}/>'
-    body = shape + _text(x, y - 6, _short(name, 22), 'font-weight="600"')
-    body += _text(x, y + 11, _short(item["uses"], 26), 'font-size="11" fill="#475569"')
-    if item.get("compensate"):
-        undo = _short("↩ " + item["compensate"]["uses"], 28)
-        body += _text(x, y + 24, undo, 'font-size="10" fill="#7c3aed"')
+        return shape + _text(x, y + 4, _short(name, 18), 'font-weight="600"') + _badge(item, left, top)
+    body = _card(item, left, top, style) + _lines(name, item, x, y) + _badge(item, left, top)
     if state:
         body += f"<title>{escape(name)}: {escape(state)}</title>"
     return f"<g>{body}</g>"
+
+
+def _card(item: Mapping[str, Any], left: float, top: float, style: str) -> str:
+    """The outline of a step, by its kind; what runs more than once has others behind it."""
+    kind = KINDS.get(item["uses"], "step")
+    radius = HEIGHT / 2 if kind in ("timer", "signal", "approval") else 8
+
+    def box(shift: float) -> str:
+        place = f'x="{left + shift:g}" y="{top - shift:g}" width="{WIDTH}" height="{HEIGHT}"'
+        return f'<rect {place} rx="{radius:g}" {style}/>'
+
+    card = box(8) + box(4) + box(0) if _loop(item) else box(0)
+    if kind == "child":
+        inner = f'x="{left + 4:g}" y="{top + 4:g}" width="{WIDTH - 8}" height="{HEIGHT - 8}"'
+        card += f'<rect {inner} rx="5" {style}/>'
+    return card
+
+
+def _lines(name: str, item: Mapping[str, Any], x: float, y: float) -> str:
+    """What is written on a step: up to four lines."""
+    glyph = GLYPHS.get(KINDS.get(item["uses"], "step"), "")
+    lines = [
+        (_short(name, 22), 'font-weight="600"'),
+        (_short(glyph + item["uses"], 26), 'font-size="11" fill="#475569"'),
+    ]
+    if loop := _loop(item):
+        lines.append((_short(loop, 28), 'font-size="10" fill="#0369a1"'))
+    if item.get("compensate"):
+        lines.append((_short("↩ " + item["compensate"]["uses"], 28), 'font-size="10" fill="#7c3aed"'))
+    heights = (-14, 0, 12, 23) if len(lines) == 4 else (-10, 6, 20) if loop else (-6, 11, 24)
+    return "".join(_text(x, y + dy, text, more) for dy, (text, more) in zip(heights, lines, strict=False))
+
+
+def _badge(item: Mapping[str, Any], left: float, top: float) -> str:
+    """The way in which a step joins its needs, on its upper edge."""
+    join = _join(item)
+    if not join:
+        return ""
+    width = 12 + 7 * len(join)
+    place = f'x="{left + 10:g}" y="{top - 9:g}" width="{width}" height="18"'
+    box = f'<rect {place} rx="9" fill="#0f766e"/>'
+    return box + _text(left + 10 + width / 2, top + 4, join, 'font-size="11" fill="#ffffff"')
 
 
 def _text(x: float, y: float, text: str, more: str) -> str:

@@ -40,6 +40,10 @@ def _templates(plan: Plan) -> Iterator[tuple[Template, Node | None, bool]]:
             yield node.undo.inputs, node, True
         if node.sets is not None:
             yield node.sets, node, True
+        if node.each is not None:
+            yield node.each.items, node, False
+        if node.again is not None:
+            yield node.again.condition, node, False
     if plan.output is not None:
         yield plan.output, None, True
 
@@ -56,7 +60,7 @@ def _check(plan: Plan, reference: tuple[str, ...], node: Node | None, own: bool,
         if rest[0] not in EXECUTION_FIELDS:
             return Problem(path, f"'execution.{rest[0]}' is unknown", suggest(rest[0], EXECUTION_FIELDS))
         return None
-    return _check_input(plan.document.input, rest[0], path)
+    return _check_input(plan.document.input, rest[0], path) if root == "input" else None
 
 
 def _check_step(plan: Plan, rest: list[str], node: Node | None, own: bool, path: str) -> Problem | None:
@@ -64,8 +68,9 @@ def _check_step(plan: Plan, rest: list[str], node: Node | None, own: bool, path:
     index = plan.by_id.get(name)
     if index is None:
         return Problem(path, f"'steps.{name}': there is no step {name!r}", suggest(name, plan.by_id))
-    if len(rest) > 1 and rest[1] not in STEP_FIELDS:
-        return Problem(path, f"'steps.{name}.{rest[1]}' is unknown", suggest(rest[1], STEP_FIELDS))
+    fields = STEP_FIELDS if plan.nodes[index].each is None else (*STEP_FIELDS, "errors")
+    if len(rest) > 1 and rest[1] not in fields:
+        return Problem(path, f"'steps.{name}.{rest[1]}' is unknown", suggest(rest[1], fields))
     if node is None or node.ancestors >> index & 1 or (own and index == node.index):
         return None
     if index == node.index:

@@ -1,7 +1,7 @@
 """One execution's pass through a plan.
 
 Incremental: every node counts what it still waits for, and a settlement touches only the node's own
-children. A whole run costs steps + edges, however often it is polled.
+children. A whole run costs steps + edges (and items, and rounds), however often it is polled.
 
 What a step's expressions may see is only what lies before it: the input, the outputs of its ancestors,
 and the variables as its ancestors left them. A step's inputs are therefore a function of the input and
@@ -26,20 +26,16 @@ from wpa.kernel.program import (
 )
 from wpa.model.events import Failure
 from wpa.model.ids import undo_slot
-from wpa.plan.expressions import ExpressionError
+from wpa.plan.joins import Quorum, bits
+from wpa.plan.loops import Foreach, Loop, Repeat
+from wpa.plan.scope import COMPLETED, DECIDED, FAILED, PENDING, SKIPPED, WANTED, Facts, narrow
 from wpa.plan.templates import Template
+from wpa.plan.wants import decided, faulty, occurrence, render, truth, unusable
 
 if TYPE_CHECKING:
     from wpa.plan.compile import Node, Plan
 
 __all__ = ["PlanRun"]
-
-PENDING: Final = "pending"
-WANTED: Final = "wanted"
-COMPLETED: Final = "completed"
-FAILED: Final = "failed"
-DECIDED: Final = "decided"
-SKIPPED: Final = "skipped"
 
 IF_SLOT: Final = ":if"
 
@@ -49,22 +45,22 @@ class PlanRun:
 
     def __init__(self, plan: Plan, data: Any, variables: dict[str, Any], info: ExecutionInfo) -> None:
         self._plan = plan
-        self._input = data
-        self._variables = {**plan.document.variables, **variables}
-        self._info = info
-        self._execution: dict[str, Any] | None = None
+        self._facts = Facts(plan, data, variables, info)
+        self._status = self._facts.status
         count = len(plan.nodes)
-        self._status: list[str] = [PENDING] * count
         self._unmet = plan.unmet.copy()
+        self._quorums = {index: Quorum(plan.nodes[index]) for index in plan.quorums}
         self._alive = [False] * count
         """Whether a plain need of the node has done something (it was not skipped)."""
-        self._chosen = [False] * count
-        self._values: dict[int, Any] = {}
-        self._errors: dict[int, Failure] = {}
+        self._chosen = [not node.gates for node in plan.nodes]
         self._inputs: dict[int, Any] = {}
-        self._sets: dict[int, dict[str, Any]] = {}
+        self._asked: dict[int, str] = {}
+        """The slot that is wanted, and not settled, of each node without a loop."""
+        self._loops: dict[int, Loop] = {}
         self._new: list[tuple[int, Want]] = []
-        self._left = count
+        self._dropped: list[str] = []
+        self._ahead = (1 << count) - 1
+        """A bit for each node that has not ended."""
         self._completed = self._failed = self._skipped = 0
         self._broken: Failure | None = None
         for node in plan.nodes:
@@ -76,51 +72,58 @@ class PlanRun:
     def poll(self) -> Outcome:
         if self._broken is not None:
             return Failed(self._broken)
-        if self._left == 0:
+        if not self._ahead:
             return self._finish()
-        if not self._new:
+        if not self._new and not self._dropped:
             return _NOTHING
         self._new.sort(key=lambda item: item[0])
-        wants = tuple(want for _, want in self._new)
+        waiting = Waiting(tuple(want for _, want in self._new), tuple(self._dropped))
         self._new.clear()
-        return Waiting(wants)
+        self._dropped.clear()
+        return waiting
 
     def settle(self, settled: Settled) -> None:
-        slot = settled.slot
-        if slot.endswith(IF_SLOT):
-            self._skip(self._plan.by_id[slot.removesuffix(IF_SLOT)])
+        node = self._plan.nodes[self._plan.by_id[settled.slot.partition(":")[0]]]
+        loop = self._loops.get(node.index)
+        if loop is not None:
+            self._turn(node, loop, settled)
             return
-        index = self._plan.by_id[slot]
-        node = self._plan.nodes[index]
-        if settled.status == "decided":
-            self._values[index] = settled.value
+        del self._asked[node.index]
+        if settled.slot.endswith(IF_SLOT):
+            self._resolve(node, SKIPPED)
+        elif settled.status == "decided":
+            self._facts.values[node.index] = settled.value
             for target in settled.value["taken"]:
                 self._chosen[self._plan.by_id[target]] = True
-            self._resolve(index, DECIDED)
-            return
-        if settled.status == "failed":
-            self._failed += 1
-            if settled.error is not None:
-                self._errors[index] = settled.error
-            self._resolve(index, FAILED)
-            return
-        self._completed += 1
-        self._values[index] = settled.value
-        self._status[index] = COMPLETED
-        if node.sets is not None and not self._set(node):
-            return
-        self._resolve(index, COMPLETED)
+            self._resolve(node, DECIDED)
+        elif settled.status == "failed":
+            self._give_up(node, settled.error)
+        else:
+            self._complete(node, settled.value)
 
     def undo(self, slot: str) -> Want | None:
-        index = self._plan.by_id.get(slot)
-        if index is None or self._plan.nodes[index].undo is None or self._status[index] != COMPLETED:
+        step = slot.partition(":")[0]
+        index = self._plan.by_id.get(step)
+        node = None if index is None else self._plan.nodes[index]
+        if node is None or node.undo is None:
             return None
-        node = self._plan.nodes[index]
-        undo = node.undo
-        assert undo is not None  # noqa: S101  just checked
-        inputs, fault = self._render(undo.inputs, node, own=True)
+        loop = self._loops.get(node.index)
+        own: dict[str, Any] | None
+        if loop is not None:
+            own = loop.locals_of(slot)
+        else:
+            own = {} if slot == step and self._status[node.index] == COMPLETED else None
+        if own is None:
+            return None
+        scope = self._facts.scope(node.undo.inputs, node, own=True)
+        inputs, fault = render(node.undo.inputs, {**scope, **own})
         return Want(
-            slot=undo_slot(slot), step=node.id, uses=undo.uses, inputs=inputs, policy=undo.policy, fault=fault
+            slot=undo_slot(slot),
+            step=node.id,
+            uses=node.undo.uses,
+            inputs=inputs,
+            policy=node.undo.policy,
+            fault=fault,
         )
 
     def progress(self) -> Progress:
@@ -136,7 +139,7 @@ class PlanRun:
                 StepView(
                     step=node.id,
                     slot=node.id,
-                    kind="decision" if node.is_decision else "step",
+                    kind=node.kind,
                     uses=node.uses,
                     phase="settled" if status in (COMPLETED, FAILED, DECIDED) else status,  # type: ignore[arg-type]
                     inputs=self._inputs.get(node.index),
@@ -144,83 +147,160 @@ class PlanRun:
             )
         return views
 
-    # -- moving on ---------------------------------------------------------------------------
+    # -- the end of a node -------------------------------------------------------------------
 
-    def _resolve(self, index: int, status: str) -> None:
+    def _turn(self, node: Node, loop: Loop, settled: Settled) -> None:
+        """One occurrence of a loop has ended; perhaps the loop with it."""
+        self._new += [(node.index, want) for want in loop.settle(settled)]
+        if not loop.ended:
+            return
+        self._drop(loop.open)
+        if isinstance(loop, Foreach):
+            self._facts.lost[node.index] = loop.lost
+        if loop.error is not None:
+            self._give_up(node, loop.error)
+        else:
+            self._complete(node, loop.output)
+
+    def _complete(self, node: Node, value: Any) -> None:
+        self._completed += 1
+        self._facts.values[node.index] = value
+        self._status[node.index] = COMPLETED
+        if node.sets is not None:
+            values, fault = render(node.sets, self._facts.scope(node.sets, node, own=True))
+            if fault is not None:
+                self._broken = fault
+                return
+            self._facts.sets[node.index] = values
+        self._resolve(node, COMPLETED)
+
+    def _give_up(self, node: Node, error: Failure | None) -> None:
+        self._failed += 1
+        if error is not None:
+            self._facts.errors[node.index] = error
+        self._resolve(node, FAILED)
+
+    def _resolve(self, node: Node, status: str) -> None:
         """A node has ended: its children wait for one thing less. Iterative: chains may be long."""
-        ended = [(index, status)]
+        self._close(node, status)
+        ended = [node]
         while ended:
-            index, status = ended.pop()
-            self._status[index] = status
-            self._left -= 1
-            node = self._plan.nodes[index]
-            if status == SKIPPED and not node.is_decision:
-                self._skipped += 1
-            for child in node.children:
-                if status != SKIPPED and index not in self._plan.nodes[child].gates:
-                    self._alive[child] = True
-                self._unmet[child] -= 1
-                if self._unmet[child] == 0:
-                    if self._to_be_skipped(self._plan.nodes[child]):
-                        ended.append((child, SKIPPED))
-                    else:
-                        self._activate(self._plan.nodes[child])
+            node = ended.pop()
+            skipped = self._status[node.index] == SKIPPED
+            for index in node.children:
+                child = self._plan.nodes[index]
+                starts = self._advance(child, node.index, skipped=skipped)
+                if starts:
+                    self._start(child)
+                elif starts is not None:
+                    self._close(child, SKIPPED)
+                    ended.append(child)
 
-    def _skip(self, index: int) -> None:
-        self._resolve(index, SKIPPED)
+    def _close(self, node: Node, status: str) -> None:
+        self._status[node.index] = status
+        self._ahead &= ~(1 << node.index)
+        if status == SKIPPED and not node.is_decision:
+            self._skipped += 1
 
-    def _to_be_skipped(self, node: Node) -> bool:
-        if node.gates and not self._chosen[node.index]:
-            return True
-        return bool(node.needs) and not self._alive[node.index]
+    # -- the start of a node -----------------------------------------------------------------
+
+    def _advance(self, node: Node, ended: int, *, skipped: bool) -> bool | None:
+        """Something that ``node`` waits for has ended: does it start, is it skipped, or neither yet?"""
+        gate = ended in node.gates
+        quorum = self._quorums.get(node.index)
+        if quorum is not None:
+            if gate:
+                quorum.gate_ended()
+            else:
+                quorum.need_ended(skipped=skipped)
+            pending = self._status[node.index] == PENDING
+            return quorum.decided(chosen=self._chosen[node.index]) if pending else None
+        if not gate and not skipped:
+            self._alive[node.index] = True
+        self._unmet[node.index] -= 1
+        if self._unmet[node.index] or self._status[node.index] != PENDING:
+            return None
+        return self._chosen[node.index] and (self._alive[node.index] or not node.needs)
+
+    def _start(self, node: Node) -> None:
+        for index in bits(node.rivals & self._ahead):
+            self._abandon(self._plan.nodes[index])
+        self._activate(node)
+
+    def _abandon(self, node: Node) -> None:
+        """The node lost a race: nothing waits for it any more, nor for what follows it."""
+        loop = self._loops.get(node.index)
+        if loop is not None:
+            self._drop(loop.open)
+        elif node.index in self._asked:
+            self._drop([self._asked.pop(node.index)])
+        self._close(node, SKIPPED)
+
+    def _drop(self, slots: Iterable[str]) -> None:
+        """Slots that were wanted aren't any more. What nobody has heard of yet is just forgotten."""
+        gone = dict.fromkeys(slots)
+        if not gone:
+            return
+        unheard = {want.slot for _, want in self._new} & gone.keys()
+        self._new = [(index, want) for index, want in self._new if want.slot not in unheard]
+        self._dropped += [slot for slot in gone if slot not in unheard]
 
     def _activate(self, node: Node) -> None:
-        """All that the node waits for has ended, and it is not skipped: want it."""
+        """The node is to start, if its own condition has nothing against it."""
         self._status[node.index] = WANTED
         if node.condition is not None:
-            value, fault = self._condition(node.condition, node)
+            value, fault = self._truth(node.condition, node)
             if fault is not None:
-                self._want(node, fault=fault)
+                self._want(node, faulty(node, node.id, fault))
                 return
             if not value:
                 decision = {"kind": "if", "result": False, "skipped": [node.id]}
-                self._want(node, slot=node.id + IF_SLOT, decision=decision)
+                self._want(node, decided(node, node.id + IF_SLOT, decision))
                 return
         if node.is_decision:
             self._decide(node)
-            return
-        inputs, fault = self._render(node.inputs, node)
-        self._inputs[node.index] = inputs
-        self._want(node, inputs=inputs, fault=fault)
+        elif node.each is not None:
+            self._begin_foreach(node)
+        elif node.again is not None:
+            scope = narrow(self._facts.scope(node.again.sees, node), node.again.sees)
+            self._begin(node, Repeat(node, scope))
+        else:
+            want = occurrence(node, node.id, self._facts.scope(node.inputs, node))
+            self._inputs[node.index] = want.inputs
+            self._want(node, want)
 
-    def _want(
-        self,
-        node: Node,
-        *,
-        slot: str = "",
-        inputs: Any = None,
-        decision: dict[str, Any] | None = None,
-        fault: Failure | None = None,
-    ) -> None:
-        want = Want(
-            slot=slot or node.id,
-            step=node.id,
-            kind="step" if decision is None else "decision",
-            uses=node.uses,
-            inputs=inputs,
-            policy=node.policy,
-            decision=decision,
-            fault=fault,
-        )
+    def _want(self, node: Node, want: Want) -> None:
+        self._asked[node.index] = want.slot
         self._new.append((node.index, want))
+
+    def _begin(self, node: Node, loop: Loop) -> None:
+        self._loops[node.index] = loop
+        self._new += [(node.index, want) for want in loop.start()]
+
+    def _begin_foreach(self, node: Node) -> None:
+        assert node.each is not None  # noqa: S101  the caller has looked
+        items, fault = render(node.each.items, self._facts.scope(node.each.items, node))
+        if fault is None and not isinstance(items, list):
+            fault = unusable(f"{node.each.path}.in gives {items!r:.80}; foreach needs a list")
+        elif fault is None and len(items) > node.each.max:
+            fault = unusable(
+                f"{node.each.path}.in gives {len(items)} items; the most is {node.each.max}: split the list"
+            )
+        if fault is not None:
+            self._want(node, faulty(node, node.id, fault))
+            return
+        scope = narrow(self._facts.scope(node.inputs, node), node.inputs)
+        self._begin(node, Foreach(node, items, scope))
+
+    # -- decisions ---------------------------------------------------------------------------
 
     def _decide(self, node: Node) -> None:
         matched: int | str | None = None
         taken: tuple[int, ...] = ()
         for number, branch in enumerate(node.branches):
-            value, fault = self._condition(branch.when, node)
+            value, fault = self._truth(branch.when, node)
             if fault is not None:
-                self._want(node, fault=fault)
+                self._want(node, faulty(node, node.id, fault))
                 return
             if value:
                 matched, taken = number, branch.targets
@@ -231,7 +311,7 @@ class PlanRun:
         skipped = [
             target
             for target in node.targets
-            if target not in taken and not self._chosen[target] and self._unmet[target] == 1
+            if target not in taken and not self._chosen[target] and self._only_gate_left(target)
         ]
         decision = {
             "kind": "switch",
@@ -239,85 +319,17 @@ class PlanRun:
             "taken": self._names(taken),
             "skipped": self._names(skipped),
         }
-        self._want(node, decision=decision)
+        self._want(node, decided(node, node.id, decision))
+
+    def _truth(self, condition: Template, node: Node) -> tuple[bool, Failure | None]:
+        return truth(condition, self._facts.scope(condition, node))
+
+    def _only_gate_left(self, target: int) -> bool:
+        quorum = self._quorums.get(target)
+        return self._unmet[target] == 1 if quorum is None else quorum.gates == 1
 
     def _names(self, indexes: Iterable[int]) -> list[str]:
         return [self._plan.nodes[index].id for index in indexes]
-
-    # -- expressions -------------------------------------------------------------------------
-
-    def _render(self, template: Template, node: Node, *, own: bool = False) -> tuple[Any, Failure | None]:
-        if not template.expressions:
-            return template.constant, None
-        try:
-            return template.render(self._scope(template, node, own=own)), None
-        except ExpressionError as error:
-            return None, Failure(type="ExpressionError", message=str(error), retryable=False)
-
-    def _condition(self, template: Template, node: Node) -> tuple[bool, Failure | None]:
-        value, fault = self._render(template, node)
-        if fault is None and type(value) is not bool:
-            path, expression = template.expressions[0]
-            message = f"{path}: `{expression.text}` gives {value!r:.80}; a condition must be true or false"
-            fault = Failure(type="ExpressionError", message=message, retryable=False)
-        return bool(value), fault
-
-    def _set(self, node: Node) -> bool:
-        assert node.sets is not None  # noqa: S101  the caller has looked
-        values, fault = self._render(node.sets, node, own=True)
-        if fault is not None:
-            self._broken = fault
-            return False
-        self._sets[node.index] = values
-        return True
-
-    def _scope(self, template: Template, node: Node | None, *, own: bool = False) -> dict[str, Any]:
-        """What an expression sees; only what it refers to is put in."""
-        scope: dict[str, Any] = {"input": self._input, "vars": _EMPTY, "steps": _EMPTY, "execution": _EMPTY}
-        names: set[str] = set()
-        for _, expression in template.expressions:
-            for path in expression.references:
-                if path[0] == "steps":
-                    names.update(path[1:2] or self._plan.by_id)
-                elif path[0] == "vars":
-                    scope["vars"] = self._vars(node, own=own)
-                elif path[0] == "execution":
-                    scope["execution"] = self._execution_scope()
-        if names:
-            scope["steps"] = {name: self._step(name) for name in names if name in self._plan.by_id}
-        return scope
-
-    def _step(self, name: str) -> dict[str, Any]:
-        index = self._plan.by_id[name]
-        error = self._errors.get(index)
-        return {
-            "output": self._values.get(index),
-            "status": self._status[index],
-            "error": {"type": error.type, "message": error.message} if error else None,
-        }
-
-    def _vars(self, node: Node | None, *, own: bool) -> dict[str, Any]:
-        """The variables as the node's ancestors, and they alone, left them."""
-        values = dict(self._variables)
-        for setter in self._plan.setters:
-            before = node is None or node.ancestors >> setter & 1 or (own and setter == node.index)
-            if before and setter in self._sets:
-                values |= self._sets[setter]
-        return values
-
-    def _execution_scope(self) -> dict[str, Any]:
-        if self._execution is None:
-            info = self._info
-            self._execution = {
-                "id": info.id,
-                "tenant": info.tenant,
-                "workflow": info.workflow,
-                "version": info.version,
-                "started_at": info.started_at,
-                "metadata": info.metadata,
-                "context": info.context,
-            }
-        return self._execution
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -325,14 +337,10 @@ class PlanRun:
         output = self._plan.output
         if output is None:
             leaves = (self._plan.nodes[index] for index in self._plan.leaves)
-            return Finished(
-                {n.id: self._values.get(n.index) for n in leaves if self._status[n.index] == COMPLETED}
-            )
-        try:
-            return Finished(output.render(self._scope(output, None)))
-        except ExpressionError as error:
-            return Failed(Failure(type="ExpressionError", message=str(error), retryable=False))
+            values = self._facts.values
+            return Finished({n.id: values.get(n.index) for n in leaves if self._status[n.index] == COMPLETED})
+        value, fault = render(output, self._facts.scope(output, None))
+        return Finished(value) if fault is None else Failed(fault)
 
 
 _NOTHING = Waiting()
-_EMPTY: dict[str, Any] = {}

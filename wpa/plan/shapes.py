@@ -12,6 +12,8 @@ from wpa.errors import Problem
 from wpa.model.steptype import StepSignature
 from wpa.plan.documents import Decision, Document
 from wpa.plan.suggest import suggest
+from wpa.plan.templates import has_expression
+from wpa.plan.waits import KINDS
 
 __all__ = ["check_inputs"]
 
@@ -22,7 +24,8 @@ def check_inputs(document: Document, catalog: Mapping[str, StepSignature]) -> li
     for index, item in enumerate(document.steps):
         if isinstance(item, Decision) or item.queue:
             continue
-        calls = [(item.uses, item.inputs, f"$.steps[{index}].with")]
+        # What waiting steps take is checked when they are compiled.
+        calls = [] if item.uses in KINDS else [(item.uses, item.inputs, f"$.steps[{index}].with")]
         if item.compensate is not None:
             calls.append((item.compensate.uses, item.compensate.inputs, f"$.steps[{index}].compensate.with"))
         for uses, inputs, path in calls:
@@ -47,7 +50,7 @@ def _check(uses: str, inputs: dict[str, Any], schema: dict[str, Any], path: str)
             if closed:
                 hint = suggest(name, properties)
                 problems.append(Problem(f"{path}.{name}", f"{uses} has no input {name!r}", hint))
-        elif not _has_expression(value):
+        elif not has_expression(value):
             complaint = _misfit(value, properties[name], schema)
             if complaint:
                 problems.append(Problem(f"{path}.{name}", complaint))
@@ -57,14 +60,6 @@ def _check(uses: str, inputs: dict[str, Any], schema: dict[str, Any], path: str)
 def _kind(schema: Any) -> str:
     kind = schema.get("type") if isinstance(schema, dict) else None
     return f" ({kind})" if isinstance(kind, str) else ""
-
-
-def _has_expression(value: Any) -> bool:
-    if isinstance(value, str):
-        return "${" in value
-    if isinstance(value, dict):
-        return any(_has_expression(item) for item in value.values())
-    return isinstance(value, list) and any(_has_expression(item) for item in value)
 
 
 def _misfit(value: Any, schema: Any, whole: dict[str, Any]) -> str:

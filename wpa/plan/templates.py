@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
-from wpa.plan.expressions import Expression, ExpressionError, compile_expression
+from wpa.plan.expressions import ROOTS, Expression, ExpressionError, compile_expression
 
-__all__ = ["Template", "compile_condition", "compile_template"]
+__all__ = ["Template", "compile_condition", "compile_template", "has_expression"]
 
 _OPEN: Final = re.compile(r"\$\$\{|\$\{")
 
@@ -43,7 +43,8 @@ class Template:
 class _Compiler:
     """Collects the expressions, and every complaint, of one template."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
         self.expressions: list[tuple[str, Expression]] = []
         self.complaints: list[tuple[str, str]] = []
 
@@ -87,7 +88,7 @@ class _Compiler:
                 renders.append(piece)
                 continue
             try:
-                expression = compile_expression(piece)
+                expression = compile_expression(piece, self.names)
             except ExpressionError as error:
                 self.complaints.append((path, f"`{piece}`: {error}"))
                 continue
@@ -161,20 +162,33 @@ def _closing(text: str, start: int) -> int:
     raise ExpressionError("'${' is not closed with '}'; write '$${' for a literal '${'")
 
 
-def compile_template(value: Any, path: str) -> tuple[Template, list[tuple[str, str]]]:
-    """The template, and every complaint as (JSON path, message)."""
-    compiler = _Compiler()
+def compile_template(
+    value: Any, path: str, names: tuple[str, ...] = ROOTS
+) -> tuple[Template, list[tuple[str, str]]]:
+    """The template, and every complaint as (JSON path, message); ``names`` are the variables it may use."""
+    compiler = _Compiler(names)
     render = compiler.compile(value, path)
     return Template(value, render, tuple(compiler.expressions)), compiler.complaints
 
 
-def compile_condition(text: str, path: str) -> tuple[Template | None, list[tuple[str, str]]]:
+def has_expression(value: Any) -> bool:
+    """Whether any string within ``value`` holds an expression (or an escaped one)."""
+    if isinstance(value, str):
+        return "${" in value
+    if isinstance(value, dict):
+        return any(has_expression(item) for item in value.values())
+    return isinstance(value, list) and any(has_expression(item) for item in value)
+
+
+def compile_condition(
+    text: str, path: str, names: tuple[str, ...] = ROOTS
+) -> tuple[Template | None, list[tuple[str, str]]]:
     """An ``if`` or ``when``: one expression, with or without ``${ }`` around it."""
     bare = text.strip()
     if bare.startswith("${") and bare.endswith("}"):
         bare = bare[2:-1].strip()
     try:
-        expression = compile_expression(bare)
+        expression = compile_expression(bare, names)
     except ExpressionError as error:
         return None, [(path, f"`{bare}`: {error}")]
     return Template(text, _at(path, expression), ((path, expression),)), []

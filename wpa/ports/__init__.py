@@ -16,6 +16,7 @@ from wpa.ports.journal import Journal
 from wpa.ports.live import Live
 from wpa.ports.snapshots import Snapshots
 from wpa.ports.tasks import TaskQueue
+from wpa.ports.timers import Timers
 
 __all__ = ["Ports"]
 
@@ -27,6 +28,7 @@ class Ports:
     journal: Journal
     snapshots: Snapshots
     tasks: TaskQueue
+    timers: Timers
     definitions: Definitions
     blobs: Blobs
     live: Live

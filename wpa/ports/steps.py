@@ -37,6 +37,15 @@ class StepContext(Protocol):
     @property
     def metadata(self) -> dict[str, Any]: ...
     @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for this attempt any more: it timed out, or was cancelled.
+
+        For steps in threads, which can't be stopped: look at it now and then, and return. Async steps get
+        asyncio's cancellation, processes are ended.
+        """
+        ...
+
+    @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]: ...
 
     async def progress(self, percentage: float, message: str = "", **data: Any) -> None:

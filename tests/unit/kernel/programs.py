@@ -41,12 +41,17 @@ class Toy:
     id = "toy"
     version = "1"
     hash = "toyhash"
+    timeout_ms: int | None = None
+    pinned = True
 
     def __init__(self, *nodes: Node, max_parallel: int = 32) -> None:
         self.nodes = {node.id: node for node in nodes}
         self.max_parallel = max_parallel
 
     def check_input(self, data: Any) -> list[Problem]:
+        return []
+
+    def check_signal(self, name: str, payload: Any) -> list[Problem]:
         return []
 
     def begin(self, data: Any, variables: dict[str, Any], info: ExecutionInfo) -> ToyRun:

@@ -17,6 +17,7 @@ from wpa.adapters.memory.live import MemoryLive
 from wpa.adapters.memory.server import Connection, MemoryServer
 from wpa.adapters.memory.stores import MemoryBlobs, MemoryDefinitions, MemorySnapshots
 from wpa.adapters.memory.tasks import MemoryTasks
+from wpa.adapters.memory.timers import MemoryTimers
 from wpa.ports import Ports
 
 __all__ = ["MemoryServer", "VirtualClock", "open_ports"]
@@ -26,7 +27,7 @@ async def open_ports(server: MemoryServer | None = None, *, ack_wait_s: float = 
     """Connect to ``server``, or to a new one of its own, and open every port.
 
     ``ack_wait_s`` is how long a lease lasts without ``extend``; as on the server, the last to open a
-    tenant's feed decides for all.
+    source's feed decides for all.
     """
     server = server or MemoryServer()
     connection = Connection(server)
@@ -34,6 +35,7 @@ async def open_ports(server: MemoryServer | None = None, *, ack_wait_s: float = 
         journal=MemoryJournal(connection),
         snapshots=MemorySnapshots(connection),
         tasks=MemoryTasks(connection, ack_wait_s),
+        timers=MemoryTimers(connection),
         definitions=MemoryDefinitions(connection),
         blobs=MemoryBlobs(connection),
         live=MemoryLive(connection),

@@ -1,4 +1,4 @@
-"""Who holds which of a tenant's tasks, and until when.
+"""Who holds which of a source's messages, and until when.
 
 A message is *fresh* until its first delivery, then *leased* until a deadline, and *overdue* when the
 deadline has passed without an answer (or at once, after a nak): overdue ones are delivered before
@@ -14,6 +14,7 @@ from typing import Protocol
 
 from wpa.adapters.memory.storage import Message, Stream
 from wpa.ports.clock import Clock
+from wpa.ports.tasks import Source
 
 __all__ = ["Consumer", "Taker"]
 
@@ -32,15 +33,15 @@ class Taker(Protocol):
 
 
 class Consumer:
-    """One tenant's consumer, shared by the feeds of all connections."""
+    """One source's consumer, shared by the feeds of all connections."""
 
-    def __init__(self, stream: Stream, clock: Clock, tenant: str) -> None:
-        self.tenant = tenant
+    def __init__(self, stream: Stream, clock: Clock, source: Source) -> None:
+        self.source = source
         self.ack_wait_s = 5.0
         self._clock = clock
         self._stream = stream
         self._feeds: deque[Taker] = deque()
-        self._subject = f"workflow.tasks.{tenant}"
+        self._subject = source.subject
         self._cursor = 0
         """The last message that is not fresh any more."""
         self._overdue: deque[int] = deque()
@@ -108,7 +109,7 @@ class Consumer:
             try:
                 feed.take(message, delivered)
             except Exception:
-                log.exception("a message handler failed on task %d", message.sequence)
+                log.exception("a message handler failed on %s, %d", message.subject, message.sequence)
         self._set_alarm(now)
 
     def _next_feed(self) -> Taker | None:

@@ -7,14 +7,18 @@ before its publisher has given up the event loop.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 from wpa.adapters.clock import SystemClock
 from wpa.adapters.memory.consumer import Consumer
+from wpa.adapters.memory.schedules import Schedules
 from wpa.adapters.memory.storage import Bucket, Stream, matches
 from wpa.errors import Unavailable
 from wpa.ports.clock import Clock
+from wpa.ports.tasks import Source
 
 __all__ = ["Connection", "Listener", "MemoryServer"]
 
@@ -22,6 +26,12 @@ log = logging.getLogger("wpa.memory")
 
 Listener = Callable[[str, bytes, dict[str, str]], None]
 """(subject, data, headers), called in order on the event loop."""
+
+
+class _Subscription(NamedTuple):
+    pattern: str
+    listener: Listener
+    queue: str
 
 
 class MemoryServer:
@@ -32,37 +42,62 @@ class MemoryServer:
         self.events = Stream(self.clock)
         self.tasks = Stream(self.clock)
         self.dead = Stream(self.clock)
+        self.due = Stream(self.clock)
+        self.schedules = Schedules(self.clock, self._ring)
         self.executions = Bucket()
         self.definitions = Bucket()
         self.blobs: dict[str, bytes] = {}
-        self._consumers: dict[str, Consumer] = {}
-        self._listeners: list[tuple[str, Listener]] = []
+        self._consumers: dict[Source, Consumer] = {}
+        self._subscriptions: dict[int, _Subscription] = {}
+        """In the order in which they were made, but for queues, whose members take turns."""
+        self._numbers = itertools.count()
 
-    def consumer(self, tenant: str) -> Consumer:
-        """The tenant's consumer: made at the first question, and there for ever."""
-        consumer = self._consumers.get(tenant)
+    def consumer(self, source: Source) -> Consumer:
+        """The source's consumer: made at the first question, and there for ever."""
+        consumer = self._consumers.get(source)
         if consumer is None:
-            consumer = self._consumers[tenant] = Consumer(self.tasks, self.clock, tenant)
+            stream = self.due if source.kind == "due" else self.tasks
+            consumer = self._consumers[source] = Consumer(stream, self.clock, source)
         return consumer
 
-    def subscribe(self, pattern: str, listener: Listener) -> Callable[[], None]:
-        """Hear of every message on matching subjects from now on. The answer ends it."""
-        entry = (pattern, listener)
-        self._listeners.append(entry)
-        return lambda: self._listeners.remove(entry) if entry in self._listeners else None
+    def _ring(self, tenant: str, body: bytes, headers: dict[str, str]) -> None:
+        """An alarm or a schedule is due. As on the server, core subscribers don't hear of it."""
+        source = Source(tenant, "due")
+        self.due.append(source.subject, body, headers)
+        self.consumer(source).wake()
+
+    def subscribe(self, pattern: str, listener: Listener, queue: str = "") -> Callable[[], None]:
+        """Hear of every message on matching subjects from now on. The answer ends it.
+
+        Of all subscriptions under one ``queue`` that match a message, one gets it.
+        """
+        number = next(self._numbers)
+        self._subscriptions[number] = _Subscription(pattern, listener, queue)
+
+        def end() -> None:
+            self._subscriptions.pop(number, None)
+
+        return end
 
     def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:
         """Tell whoever listens now."""
         loop = asyncio.get_running_loop()
-        for entry in self._listeners:
-            if matches(entry[0], subject):
-                loop.call_soon(self._tell, entry, subject, data, headers or {})
+        served: set[str] = set()
+        for number, subscription in list(self._subscriptions.items()):
+            if subscription.queue in served or not matches(subscription.pattern, subject):
+                continue
+            if subscription.queue:
+                served.add(subscription.queue)
+                # To the end: its turn comes again after the others'.
+                self._subscriptions[number] = self._subscriptions.pop(number)
+            loop.call_soon(self._tell, number, subject, data, headers or {})
 
-    def _tell(self, entry: tuple[str, Listener], subject: str, data: bytes, headers: dict[str, str]) -> None:
-        if entry not in self._listeners:
+    def _tell(self, number: int, subject: str, data: bytes, headers: dict[str, str]) -> None:
+        subscription = self._subscriptions.get(number)
+        if subscription is None:
             return
         try:
-            entry[1](subject, data, headers)
+            subscription.listener(subject, data, headers)
         except Exception:
             log.exception("a listener failed on %s", subject)
 
@@ -81,8 +116,11 @@ class Connection:
         if not self.open:
             raise Unavailable("the connection is closed")
 
-    def subscribe(self, pattern: str, listener: Listener) -> None:
-        self._at_close.append(self.server.subscribe(pattern, listener))
+    def subscribe(self, pattern: str, listener: Listener, queue: str = "") -> Callable[[], None]:
+        """As :meth:`MemoryServer.subscribe`; the connection's end ends it, too."""
+        end = self.server.subscribe(pattern, listener, queue)
+        self._at_close.append(end)
+        return end
 
     def at_close(self, callback: Callable[[], None]) -> None:
         self._at_close.append(callback)

@@ -1,4 +1,4 @@
-"""The task queue in memory."""
+"""The work queues in memory."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from collections.abc import Callable
 from wpa.adapters.memory.consumer import Consumer
 from wpa.adapters.memory.server import Connection
 from wpa.adapters.memory.storage import Message
-from wpa.ports.tasks import Lease
+from wpa.ports.tasks import Lease, Source
 
-__all__ = ["MemoryTasks"]
+__all__ = ["MemoryTasks", "clean_headers"]
 
 
 class MemoryLease:
     """See :class:`wpa.ports.tasks.Lease`."""
 
-    __slots__ = ("_connection", "_consumer", "_message", "delivered", "tenant")
+    __slots__ = ("_connection", "_consumer", "_message", "delivered", "source")
 
     def __init__(self, connection: Connection, consumer: Consumer, message: Message, delivered: int) -> None:
         self._connection = connection
         self._consumer = consumer
         self._message = message
-        self.tenant = consumer.tenant
+        self.source = consumer.source
         self.delivered = delivered
+
+    @property
+    def tenant(self) -> str:
+        return self.source.tenant
 
     @property
     def data(self) -> bytes:
@@ -39,7 +43,8 @@ class MemoryLease:
 
     @property
     def identity(self) -> str:
-        return f"{self._message.stored_ms:x}-{self._message.sequence:x}"
+        identity = f"{self._message.stored_ms:x}-{self._message.sequence:x}"
+        return f"due-{identity}" if self.source.kind == "due" else identity
 
     def ack(self) -> None:
         if self._connection.open:
@@ -89,20 +94,32 @@ class MemoryTasks:
         self._ack_wait_s = ack_wait_s
 
     async def publish(self, tenant: str, data: bytes, headers: dict[str, str]) -> int:
+        return await self._publish(Source(tenant), data, headers)
+
+    async def publish_step(self, tenant: str, queue: str, data: bytes, headers: dict[str, str]) -> int:
+        return await self._publish(Source(tenant, "steps", queue), data, headers)
+
+    async def _publish(self, source: Source, data: bytes, headers: dict[str, str]) -> int:
         await self._connection.turn()
-        subject = f"workflow.tasks.{tenant}"
-        message = self._server.tasks.append(subject, bytes(data), _clean(headers))
-        self._server.publish(subject, message.data, message.headers)
-        self._server.consumer(tenant).wake()
+        message = self._server.tasks.append(source.subject, bytes(data), clean_headers(headers))
+        self._server.publish(message.subject, message.data, message.headers)
+        self._server.consumer(source).wake()
         return message.sequence
 
     async def tenants(self) -> set[str]:
-        await self._connection.turn()
-        return {subject.rpartition(".")[2] for subject in self._server.tasks.subjects}
+        return {tenant for _, kind, tenant, *_ in await self._held() if kind == "tasks"}
 
-    async def open(self, tenant: str, deliver: Callable[[Lease], None]) -> MemoryFeed:
+    async def queues(self) -> set[tuple[str, str]]:
+        return {(tenant, queue[0]) for _, kind, tenant, *queue in await self._held() if kind == "steps"}
+
+    async def _held(self) -> list[list[str]]:
+        """The subjects that hold messages now, by their tokens."""
         await self._connection.turn()
-        consumer = self._server.consumer(tenant)
+        return [subject.split(".") for subject in self._server.tasks.subjects]
+
+    async def open(self, source: Source | str, deliver: Callable[[Lease], None]) -> MemoryFeed:
+        await self._connection.turn()
+        consumer = self._server.consumer(Source.of(source))
         consumer.ack_wait_s = self._ack_wait_s
         feed = MemoryFeed(self._connection, consumer, deliver)
         consumer.join(feed)
@@ -112,7 +129,7 @@ class MemoryTasks:
     async def bury(self, tenant: str, data: bytes, headers: dict[str, str]) -> int:
         await self._connection.turn()
         subject = f"workflow.dlq.{tenant}"
-        message = self._server.dead.append(subject, bytes(data), _clean(headers))
+        message = self._server.dead.append(subject, bytes(data), clean_headers(headers))
         self._server.publish(subject, message.data, message.headers)
         return message.sequence
 
@@ -133,6 +150,6 @@ class MemoryTasks:
             self._server.dead.remove(sequence)
 
 
-def _clean(headers: dict[str, str]) -> dict[str, str]:
+def clean_headers(headers: dict[str, str]) -> dict[str, str]:
     """As they would arrive: a value is one line."""
     return {name: " ".join(value.split()) for name, value in headers.items()}

@@ -15,6 +15,7 @@ from wpa.adapters.nats.kv import Bucket
 from wpa.adapters.nats.live import NatsLive
 from wpa.adapters.nats.stores import NatsBlobs, NatsDefinitions, NatsSnapshots
 from wpa.adapters.nats.tasks import NatsTasks
+from wpa.adapters.nats.timers import NatsTimers
 from wpa.adapters.nats.transport import Transport
 from wpa.errors import PlatformError
 from wpa.ports import Ports
@@ -70,6 +71,7 @@ async def open_ports(
         journal=NatsJournal(transport),
         snapshots=NatsSnapshots(transport),
         tasks=NatsTasks(transport, ack_wait_s),
+        timers=NatsTimers(transport),
         definitions=definitions,
         blobs=NatsBlobs(transport),
         live=NatsLive(transport),

@@ -1,16 +1,18 @@
-"""Live events and nudges on core NATS: seen by whoever listens now, stored nowhere."""
+"""Live events, nudges and watches on core NATS: seen by whoever listens now, stored nowhere."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
+import nats.errors
 
 from wpa.adapters.nats.transport import Message, Transport
 from wpa.errors import Unavailable
+from wpa.ports.live import OnMessage, OnNudge, Unsubscribe
 
 __all__ = ["NatsLive"]
 
@@ -19,6 +21,7 @@ class _Nudge(msgspec.Struct):
     tenant: str
     execution: str
     epoch: int
+    reason: str = ""
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -39,20 +42,38 @@ class NatsLive:
         with contextlib.suppress(Unavailable):
             self._transport.send(subject, data)
 
-    def nudge(self, worker: str, tenant: str, execution: str, epoch: int) -> None:
-        self.publish(f"workflow.nudge.{worker}", _ENCODER.encode(_Nudge(tenant, execution, epoch)))
+    def nudge(self, worker: str, tenant: str, execution: str, epoch: int, reason: str = "") -> None:
+        nudge = _Nudge(tenant, execution, epoch, reason)
+        self.publish(f"workflow.nudge.{worker}", _ENCODER.encode(nudge))
 
-    async def on_nudge(self, worker: str, callback: Callable[[str, str, int], Awaitable[None]]) -> None:
+    async def on_nudge(self, worker: str, callback: OnNudge) -> None:
         def take(message: Message) -> None:
             try:
                 nudge = msgspec.json.decode(message.data, type=_Nudge)
-            except msgspec.DecodeError:
+            except msgspec.MsgspecError:
                 return
-            task = asyncio.ensure_future(_run(callback(nudge.tenant, nudge.execution, nudge.epoch)))
+            told = callback(nudge.tenant, nudge.execution, nudge.epoch, nudge.reason)
+            task = asyncio.ensure_future(_run(told))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
         await self._transport.subscribe(f"workflow.nudge.{worker}", take)
+
+    async def watch(self, pattern: str, callback: OnMessage, queue: str = "") -> Unsubscribe:
+        def take(message: Message) -> None:
+            callback(message.subject, message.data, message.headers or {})
+
+        try:
+            subscription = await self._transport.subscribe(pattern, take, queue)
+        except nats.errors.Error as error:
+            raise Unavailable(f"can't listen on {pattern}: {error}") from error
+
+        async def unsubscribe() -> None:
+            # Twice, or over a connection that is gone: there is nothing left to end.
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+
+        return unsubscribe
 
 
 async def _run(awaitable: Awaitable[None]) -> None:

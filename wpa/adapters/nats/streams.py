@@ -15,11 +15,12 @@ import msgspec
 from wpa.adapters.nats.transport import Transport
 from wpa.errors import PlatformError, Unavailable
 
-__all__ = ["DLQ", "EVENTS", "TASKS", "api", "ensure"]
+__all__ = ["DLQ", "EVENTS", "TASKS", "TIMERS", "ApiError", "api", "ensure"]
 
 TASKS: Final = "WPA_TASKS"
 EVENTS: Final = "WPA_EVENTS"
 DLQ: Final = "WPA_DLQ"
+TIMERS: Final = "WPA_TIMERS"
 
 JOURNAL: Final = "wpa.journal"
 
@@ -86,6 +87,16 @@ def _wanted(replicas: int) -> list[dict[str, Any]]:
             "max_age": 30 * _DAY,
             "allow_direct": True,
             "description": "tasks that could not be understood or may not run, kept for 30 days",
+        },
+        {
+            "name": TIMERS,
+            # Schedules and what they deliver are in one stream, as the server demands. No consumer reads
+            # the schedules, so the work queue keeps them; what has rung is kept until it is acked.
+            "subjects": ["workflow.timers.*.>", "workflow.due.*"],
+            "retention": "workqueue",
+            "allow_msg_schedules": True,
+            "allow_rollup_hdrs": True,  # a schedule replaces the one that was on its subject before
+            "description": "timers: alarms and schedules, and those that have rung",
         },
         _bucket(EXECUTIONS_BUCKET),
         _bucket(DEFINITIONS_BUCKET),
@@ -154,11 +165,18 @@ async def _ensure_one(transport: Transport, wanted: dict[str, Any]) -> None:
 
 def _check(name: str, wanted: dict[str, Any], found: dict[str, Any]) -> None:
     """Refuse what would break a promise; other differences are the operator's business."""
-    for key in ("subjects", "retention", "deny_delete", "deny_purge", "allow_direct"):
+    for key in ("subjects", "retention", "deny_delete", "deny_purge", "allow_direct", "allow_msg_schedules"):
         if key in wanted and found.get(key, False) != wanted[key]:
             raise PlatformError(
                 f"stream {name} has {key} = {found.get(key)!r} where wpa needs {wanted[key]!r}; "
                 f"change it with `nats stream edit {name}`, or let wpa make a new one"
+            )
+    for limit in ("max_msgs", "max_msgs_per_subject", "max_bytes", "max_age"):
+        # A stream with schedules can't refuse what is too much: it would drop the oldest alarms.
+        if name == TIMERS and found.get(limit, 0) > 0:
+            raise PlatformError(
+                f"stream {name} has {limit} = {found[limit]}, which loses timers without a word; "
+                f"lift the limit with `nats stream edit {name}`"
             )
     if found.get("persist_mode") == "async":
         raise PlatformError(

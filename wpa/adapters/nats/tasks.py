@@ -1,7 +1,7 @@
-"""The task queue on JetStream: one durable pull consumer for each tenant.
+"""The work queues on JetStream: one durable pull consumer for each source.
 
 A consumer of its own is what keeps a tenant's single task from waiting behind another tenant's
-backlog. Pulls stay open: as long as a feed has credit, the server pushes tasks as they come.
+backlog. Pulls stay open: as long as a feed has credit, the server pushes messages as they come.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import base64
 import hashlib
 import logging
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,17 +18,19 @@ import msgspec
 from nats.aio.subscription import Subscription
 
 from wpa.adapters.nats import streams
+from wpa.adapters.nats.headers import header_lines, own_headers
 from wpa.adapters.nats.streams import ApiError, api
 from wpa.adapters.nats.transport import Message, Transport
 from wpa.errors import PlatformError, Unavailable
-from wpa.model.ids import TENANT
-from wpa.ports.tasks import Lease
+from wpa.ports.tasks import Lease, Source
 
 __all__ = ["NatsTasks"]
 
 PULL_EXPIRES_S: Final = 30.0
 PULL_RETRY_S: Final = 0.25
 MAX_ACK_PENDING: Final = 50_000
+
+PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(=[a-z0-9_-]{1,32})?", re.ASCII)
 
 ACK: Final = b"+ACK"
 NAK: Final = b"-NAK"
@@ -39,9 +42,9 @@ log = logging.getLogger("wpa.nats")
 class NatsLease:
     """See :class:`wpa.ports.tasks.Lease`."""
 
-    __slots__ = ("_headers", "_reply", "_transport", "data", "delivered", "identity", "sequence", "tenant")
+    __slots__ = ("_headers", "_reply", "_transport", "data", "delivered", "identity", "sequence", "source")
 
-    def __init__(self, transport: Transport, tenant: str, message: Message) -> None:
+    def __init__(self, transport: Transport, source: Source, message: Message) -> None:
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<timestamp>.<pending>, with
         # domain and account tokens before the stream where there are any.
         tokens = message.reply.split(".")
@@ -49,16 +52,24 @@ class NatsLease:
         self._transport = transport
         self._reply = message.reply
         self._headers = message.headers
-        self.tenant = tenant
+        self.source = source
         self.data = message.data
         self.delivered = int(tokens[4 + offset])
         self.sequence = int(tokens[5 + offset])
         # The sequence alone could come again, were the stream ever deleted and made anew.
-        self.identity = f"{int(tokens[7 + offset]):x}-{self.sequence:x}"
+        identity = f"{int(tokens[7 + offset]):x}-{self.sequence:x}"
+        # Tasks and steps share one stream and its sequences; the timers have their own.
+        self.identity = f"due-{identity}" if source.kind == "due" else identity
+
+    @property
+    def tenant(self) -> str:
+        return self.source.tenant
 
     @property
     def headers(self) -> dict[str, str]:
-        return self._headers or {}
+        headers = self._headers or {}
+        # The server adds to an alarm which one it was.
+        return own_headers(headers) if self.source.kind == "due" else headers
 
     def ack(self) -> None:
         self._say(ACK)
@@ -73,19 +84,19 @@ class NatsLease:
         try:
             self._transport.send(self._reply, word)
         except Unavailable:
-            # The server will hand the task out again; whoever gets it finds the work done.
+            # The server will hand the message out again; whoever gets it finds the work done.
             log.debug("lease %s: %s not sent, the connection is down", self.sequence, word)
 
 
 class NatsFeed:
     """See :class:`wpa.ports.tasks.Feed`."""
 
-    def __init__(self, transport: Transport, tenant: str, deliver: Callable[[Lease], None]) -> None:
+    def __init__(self, transport: Transport, source: Source, deliver: Callable[[Lease], None]) -> None:
         self._transport = transport
-        self._tenant = tenant
+        self._source = source
         self._deliver = deliver
         self._inbox = transport.new_inbox()
-        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{streams.TASKS}.{consumer_name(tenant)}"
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream_of(source)}.{consumer_name(source)}"
         self._subscription: Subscription | None = None
         self._wanted = 0
         """Deliveries that were allowed and have not come."""
@@ -112,7 +123,7 @@ class NatsFeed:
             try:
                 await self._subscription.unsubscribe()
             except Exception as error:  # closing: a dead connection has unsubscribed already
-                log.debug("feed of %s: %s", self._tenant, error)
+                log.debug("feed of %s: %s", self._source.subject, error)
 
     def _pull(self) -> None:
         missing = self._wanted - self._asked
@@ -140,7 +151,7 @@ class NatsFeed:
         if message.reply.startswith("$JS.ACK."):
             self._wanted = max(0, self._wanted - 1)
             self._asked = max(0, self._asked - 1)
-            self._deliver(NatsLease(self._transport, self._tenant, message))
+            self._deliver(NatsLease(self._transport, self._source, message))
             self._pull()
             return
         headers = message.headers or {}
@@ -149,25 +160,26 @@ class NatsFeed:
             self._asked = max(0, self._asked - int(headers.get("Nats-Pending-Messages", self._asked)))
             self._pull()
         elif status in ("404", "409", "503"):
-            log.debug("pull of %s: %s %s", self._tenant, status, headers.get("Description", ""))
+            log.debug("pull of %s: %s %s", self._source.subject, status, headers.get("Description", ""))
             if self._retry is None and not self._closed:
                 self._retry = asyncio.get_running_loop().call_later(PULL_RETRY_S, self._again)
 
 
-def consumer_name(tenant: str) -> str:
-    """The tenant's consumer. A tenant that may not be one has tasks, too: they have to be rejected."""
-    if TENANT.fullmatch(tenant):
-        return f"tasks-{tenant}"
-    return f"tasks--{hashlib.blake2b(tenant.encode(), digest_size=12).hexdigest()}"
+def stream_of(source: Source) -> str:
+    """The stream that holds the source's messages."""
+    return streams.TIMERS if source.kind == "due" else streams.TASKS
 
 
-def _header_lines(headers: dict[str, str]) -> bytes:
-    """Headers as they are sent; anything that could end a line early is taken out of values."""
-    lines = []
-    for name, value in headers.items():
-        clean = " ".join(value.split())
-        lines.append(f"{name}: {clean}\r\n")
-    return "".join(lines).encode()
+def consumer_name(source: Source) -> str:
+    """The source's durable consumer: the same in every worker, and another for every other source.
+
+    A tenant that may not be one has tasks, too (they have to be rejected), and the server makes folders
+    of these names, which not every file system tells apart by case: what is not plain is hashed.
+    """
+    name = f"{source.tenant}={source.queue}" if source.queue else source.tenant
+    if PLAIN.fullmatch(name):
+        return f"{source.kind}-{name}"
+    return f"{source.kind}--{hashlib.blake2b(name.encode(), digest_size=12).hexdigest()}"
 
 
 class NatsTasks:
@@ -178,39 +190,49 @@ class NatsTasks:
         self._ack_wait_s = ack_wait_s
 
     async def publish(self, tenant: str, data: bytes, headers: dict[str, str]) -> int:
-        return await self._transport.publish_acked(f"workflow.tasks.{tenant}", data, _header_lines(headers))
+        return await self._transport.publish_acked(Source(tenant).subject, data, header_lines(headers))
+
+    async def publish_step(self, tenant: str, queue: str, data: bytes, headers: dict[str, str]) -> int:
+        subject = Source(tenant, "steps", queue).subject
+        return await self._transport.publish_acked(subject, data, header_lines(headers))
 
     async def tenants(self) -> set[str]:
-        info = await api(
-            self._transport, f"STREAM.INFO.{streams.TASKS}", {"subjects_filter": "workflow.tasks.*"}
-        )
-        subjects = info["state"].get("subjects") or {}
-        return {subject.rpartition(".")[2] for subject in subjects}
+        return {subject.split(".")[2] for subject in await self._held("workflow.tasks.*")}
 
-    async def open(self, tenant: str, deliver: Callable[[Lease], None]) -> NatsFeed:
-        subject = f"workflow.tasks.{tenant}"
-        name = consumer_name(tenant)
+    async def queues(self) -> set[tuple[str, str]]:
+        tokens = [subject.split(".") for subject in await self._held("workflow.steps.*.*")]
+        return {(tenant, queue) for _, _, tenant, queue in tokens}
+
+    async def _held(self, pattern: str) -> dict[str, int]:
+        """The subjects that hold messages now, and how many."""
+        info = await api(self._transport, f"STREAM.INFO.{streams.TASKS}", {"subjects_filter": pattern})
+        held: dict[str, int] = info["state"].get("subjects") or {}
+        return held
+
+    async def open(self, source: Source | str, deliver: Callable[[Lease], None]) -> NatsFeed:
+        source = Source.of(source)
+        stream, name = stream_of(source), consumer_name(source)
         config: dict[str, Any] = {
             "durable_name": name,
             "ack_policy": "explicit",
             "ack_wait": int(self._ack_wait_s * 1e9),
             "max_deliver": -1,
-            "filter_subject": subject,
+            "filter_subject": source.subject,
             "max_ack_pending": MAX_ACK_PENDING,
             "deliver_policy": "all",
             "replay_policy": "instant",
         }
         await api(
             self._transport,
-            f"CONSUMER.CREATE.{streams.TASKS}.{name}.{subject}",
-            {"stream_name": streams.TASKS, "config": config},
+            f"CONSUMER.CREATE.{stream}.{name}.{source.subject}",
+            {"stream_name": stream, "config": config},
         )
-        feed = NatsFeed(self._transport, tenant, deliver)
+        feed = NatsFeed(self._transport, source, deliver)
         await feed.start()
         return feed
 
     async def bury(self, tenant: str, data: bytes, headers: dict[str, str]) -> int:
-        return await self._transport.publish_acked(f"workflow.dlq.{tenant}", data, _header_lines(headers))
+        return await self._transport.publish_acked(f"workflow.dlq.{tenant}", data, header_lines(headers))
 
     async def buried(self, tenant: str, limit: int) -> list[tuple[int, bytes, dict[str, str]]]:
         found: list[tuple[int, bytes, dict[str, str]]] = []
@@ -221,7 +243,7 @@ class NatsTasks:
             for message in messages:
                 headers = message.headers or {}
                 sequence = int(headers["Nats-Sequence"])
-                found.append((sequence, message.data, _own_headers(headers)))
+                found.append((sequence, message.data, own_headers(headers)))
                 start = sequence + 1
             if len(messages) < 500:
                 return found[::-1][:limit]
@@ -240,7 +262,7 @@ class NatsTasks:
         raw = base64.b64decode(message.get("hdrs", ""))
         lines = [line.partition(": ") for line in raw.decode(errors="replace").split("\r\n")[1:] if line]
         headers = {name: value for name, _, value in lines}
-        return base64.b64decode(message.get("data", "")), _own_headers(headers)
+        return base64.b64decode(message.get("data", "")), own_headers(headers)
 
     async def discard(self, tenant: str, sequence: int) -> None:
         if await self.exhume(tenant, sequence) is None:
@@ -250,7 +272,3 @@ class NatsTasks:
         except ApiError as error:
             if error.code != streams.NO_SUCH:
                 raise PlatformError(f"dead letter {sequence} could not be removed: {error}") from error
-
-
-def _own_headers(headers: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if not name.startswith("Nats-")}

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import ssl
 from collections.abc import Callable
 from typing import Any, Final
@@ -29,13 +30,15 @@ from nats.aio.subscription import Subscription
 
 from wpa.errors import Conflict, TooLarge, Unavailable
 
-__all__ = ["ACK_TIMEOUT_S", "Handler", "Message", "Transport"]
+__all__ = ["ACK_TIMEOUT_S", "Handler", "Message", "Refused", "Transport"]
 
 ACK_TIMEOUT_S: Final = 5.0
 SWEEP_EVERY_S: Final = 0.5
 TRANSIENT_TRIES: Final = 20
 WARN_EVERY_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
+
+REFUSAL: Final = re.compile(r"\b(authorization|authentication)\b", re.IGNORECASE)
 
 WRONG_LAST_SEQUENCE: Final = 10071
 WRITE_IN_FLIGHT: Final = 10164
@@ -44,6 +47,17 @@ log = logging.getLogger("wpa.nats")
 
 Message = Msg
 Handler = Callable[[Msg], None]
+
+
+class Refused(Unavailable):
+    """The server answered that it did not store a message, and why.
+
+    It is Unavailable, too: most reasons (a full disk, no quorum) pass.
+    """
+
+    def __init__(self, message: str, err_code: int) -> None:
+        self.err_code = err_code
+        super().__init__(f"{message} ({err_code})")
 
 
 class _ApiError(msgspec.Struct):
@@ -87,6 +101,10 @@ class Transport:
         self._sweeper: asyncio.Task[None] | None = None
         self._reconnected: list[Callable[[], None]] = []
         self._closing = False
+        self._refused: asyncio.Future[str] | None = None
+        """Done, with the server's words, when it does not let us in while we connect."""
+        self._trouble = ""
+        """The last error of the connection."""
         self._warned_at = float("-inf")
         self._unwarned = 0
 
@@ -101,37 +119,58 @@ class Transport:
         creds: str | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> Transport:
-        """Connect and start the reply inbox. Raises Unavailable where no server answers."""
+        """Connect and start the reply inbox.
+
+        Raises Unavailable where no server answers, or where it does not let us in.
+        """
         self = cls()
         options: dict[str, Any] = {"user_credentials": creds} if creds else {}
         if tls is not None:
             options["tls"] = tls
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                self.nc = await nats.connect(
-                    [server.strip() for server in url.split(",")],
-                    name=name,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=0.1,
-                    allow_reconnect=True,
-                    connect_timeout=3,
-                    disconnected_cb=self._on_disconnected,
-                    reconnected_cb=self._on_reconnected,
-                    error_cb=self._on_error,
-                    ping_interval=10,
-                    max_outstanding_pings=2,
-                    pending_size=64 * 1024 * 1024,
-                    **options,
-                )
-        except (OSError, nats.errors.Error, TimeoutError) as error:
-            raise Unavailable(
-                f"no NATS server answers at {url} ({error or type(error).__name__}); "
-                "start one with `wpa dev` or `wpa server`, or give its address with --nats URL"
-            ) from error
+        self.nc = await self._connect(url, name=name, **options)
         self._inbox = self.nc.new_inbox()
         await self.subscribe(f"{self._inbox}.*", self._on_reply)
         self._sweeper = asyncio.create_task(self._sweep(), name="wpa-ack-sweeper")
         return self
+
+    async def _connect(self, url: str, **options: Any) -> Client:
+        """nats-py's own connect, ended at a refusal: told to reconnect, it would knock for ever."""
+        refused = self._refused = asyncio.get_running_loop().create_future()
+        connecting = asyncio.ensure_future(
+            nats.connect(
+                [server.strip() for server in url.split(",")],
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.1,
+                allow_reconnect=True,
+                connect_timeout=3,
+                disconnected_cb=self._on_disconnected,
+                reconnected_cb=self._on_reconnected,
+                error_cb=self._on_error,
+                ping_interval=10,
+                max_outstanding_pings=2,
+                pending_size=64 * 1024 * 1024,
+                **options,
+            )
+        )
+        shown = re.sub(r"//[^/@,]*@", "//", url)  # without user, password or token
+        either: set[asyncio.Future[Any]] = {connecting, refused}
+        try:
+            await asyncio.wait(either, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            if connecting.done():
+                return connecting.result()
+        except (OSError, ValueError, nats.errors.Error) as error:
+            raise Unavailable(f"can't connect to {shown}: {error or type(error).__name__}") from error
+        finally:
+            connecting.cancel()
+        if refused.done():
+            raise Unavailable(
+                f"the NATS server at {shown} does not let us in: {refused.result()}; "
+                "give user and password in the URL, or a credentials file in WPA_NATS_CREDS"
+            )
+        raise Unavailable(
+            f"no NATS server answers at {shown} ({self._trouble or 'no answer'}); "
+            "start one with `wpa dev` or `wpa server`, or give its address with --nats URL"
+        )
 
     async def close(self) -> None:
         """Flush what was sent and close the connection."""
@@ -210,7 +249,7 @@ class Transport:
             if ack.error.err_code == WRONG_LAST_SEQUENCE:
                 raise Conflict(f"{subject}: {ack.error.description}")
             if ack.error.err_code != WRITE_IN_FLIGHT:
-                raise Unavailable(f"{subject}: {ack.error.description} ({ack.error.err_code})")
+                raise Refused(f"{subject}: {ack.error.description}", ack.error.err_code)
             # Another write on the same subject is on its way through the cluster.
             await asyncio.sleep(random.uniform(0.001, 0.003) * (tried + 1))
         raise Unavailable(f"{subject}: writes on this subject keep colliding")
@@ -318,8 +357,12 @@ class Transport:
             callback()
 
     async def _on_error(self, error: Exception) -> None:
+        self._trouble = str(error) or type(error).__name__
         if not self._closing:
-            log.debug("nats: %s", error or type(error).__name__)
+            log.debug("nats: %s", self._trouble)
+        refused = self._refused
+        if refused is not None and not refused.done() and REFUSAL.search(self._trouble):
+            refused.set_result(self._trouble)
 
 
 def _status(message: Msg) -> str:

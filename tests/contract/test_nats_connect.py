@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from wpa.adapters.nats.server import find_binary
+from wpa.adapters.nats.transport import Transport
+from wpa.errors import Unavailable
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[str]:
+    """The URL of a server that lets in user ``u`` with password ``right``."""
+    ports = tmp_path / "ports"
+    ports.mkdir()
+    config = {
+        "host": "127.0.0.1",
+        "port": -1,
+        "ports_file_dir": str(ports),
+        "authorization": {"user": "u", "password": "right"},
+    }
+    (tmp_path / "c.json").write_text(json.dumps(config))
+    server = subprocess.Popen([find_binary(), "-c", str(tmp_path / "c.json")], stderr=subprocess.DEVNULL)
+    try:
+        found = ports / f"nats-server_{server.pid}.ports"
+        async with asyncio.timeout(10):
+            while not found.exists() or not found.read_text().endswith("}"):
+                await asyncio.sleep(0.01)
+        yield json.loads(found.read_text())["nats"][0]
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.parametrize("user", ["u:wrong@", ""])
+async def test_a_refusal_is_told_at_once_and_no_password(guarded: str, user: str) -> None:
+    async with asyncio.timeout(3):
+        with pytest.raises(Unavailable, match=r"does not let us in: .*Authorization Violation") as refused:
+            await Transport.connect(guarded.replace("//", f"//{user}"), name="w")
+    assert "wrong" not in str(refused.value)
+    assert guarded in str(refused.value)
+
+
+async def test_who_may_is_let_in(guarded: str) -> None:
+    transport = await Transport.connect(guarded.replace("//", "//u:right@"), name="w")
+    await transport.close()
+
+
+async def test_nobody_there() -> None:
+    with pytest.raises(
+        Unavailable, match=r"no NATS server answers at nats://127\.0\.0\.1:1 \(.*Connect call failed"
+    ):
+        await Transport.connect("nats://u:secret@127.0.0.1:1", name="w")
+
+
+async def test_a_url_that_is_none() -> None:
+    with pytest.raises(Unavailable, match="can't connect to"):
+        await Transport.connect("nats://127.0.0.1:port", name="w")

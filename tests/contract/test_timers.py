@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.contract.worlds import ACK_WAIT_S, Hands, World
+from wpa.errors import PlatformError, TaskRejected
+from wpa.ports import Ports
+from wpa.ports.tasks import Lease, Source
+
+LATE_MS = 1_000
+"""A server that is healthy, but busy with the rest of the suite, is no later than that."""
+
+
+class Bell(Hands):
+    """Notes when each lease came, and acks it."""
+
+    def __init__(self, ports: Ports) -> None:
+        super().__init__()
+        self._ports = ports
+        self.moments: list[int] = []
+
+    def __call__(self, lease: Lease) -> None:
+        super().__call__(lease)
+        self.moments.append(self._ports.clock.now_ms())
+        lease.ack()
+
+
+async def listen(ports: Ports, tenant: str, credit: int = 1_000) -> Bell:
+    bell = Bell(ports)
+    (await ports.tasks.open(Source(tenant, "due"), bell)).request(credit)
+    return bell
+
+
+class TestAlarms:
+    async def test_one_rings_once_at_its_moment_never_early(
+        self, world: World, ports: Ports, tenant: str
+    ) -> None:
+        bell = await listen(ports, tenant)
+        at_ms = ports.clock.now_ms() + 700
+        await ports.timers.set(tenant, "x1.wake", at_ms, b"\x00body\r\n", {"Wpa-Slot": "nap"})
+        await world.until(lambda: bell.leases)
+        assert at_ms <= bell.moments[0] < at_ms + LATE_MS
+        assert bell.data == [b"\x00body\r\n"]
+        await world.pass_time(ACK_WAIT_S * 1.5)
+        assert len(bell.leases) == 1
+
+    async def test_it_is_delivered_with_its_own_headers_only(
+        self, world: World, ports: Ports, tenant: str
+    ) -> None:
+        bell = await listen(ports, tenant)
+        headers = {"Wpa-Slot": "nap\r\nNats-Evil: 1", "Nats-Msg-Id": "forged", "Nats-Rollup": "all"}
+        await ports.timers.set(tenant, "x1.wake", 0, b"", headers)
+        await world.until(lambda: bell.leases)
+        assert bell.leases[0].headers == {"Wpa-Slot": "nap Nats-Evil: 1"}
+
+    async def test_what_rings_is_leased(self, world: World, ports: Ports, tenant: str) -> None:
+        hands = Hands()
+        (await ports.tasks.open(Source(tenant, "due"), hands)).request(10)
+        await ports.timers.set(tenant, "x1.wake", 0, b"1")
+        await world.until(lambda: len(hands.leases) == 2)
+        first, second = hands.leases
+        assert first.source == second.source == Source(tenant, "due")
+        assert first.tenant == tenant
+        assert (first.delivered, second.delivered) == (1, 2)
+        assert first.identity == second.identity
+        second.ack()
+        await world.pass_time(ACK_WAIT_S * 1.5)
+        assert len(hands.leases) == 2
+
+    @pytest.mark.parametrize("ago_ms", [0, 1, 100_000, 10**15])
+    async def test_a_past_moment_is_now(self, world: World, ports: Ports, tenant: str, ago_ms: int) -> None:
+        bell = await listen(ports, tenant)
+        now = ports.clock.now_ms()
+        await ports.timers.set(tenant, "x1.wake", now - ago_ms, b"late")
+        await world.until(lambda: bell.leases)
+        assert bell.moments[0] < now + LATE_MS
+
+    async def test_a_moment_beyond_all_calendars_is_not_now(
+        self, world: World, ports: Ports, tenant: str
+    ) -> None:
+        bell = await listen(ports, tenant)
+        for n, at_ms in enumerate((9_300_000_000_000, 253_402_300_799_999, 10**17)):
+            await ports.timers.set(tenant, f"x{n}.wake", at_ms, b"far")
+        await world.pass_time(0.8)
+        assert bell.leases == []
+
+    async def test_a_later_set_replaces_the_earlier(self, world: World, ports: Ports, tenant: str) -> None:
+        bell = await listen(ports, tenant)
+        now = ports.clock.now_ms()
+        await ports.timers.set(tenant, "x1.wake", now + 3_600_000, b"in an hour")
+        await ports.timers.set(tenant, "x1.wake", now + 500, b"soon")
+        await ports.timers.set(tenant, "x2.wake", now + 500, b"soon")
+        await ports.timers.set(tenant, "x2.wake", now + 900, b"later")
+        await world.until(lambda: len(bell.leases) == 2)
+        await world.pass_time(0.5)
+        assert bell.data == [b"soon", b"later"]
+        assert bell.moments[1] >= now + 900
+
+    async def test_one_that_rang_can_be_set_again(self, world: World, ports: Ports, tenant: str) -> None:
+        bell = await listen(ports, tenant)
+        for n in range(3):
+            await ports.timers.set(tenant, "x1.wake", ports.clock.now_ms() + 50, b"%d" % n)
+            await world.until(lambda: len(bell.leases) > n)  # noqa: B023  called at once
+        assert bell.data == [b"0", b"1", b"2"]
+        assert len({lease.identity for lease in bell.leases}) == 3
+
+    async def test_a_cleared_one_does_not_ring(self, world: World, ports: Ports, tenant: str) -> None:
+        bell = await listen(ports, tenant)
+        now = ports.clock.now_ms()
+        await ports.timers.set(tenant, "x1.wake", now + 600, b"cleared")
+        await ports.timers.set(tenant, "x1.start", now + 600, b"kept")
+        await ports.timers.clear(tenant, "x1.wake")
+        await ports.timers.clear(tenant, "x1.wake")
+        await ports.timers.clear(tenant, "never-set.wake")
+        await world.until(lambda: bell.leases)
+        await world.pass_time(0.4)
+        assert bell.data == [b"kept"]
+
+    async def test_clearing_one_that_has_rung_takes_nothing_away(
+        self, world: World, ports: Ports, tenant: str
+    ) -> None:
+        await ports.timers.set(tenant, "x1.wake", 0, b"rang")
+        await world.pass_time(0.6)
+        await ports.timers.clear(tenant, "x1.wake")
+        bell = await listen(ports, tenant)
+        await world.until(lambda: bell.leases)
+        assert bell.data == [b"rang"]
+
+    async def test_many_at_one_moment_all_ring(self, world: World, ports: Ports, tenant: str) -> None:
+        bell = await listen(ports, tenant)
+        at_ms = ports.clock.now_ms() + 1_000
+        sets = [ports.timers.set(tenant, f"x{n}.wake", at_ms, b"%d" % n) for n in range(500)]
+        await asyncio.gather(*sets)
+        await world.until(lambda: len(bell.leases) >= 500)
+        assert sorted(bell.data, key=int) == [b"%d" % n for n in range(500)]
+        assert at_ms <= min(bell.moments)
+        assert max(bell.moments) < at_ms + LATE_MS
+
+    async def test_what_rings_while_nobody_listens_is_kept(
+        self, world: World, ports: Ports, tenant: str
+    ) -> None:
+        for n in range(3):
+            await ports.timers.set(tenant, f"x{n}.wake", 0, b"%d" % n)
+        await world.pass_time(0.6)
+        bell = await listen(ports, tenant)
+        await world.until(lambda: len(bell.leases) == 3)
+        assert sorted(bell.data) == [b"0", b"1", b"2"]
+
+    async def test_a_due_one_does_not_wait_behind_those_that_are_not(
+        self, world: World, ports: Ports, tenant: str
+    ) -> None:
+        later = ports.clock.now_ms() + 3_600_000
+        await asyncio.gather(*(ports.timers.set(tenant, f"x{n}.wake", later, b"") for n in range(2_000)))
+        bell = await listen(ports, tenant)
+        await ports.timers.set(tenant, "now.wake", 0, b"now")
+        await world.until(lambda: bell.leases)
+        assert bell.data == [b"now"]
+
+
+class TestTenants:
+    async def test_each_has_its_own(self, world: World, ports: Ports, tenant: str) -> None:
+        one, other = await listen(ports, tenant), await listen(ports, f"{tenant}-b")
+        await ports.timers.set(tenant, "x1.wake", 0, b"one")
+        await ports.timers.set(f"{tenant}-b", "x1.wake", ports.clock.now_ms() + 300, b"other")
+        await ports.timers.clear(tenant, "x1.start")
+        await world.until(lambda: one.leases and other.leases)
+        assert (one.data, other.data) == ([b"one"], [b"other"])
+        assert other.leases[0].tenant == f"{tenant}-b"
+
+    async def test_clearing_one_leaves_the_others(self, world: World, ports: Ports, tenant: str) -> None:
+        other = await listen(ports, f"{tenant}-b")
+        at_ms = ports.clock.now_ms() + 300
+        await ports.timers.set(tenant, "x1.wake", at_ms, b"")
+        await ports.timers.set(f"{tenant}-b", "x1.wake", at_ms, b"")
+        await ports.timers.clear(tenant, "x1.wake")
+        await world.until(lambda: other.leases)
+
+
+class TestSchedules:
+    async def test_every_second(self, world: World, ports: Ports, tenant: str) -> None:
+        bell = await listen(ports, tenant)
+        await ports.timers.set_schedule(tenant, "report.schedule", "@every 1s", "", b"tick")
+        await world.until(lambda: len(bell.leases) >= 3)
+        await ports.timers.clear(tenant, "report.schedule")
+        assert set(bell.data) == {b"tick"}
+        assert len({lease.identity for lease in bell.leases}) == len(bell.leases)
+        assert bell.leases[0].headers == {}
+        gaps = [later - earlier for earlier, later in zip(bell.moments, bell.moments[1:], strict=False)]
+        assert all(500 <= gap <= 1_000 + LATE_MS for gap in gaps), gaps
+
+    async def test_cron_on_the_second(self, world: World, ports: Ports, tenant: str) -> None:
+        bell = await listen(ports, tenant)
+        await ports.timers.set_schedule(tenant, "report.schedule", "*/2 * * * * *", "Asia/Tokyo", b"tick")
+        await world.until(lambda: len(bell.leases) >= 2)
+        await ports.timers.clear(tenant, "report.schedule")
+        assert all(moment % 2_000 < LATE_MS for moment in bell.moments), bell.moments
+
+    async def test_a_cleared_one_is_silent(self, world: World, ports: Ports, tenant: str) -> None:
+        bell = await listen(ports, tenant)
+        await ports.timers.set_schedule(tenant, "report.schedule", "@every 1s", "", b"tick")
+        await world.until(lambda: bell.leases)
+        await ports.timers.clear(tenant, "report.schedule")
+        await world.pass_time(0.3)
+        heard = len(bell.leases)
+        await world.pass_time(1.5)
+        assert len(bell.leases) == heard
+
+    async def test_a_new_one_replaces_it(self, world: World, ports: Ports, tenant: str) -> None:
+        bell = await listen(ports, tenant)
+        await ports.timers.set_schedule(tenant, "report.schedule", "@every 1h", "", b"old")
+        await ports.timers.set_schedule(tenant, "report.schedule", "* * * * * *", "", b"new")
+        await world.until(lambda: bell.leases)
+        await ports.timers.clear(tenant, "report.schedule")
+        assert set(bell.data) == {b"new"}
+
+    @pytest.mark.parametrize(
+        ("spec", "time_zone", "reason"),
+        [
+            ("* * * * *", "", "put the seconds first"),
+            ("0 0 9 * * 7", "", "day of the week '7'"),
+            ("0 0 0 30 2 *", "", "never fires"),
+            ("0 0 9 * * *", "Europe/Nowhere", "Europe/Nowhere"),
+            ("@every 0.5s", "", "at least one"),
+            ("@every 5s", "UTC", "an interval is the same"),
+            ("@at 2030-01-01T00:00:00Z", "", "start_at"),
+            ("", "", "0 fields"),
+            ("* * * * * *\r\nNats-Schedule-Target: workflow.due.other", "", "characters"),
+        ],
+    )
+    async def test_a_bad_one_is_refused_with_the_reason(
+        self, ports: Ports, tenant: str, spec: str, time_zone: str, reason: str
+    ) -> None:
+        with pytest.raises(TaskRejected, match=reason) as refused:
+            await ports.timers.set_schedule(tenant, "report.schedule", spec, time_zone, b"")
+        assert refused.value.code == "bad_schedule"
+
+    async def test_a_bad_one_leaves_what_was_there(self, world: World, ports: Ports, tenant: str) -> None:
+        bell = await listen(ports, tenant)
+        await ports.timers.set_schedule(tenant, "report.schedule", "@every 1s", "", b"old")
+        with pytest.raises(TaskRejected):
+            await ports.timers.set_schedule(tenant, "report.schedule", "@every never", "", b"new")
+        await world.until(lambda: bell.leases)
+        await ports.timers.clear(tenant, "report.schedule")
+        assert set(bell.data) == {b"old"}
+
+
+async def test_after_the_end_every_call_says_so(world: World, tenant: str) -> None:
+    ports = await world.connect()
+    await ports.aclose()
+    for call in (
+        ports.timers.set(tenant, "x1.wake", 0, b""),
+        ports.timers.clear(tenant, "x1.wake"),
+        ports.timers.set_schedule(tenant, "report.schedule", "@every 1s", "", b""),
+    ):
+        with pytest.raises(PlatformError):
+            await call

@@ -1,0 +1,93 @@
+"""Alarms and schedules, rung by the clock: what the server's message schedules do."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from typing import NamedTuple
+
+from wpa.model.cron import next_after
+from wpa.ports.clock import Clock
+
+__all__ = ["Schedules"]
+
+
+class _Entry(NamedTuple):
+    """What is kept under one (tenant, name)."""
+
+    number: int
+    body: bytes
+    headers: dict[str, str]
+    spec: str
+    """Empty for an alarm, which rings once."""
+    time_zone: str
+
+
+class Schedules:
+    """One entry for each (tenant, name); ``ring`` is called with (tenant, body, headers) when it is due."""
+
+    def __init__(self, clock: Clock, ring: Callable[[str, bytes, dict[str, str]], None]) -> None:
+        self._clock = clock
+        self._ring = ring
+        self._entries: dict[tuple[str, str], _Entry] = {}
+        self._due: list[tuple[int, int, tuple[str, str]]] = []
+        """A heap of (moment, number, key). Whose number is not the entry's was replaced, or cleared."""
+        self._counter = 0
+        self._alarm: asyncio.Task[None] | None = None
+        self._alarm_at = 0
+
+    def set(self, tenant: str, name: str, at_ms: int, body: bytes, headers: dict[str, str]) -> None:
+        """Ring once at ``at_ms``, or at the loop's next turn where that has passed."""
+        self._put((tenant, name), at_ms, _Entry(self._number(), body, headers, "", ""))
+
+    def repeat(self, tenant: str, name: str, spec: str, time_zone: str, body: bytes) -> None:
+        """Ring whenever ``spec`` says so. Raises ValueError, and changes nothing, where it is no schedule."""
+        at_ms = next_after(spec, time_zone, self._clock.now_ms())
+        self._put((tenant, name), at_ms, _Entry(self._number(), body, {}, spec, time_zone))
+
+    def clear(self, tenant: str, name: str) -> None:
+        self._entries.pop((tenant, name), None)
+
+    def _number(self) -> int:
+        self._counter += 1
+        return self._counter
+
+    def _put(self, key: tuple[str, str], at_ms: int, entry: _Entry) -> None:
+        self._entries[key] = entry
+        heapq.heappush(self._due, (at_ms, entry.number, key))
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if not self._due:
+            return
+        at_ms = self._due[0][0]
+        if self._alarm is not None:
+            if self._alarm_at <= at_ms:
+                return  # should it wake too early, it is set again
+            self._alarm.cancel()
+        self._alarm_at = at_ms
+        self._alarm = asyncio.ensure_future(self._wake())
+
+    async def _wake(self) -> None:
+        await self._clock.sleep((self._alarm_at - self._clock.now_ms()) / 1_000)
+        self._alarm = None
+        now = self._clock.now_ms()
+        while self._due and self._due[0][0] <= now:
+            at_ms, number, key = heapq.heappop(self._due)
+            entry = self._entries.get(key)
+            if entry is None or entry.number != number:
+                continue
+            if entry.spec:
+                self._put_next(key, entry, at_ms, now)
+            else:
+                del self._entries[key]
+            self._ring(key[0], entry.body, entry.headers)
+        self._set_alarm()
+
+    def _put_next(self, key: tuple[str, str], entry: _Entry, at_ms: int, now: int) -> None:
+        """After a moment that was missed by more than one turn, go on from now: one ring makes up for all."""
+        next_ms = next_after(entry.spec, entry.time_zone, at_ms)
+        if next_ms < now:
+            next_ms = next_after(entry.spec, entry.time_zone, now)
+        heapq.heappush(self._due, (next_ms, entry.number, key))

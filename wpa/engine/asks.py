@@ -1,0 +1,200 @@
+"""What is asked of an execution that exists: from a task to the draft that records it.
+
+The state is loaded, the draft decided and appended by compare-and-set; whoever loses decides again on what
+is there now. Where the execution has a driver, that is all, and the driver is told that there is news.
+Where it is at rest and has to go on, whoever appended becomes its driver.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from wpa.engine.loading import Loaded, load, revive
+from wpa.engine.payloads import reference
+from wpa.engine.services import Services
+from wpa.errors import NotFound, TaskRejected
+from wpa.kernel import requests, waits
+from wpa.kernel.draft import Draft
+from wpa.kernel.execution import Diverged
+from wpa.kernel.program import Approval
+from wpa.model.state import Signal, Slot, State, decode_state, encode_state, is_terminal
+from wpa.model.tasks import (
+    PAUSE,
+    RESUME,
+    RETRY,
+    TERMINATE,
+    AnswerTask,
+    CancelTask,
+    ChildEndedTask,
+    Envelope,
+    MigrateTask,
+    ReasonTask,
+    SignalTask,
+    StepResultTask,
+    TimerDue,
+)
+from wpa.model.times import parse_ms
+from wpa.plan.suggest import suggest
+
+__all__ = ["author", "decide", "find", "interrupts"]
+
+
+async def find(services: Services, tenant: str, execution: str) -> Loaded:
+    """The execution that a task names. Raises NotFound (``unknown_execution``)."""
+    loaded = await load(services.ports, tenant, execution)
+    if loaded is None:
+        raise NotFound(
+            "unknown_execution",
+            f"tenant {tenant} has no execution {execution}; a start that is still queued, or that was "
+            "rejected, has none yet: see `wpa dlq list`",
+        )
+    return loaded
+
+
+def author(task: Envelope) -> dict[str, Any]:
+    """Who asks, as it is recorded."""
+    return {key: value for key, value in msgspec.structs.asdict(task.metadata).items() if value}
+
+
+def interrupts(task: Envelope) -> bool:
+    """Whether the driver has to look at it at once, in the middle of a step."""
+    return isinstance(task, CancelTask) or (isinstance(task, ReasonTask) and task.type == TERMINATE)
+
+
+async def decide(services: Services, state: State, task: Envelope, identity: str) -> Draft | None:
+    """The draft that records what ``task`` asks; None where there is nothing (more) to record.
+
+    Args:
+        services: for the definition, payloads and the clock.
+        state: the execution as it is now; it isn't changed.
+        task: what is asked.
+        identity: names this very message over its redeliveries; the lease of whoever drives on.
+
+    Raises TaskRejected with the reason where it can't be done.
+    """
+    now = services.clock.now_ms()
+    by = author(task)
+    if isinstance(task, TimerDue):
+        due = state.at_rest and state.wake_at and state.status in ("WAITING", "COMPENSATING")
+        return requests.woken(state, now, identity) if due and parse_ms(state.wake_at) <= now else None
+    if isinstance(task, SignalTask):
+        return requests.signalled(state, await _signal(services, state, task, identity), now, identity)
+    if isinstance(task, AnswerTask):
+        return requests.signalled(state, await _answer(services, state, task), now, identity)
+    if isinstance(task, ChildEndedTask | StepResultTask):
+        result = await _result(services, state, task)
+        return None if result is None else requests.signalled(state, result, now, identity)
+    if isinstance(task, CancelTask):
+        payload = task.payload
+        return requests.cancel_requested(state, by, payload.reason, payload.compensate, now, identity)
+    if isinstance(task, MigrateTask):
+        return await _migrated(services, state, task, identity)
+    if isinstance(task, ReasonTask):
+        reason = task.payload.reason
+        if task.type == PAUSE:
+            return requests.paused(state, by, reason, now)
+        if task.type == RESUME:
+            return requests.resumed(state, by, reason, now, identity)
+        if task.type == TERMINATE:
+            return requests.terminated(state, by, reason, now)
+        if task.type == RETRY:
+            return requests.retried(state, by, now, identity)
+    raise TaskRejected("unknown_type", f"$.type is {task.type!r}, which asks nothing of an execution")
+
+
+# -- signals ---------------------------------------------------------------------------------
+
+
+async def _signal(services: Services, state: State, task: SignalTask, identity: str) -> Signal:
+    payload = task.payload
+    if not is_terminal(state.status):
+        program = await services.library.program(state.tenant, state.workflow, state.version)
+        problems = program.check_signal(payload.signal, payload.payload)
+        if problems:
+            raise TaskRejected("bad_signal", str(problems[0]), problems)
+    stored = await services.payloads.store(state.tenant, state.execution, payload.payload)
+    return Signal(
+        id=payload.id or task.task_id or identity, name=payload.signal, payload=stored, by=author(task)
+    )
+
+
+async def _answer(services: Services, state: State, task: AnswerTask) -> Signal:
+    """An answer to an approval that is open now, by somebody who may give one."""
+    step = task.payload.step
+    is_open = [state.slots[slot_id] for slot_id in state.open if state.slots[slot_id].kind == "approval"]
+    slot = next((slot for slot in is_open if step in (slot.id, slot.step)), None)
+    if slot is None:
+        names = [waiting.id for waiting in is_open]
+        shown = f"open are: {', '.join(names)}" if names else "none is open"
+        hint = suggest(step, names)
+        message = f"execution {state.execution} waits for no approval at {step!r}; {shown}"
+        raise TaskRejected("not_waiting", f"{message}; {hint}" if hint else message)
+    approval = await _approval(services, state, slot)
+    by = author(task)
+    if not waits.may_answer(approval, slot, by):
+        users, roles = waits.allowed(approval, slot)
+        may = ", ".join([*sorted(users), *(f"role {role}" for role in sorted(roles))])
+        raise TaskRejected(
+            "not_allowed",
+            f"{by.get('user_id') or 'nobody (no metadata.user_id)'} may not answer {slot.id}; those who "
+            f"may: {may}",
+        )
+    who = by.get("user_id") or task.task_id or "anonymous"
+    answer = {"approved": task.payload.approved, "comment": task.payload.comment}
+    return Signal(id=f"answer:{slot.id}:{who}", slot=slot.id, payload=answer, by=by)
+
+
+async def _approval(services: Services, state: State, slot: Slot) -> Approval:
+    program = await services.library.program(state.tenant, state.workflow, state.version)
+    copy = decode_state(encode_state(state))
+    execution, _ = await revive(program, copy, services.limits, services.payloads)
+    want = execution.wants.get(slot.id)
+    return (want.wait.approval if want and want.wait else None) or Approval()
+
+
+async def _result(services: Services, state: State, task: ChildEndedTask | StepResultTask) -> Signal | None:
+    """How something ended for which a slot waits; None where none does any more."""
+    payload = task.payload
+    slot = state.slots.get(payload.slot)
+    if is_terminal(state.status) or slot is None or slot.status != "open":
+        return None
+    stored = payload.output
+    if not (reference(stored) or "").startswith(f"{state.tenant}/"):
+        stored = await services.payloads.store(state.tenant, state.execution, stored)
+    told: dict[str, Any] = {"output": stored, "error": payload.error}
+    if isinstance(task, ChildEndedTask):
+        if slot.kind != "child" or slot.name != task.payload.child:
+            return None
+        told["status"] = task.payload.status
+        return Signal(id=f"child:{slot.id}:{state.run}", slot=slot.id, payload=told)
+    if slot.kind != "remote":
+        return None
+    told |= {"attempt": task.payload.attempt, "started_at": task.payload.started_at}
+    identity = f"result:{slot.id}:{state.run}:{task.payload.attempt}"
+    return Signal(id=identity, slot=slot.id, payload=told, by={"worker": task.payload.worker})
+
+
+# -- versions --------------------------------------------------------------------------------
+
+
+async def _migrated(services: Services, state: State, task: MigrateTask, identity: str) -> Draft | None:
+    """Another version, if what is settled fits it."""
+    version = task.payload.version
+    program = await services.library.program(state.tenant, state.workflow, version)
+    draft = requests.migrated(
+        state, program.version, program.hash, author(task), services.clock.now_ms(), identity
+    )
+    if draft is None:
+        return None
+    copy = decode_state(encode_state(state))
+    copy.version, copy.definition_hash = program.version, program.hash
+    try:
+        await revive(program, copy, services.limits, services.payloads)
+    except Diverged as error:
+        raise TaskRejected(
+            "does_not_fit",
+            f"execution {state.execution} can't go on as {state.workflow} {program.version}: {error}",
+        ) from None
+    return draft

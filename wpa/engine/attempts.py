@@ -1,0 +1,163 @@
+"""The attempts that a driver has under way: begun, waited for, interrupted.
+
+The usual case, one step at a time, runs in the driver's own task: a task of its own for each step would cost
+a sixth of the throughput. Only where several run side by side, or something else may wake the driver, has
+each its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from wpa.engine.runner import StepCall
+from wpa.engine.services import Services
+from wpa.errors import OverLimit
+from wpa.kernel.execution import Attempt, Execution
+from wpa.model.events import Failure
+from wpa.model.ids import idempotency_key
+from wpa.model.times import parse_ms
+
+__all__ = ["Attempts"]
+
+log = logging.getLogger("wpa.engine")
+
+STOP_WITHIN_S = 3.0
+"""How long a cancelled attempt may take to stop."""
+
+
+class Attempts:
+    """One execution's attempts. Belongs to one driver; not shared."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._running: dict[asyncio.Task[Attempt], str] = {}
+        self._sleeping: set[str] = set()
+        self._news = asyncio.Event()
+        self._direct: asyncio.Task[None] | None = None
+        """The driver's own task, while an attempt is made in it."""
+        self._interrupted = False
+
+    def __bool__(self) -> bool:
+        return bool(self._running)
+
+    @property
+    def busy(self) -> set[str]:
+        """The slots at which an attempt is being made right now; not those that wait for a retry."""
+        return set(self._running.values()) - self._sleeping if self._running else set()
+
+    @property
+    def slots(self) -> set[str]:
+        """The slots that are taken care of."""
+        return set(self._running.values())
+
+    # -- from outside ------------------------------------------------------------------------
+
+    def wake(self, *, interrupt: bool) -> None:
+        """There is news. With ``interrupt``, stop an attempt that is made in the driver's own task."""
+        self._news.set()
+        if interrupt and self._direct is not None and not self._interrupted:
+            self._interrupted = True
+            self._direct.cancel()
+
+    @property
+    def has_news(self) -> bool:
+        return self._news.is_set()
+
+    def take_news(self) -> bool:
+        """Whether there was news; it is taken for read."""
+        had = self._news.is_set()
+        self._news.clear()
+        return had
+
+    # -- attempts ----------------------------------------------------------------------------
+
+    async def directly(self, execution: Execution, slot_id: str) -> Attempt | None:
+        """Make one attempt in this very task. None where it was interrupted by news."""
+        self._direct = asyncio.current_task()
+        try:
+            return await self._attempt(execution, slot_id)
+        except asyncio.CancelledError:
+            if not self._interrupted or self._direct is None or self._direct.uncancel() > 0:
+                raise
+            return None
+        finally:
+            self._direct, self._interrupted = None, False
+
+    def begin(self, execution: Execution, slot_id: str) -> None:
+        """Make an attempt in a task of its own."""
+        self._running[asyncio.create_task(self._attempt(execution, slot_id))] = slot_id
+
+    async def next(self, within_s: float | None) -> Attempt | None:
+        """The first attempt to end. None where there was news, or the time was over, before."""
+        if self._news.is_set():
+            return None
+        news = asyncio.ensure_future(self._news.wait())
+        try:
+            await asyncio.wait([*self._running, news], timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
+        for task in self._running:
+            if task.done():
+                del self._running[task]
+                return task.result()
+        return None
+
+    async def stop(self, slots: set[str] | None = None) -> None:
+        """Cancel the attempts at ``slots`` (all, by default) and wait until they have stopped."""
+        stopping = [task for task, slot in self._running.items() if slots is None or slot in slots]
+        for task in stopping:
+            task.cancel()
+            del self._running[task]
+        if stopping:
+            _, stuck = await asyncio.wait(stopping, timeout=STOP_WITHIN_S)
+            for task in stuck:
+                log.warning("%s ignores its cancellation and is left behind", task)
+
+    async def stop_sleepers(self) -> bool:
+        """Stop what only waits for its retry. Whether there was any."""
+        sleeping = set(self._sleeping)
+        await self.stop(sleeping)
+        return bool(sleeping)
+
+    async def _attempt(self, execution: Execution, slot_id: str) -> Attempt:
+        services = self._services
+        state = execution.state
+        slot, want = state.slots[slot_id], execution.wants[slot_id]
+        if slot.retry_at:
+            await self._sleep_until(slot_id, parse_ms(slot.retry_at))
+        started = services.clock.now_ms()
+        timeout_ms = execution.timeout_ms(slot_id, started)
+        call = StepCall(
+            tenant=state.tenant,
+            workflow=state.workflow,
+            execution=state.execution,
+            step=want.step,
+            slot=slot_id,
+            uses=want.uses,
+            inputs=want.inputs,
+            attempt=slot.attempt,
+            idempotency_key=idempotency_key(state.key, slot_id),
+            metadata=state.metadata,
+            timeout_s=None if timeout_ms is None else timeout_ms / 1000,
+            trim=want.trim,
+        )
+        services.announce(call, started)
+        result = await services.runner.run(call)
+        services.trace(call, state.traceparent, started, result.error)
+        if result.error is not None:
+            return Attempt(slot=slot_id, started_ms=started, error=result.error)
+        try:
+            stored = await services.payloads.store(state.tenant, state.execution, result.output, result.raw)
+        except OverLimit as error:
+            failure = Failure(type="OutputTooLarge", message=error.message, retryable=False)
+            return Attempt(slot=slot_id, started_ms=started, error=failure)
+        return Attempt(slot=slot_id, started_ms=started, output=result.output, stored=stored)
+
+    async def _sleep_until(self, slot_id: str, at_ms: int) -> None:
+        self._sleeping.add(slot_id)
+        try:
+            while (left := at_ms - self._services.clock.now_ms()) > 0:
+                await self._services.clock.sleep(left / 1000)
+        finally:
+            self._sleeping.discard(slot_id)

@@ -1,0 +1,198 @@
+"""What a recorded state asks of the world: children to start and to stop, steps to send, alarms to set.
+
+Nothing here is remembered: every effect follows from the state, carries a deterministic id, and may be issued
+again after a crash; whoever receives it knows it by its id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+
+from wpa.engine.services import Services
+from wpa.errors import Unavailable
+from wpa.kernel.execution import Execution
+from wpa.model.ids import idempotency_key
+from wpa.model.state import Parent, Slot, State
+from wpa.model.tasks import (
+    CANCEL,
+    CHILD_ENDED,
+    START,
+    CancelPayload,
+    CancelTask,
+    ChildEndedPayload,
+    ChildEndedTask,
+    StartPayload,
+    StepTask,
+    Task,
+    TaskMetadata,
+    timer_due,
+)
+from wpa.model.times import parse_ms, rfc3339
+
+__all__ = ["Effects"]
+
+log = logging.getLogger("wpa.engine")
+
+RETRY_S: Final = 0.25
+RETRY_MAX_S: Final = 5.0
+
+
+class Effects:
+    """Issues the effects of one worker's executions. Waits out a server that is away; cancellable."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    # -- slots that others work on -----------------------------------------------------------
+
+    async def open_slot(self, execution: Execution, slot_id: str) -> None:
+        """A child to be started, or a step for another worker group. Idempotent."""
+        state = execution.state
+        slot = state.slots[slot_id]
+        if slot.kind == "child":
+            await self._start_child(execution, slot)
+        elif slot.kind == "remote":
+            await self._send_step(execution, slot)
+
+    async def close_slots(self, state: State, slot_ids: list[str]) -> None:
+        """Nobody waits for these slots any more: stop what others do for them. Idempotent."""
+        for slot_id in slot_ids:
+            slot = state.slots[slot_id]
+            if slot.kind == "child" and not slot.abandon:
+                task = CancelTask(
+                    type=CANCEL,
+                    execution_id=slot.name,
+                    metadata=TaskMetadata(source="wpa"),
+                    payload=CancelPayload(
+                        reason=f"its parent {state.execution} does not wait for it any more"
+                    ),
+                )
+                await self._publish(state.tenant, task)
+            elif slot.kind == "remote":
+                body = {"execution_id": state.execution, "slot": slot_id}
+                self._services.ports.live.publish(
+                    f"workflow.stop.{state.tenant}.{slot.name}", msgspec.json.encode(body)
+                )
+
+    async def _start_child(self, execution: Execution, slot: Slot) -> None:
+        state = execution.state
+        want = execution.wants[slot.id]
+        child = want.wait.child if want.wait is not None else None
+        if child is None:
+            return
+        parent = None if child.detached else Parent(execution_id=state.execution, slot=slot.id)
+        context = {
+            "parent": {"execution_id": state.execution, "workflow_id": state.workflow, "slot": slot.id}
+        }
+        task = Task(
+            type=START,
+            workflow_id=child.workflow,
+            version=child.version,
+            execution_id=slot.name,
+            global_task_id=state.global_task_id,
+            created_at=slot.opened_at,
+            parent=parent,
+            metadata=_metadata(state.metadata),
+            payload=StartPayload(
+                input_data={} if child.input is None else child.input, execution_context=context
+            ),
+        )
+        headers = {"traceparent": state.traceparent} if state.traceparent else {}
+        await self._publish(state.tenant, task, headers)
+
+    async def _send_step(self, execution: Execution, slot: Slot) -> None:
+        state = execution.state
+        if slot.retry_at:
+            return
+        want = execution.wants[slot.id]
+        task = StepTask(
+            tenant_id=state.tenant,
+            workflow_id=state.workflow,
+            execution_id=state.execution,
+            step=want.step,
+            slot=slot.id,
+            uses=want.uses,
+            inputs=want.inputs,
+            attempt=slot.attempt,
+            idempotency_key=idempotency_key(state.key, slot.id),
+            metadata=state.metadata,
+            timeout_ms=want.policy.timeout_ms,
+            deadline_at=slot.until,
+            at_most_once=want.policy.at_most_once,
+            trim=want.trim,
+            traceparent=state.traceparent,
+        )
+        data = msgspec.json.encode(task)
+        tasks = self._services.ports.tasks
+        await self._until_done(lambda: tasks.publish_step(state.tenant, slot.name, data, {}))
+
+    # -- rest and end ------------------------------------------------------------------------
+
+    async def set_alarm(self, state: State) -> None:
+        """The alarm of an execution at rest: one, for whatever is due first. Idempotent."""
+        timers = self._services.ports.timers
+        name = alarm_name(state.execution)
+        if state.wake_at:
+            body = timer_due(state.execution)
+            await self._until_done(lambda: timers.set(state.tenant, name, parse_ms(state.wake_at), body))
+
+    async def clear_alarm(self, state: State, set_before: str) -> None:
+        """Forget an alarm that was set and is not wanted any more."""
+        if set_before and set_before > rfc3339(self._services.clock.now_ms()):
+            timers = self._services.ports.timers
+            await self._until_done(lambda: timers.clear(state.tenant, alarm_name(state.execution)))
+
+    async def ended(self, state: State) -> None:
+        """An execution has ended: stop its children, tell its parent. Idempotent."""
+        left = [
+            slot.id
+            for slot in state.slots.values()
+            if slot.kind in ("child", "remote") and slot.status in ("open", "cancelled")
+        ]
+        if left:
+            await self.close_slots(state, left)
+        await self.clear_alarm(state, state.wake_at)
+        if state.parent is not None:
+            payload = ChildEndedPayload(
+                slot=state.parent.slot,
+                child=state.execution,
+                status=state.status,
+                output=state.output,
+                error=state.error,
+            )
+            task = ChildEndedTask(type=CHILD_ENDED, execution_id=state.parent.execution_id, payload=payload)
+            await self._publish(state.tenant, task)
+
+    # -- how ---------------------------------------------------------------------------------
+
+    async def _publish(
+        self, tenant: str, task: msgspec.Struct, headers: dict[str, str] | None = None
+    ) -> None:
+        data = msgspec.json.encode(task)
+        tasks = self._services.ports.tasks
+        await self._until_done(lambda: tasks.publish(tenant, data, headers or {}))
+
+    async def _until_done(self, effect: Callable[[], Awaitable[Any]]) -> None:
+        delay = RETRY_S
+        while True:
+            try:
+                await effect()
+                return
+            except Unavailable as error:
+                log.debug("an effect is tried again: %s", error)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, RETRY_MAX_S)
+
+
+def alarm_name(execution: str) -> str:
+    """What the alarm of an execution is called."""
+    return f"{execution}.wake"
+
+
+def _metadata(recorded: dict[str, Any]) -> TaskMetadata:
+    return msgspec.convert(recorded, TaskMetadata, strict=False)

@@ -1,0 +1,133 @@
+"""One execution's pass through a flow: the coroutine, kept alive between settlements.
+
+A run does each thing once. Settling a slot resumes the coroutine where it waits; a rebuild is nothing but a
+new run that is told the same settlements. Nothing of the coroutine is ever stored.
+"""
+
+from __future__ import annotations
+
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from wpa.flow.errors import UnknownSlot
+from wpa.flow.ledger import Ledger, Slot
+from wpa.flow.loop import FlowLoop, FlowTask
+from wpa.flow.outcome import outcome_of
+from wpa.flow.sites import suspended_site
+from wpa.kernel.program import (
+    ExecutionInfo,
+    Failed,
+    Outcome,
+    Progress,
+    Settled,
+    StepView,
+    Want,
+)
+from wpa.model.events import Failure
+from wpa.model.times import parse_ms
+
+if TYPE_CHECKING:
+    from wpa.flow.program import FlowProgram
+
+__all__ = ["FlowRun"]
+
+
+class FlowRun:
+    """See :class:`wpa.kernel.program.Run`, and the module.
+
+    Whoever lets go of a run throws its coroutine away, quietly: ``finally`` blocks run, but wait for nothing.
+    """
+
+    def __init__(self, program: FlowProgram, data: Any, info: ExecutionInfo) -> None:
+        self._program = program
+        self._data = data
+        self._ledger = Ledger(info)
+        self._loop = FlowLoop(self._ledger, parse_ms(info.started_at), program.root, program.signatures)
+        self._main: FlowTask[Any] | None = None
+        self._ending = False
+        self._outcome: Outcome | None = None
+
+    def __del__(self) -> None:
+        self._loop.discard()
+
+    # -- the protocol ------------------------------------------------------------------------
+
+    def poll(self) -> Outcome:
+        if self._main is None:
+            self._main = self._loop.create_task(self._program.enter(self._data), name="flow", context=Context())
+            self._turn(self._main)
+        if self._outcome is not None:
+            return self._outcome
+        return self._ledger.take()
+
+    def settle(self, settled: Settled) -> None:
+        """See :meth:`wpa.kernel.program.Run.settle`.
+
+        A step that was still running when the flow ended may be settled after its end; what has completed
+        can be undone. Raises UnknownSlot for a slot that the flow does not wait for.
+        """
+        slot = self._ledger.find(settled.slot)
+        if self._main is None or slot is None or slot.settled is not None:
+            raise self._unknown(settled.slot, slot)
+        if self._outcome is None and slot.status == "dropped":
+            raise self._unknown(settled.slot, slot)
+        self._loop.advance_clock(settled.at_ms)
+        self._ledger.settle(slot, settled)
+        if self._outcome is None:
+            self._turn(self._main)
+
+    def undo(self, slot: str) -> Want | None:
+        return self._ledger.undo(slot)
+
+    def progress(self) -> Progress:
+        return self._ledger.progress()
+
+    def steps(self) -> list[StepView]:
+        return self._ledger.steps()
+
+    def asked(self) -> list[str]:
+        """Everything wanted so far, in order, as ``step payments_charge uses payments.charge``."""
+        return list(self._ledger.asked())
+
+    # -- going on ----------------------------------------------------------------------------
+
+    def _turn(self, main: FlowTask[Any]) -> None:
+        self._loop.turn()
+        if main.done():
+            self._wind_up(main)
+        elif not self._ledger.open_slots:
+            self._end(Failed(self._stuck(), self._ledger.drop_all()))
+
+    def _wind_up(self, main: FlowTask[Any]) -> None:
+        """The flow's own coroutine is done: cancel what it left running, as ``asyncio.run`` does."""
+        if not self._ending:
+            self._ending = True
+            left = self._loop.pending()
+            if left:
+                for task in left:
+                    task.cancel()
+                self._loop.turn()
+        # What still awaits a cleanup of its own is waited for; what awaits nothing that could come is not.
+        if self._loop.pending() and self._ledger.open_slots:
+            return
+        self._end(outcome_of(main, self._program.root, self._ledger.drop_all()))
+
+    def _end(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        self._loop.discard()
+
+    def _stuck(self) -> Failure:
+        waiting = [suspended_site(task.get_coro(), self._program.root) for task in self._loop.pending()]
+        message = (
+            f"the flow waits at {'; '.join(waiting[:5])}, but for nothing that can still come: no call, timer, "
+            "signal or child is open. Is an Event never set, a Queue never filled, a Lock never released?"
+        )
+        return Failure(type="FlowStuck", message=message, retryable=False)
+
+    def _unknown(self, slot_id: str, slot: Slot | None) -> UnknownSlot:
+        why = "never asks for it" if slot is None else f"has it as {slot.status} already"
+        asked = ", ".join(self.asked()[-10:]) or "nothing"
+        return UnknownSlot(
+            f"{self._ledger.info.id}: slot {slot_id} is settled, but the flow {self._program.id} {why}; "
+            f"it asked for, last: {asked}"
+        )

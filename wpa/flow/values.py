@@ -1,0 +1,157 @@
+"""Between Python objects and plain JSON data: what a flow is given, and what it hands out.
+
+Everything is copied on its way in and on its way out. What a flow does to its input changes nothing that
+the journal holds, and what it does to an object after a call changes nothing of what was called for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+__all__ = ["Convert", "Misfit", "Record", "converter", "dump", "is_object", "record"]
+
+Convert = Callable[[Any], Any]
+
+SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+PYDANTIC: Final = ("pydantic", "annotated_types")
+"""Packages whose constraints, as in ``Annotated[int, Field(gt=0)]``, pydantic alone understands."""
+
+
+class Record(dict[str, Any]):
+    """A JSON object whose members can be read as attributes, too: ``charge.id`` is ``charge["id"]``.
+
+    Equal to the dict with the same members. A member that is called like a method of dict (``items``,
+    ``keys``, ``get`` ...) is reached by subscript only.
+    """
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            known = ", ".join(sorted(self)) or "none"
+            raise AttributeError(f"there is no {name!r} among the members: {known}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __repr__(self) -> str:
+        return f"Record({super().__repr__()})"
+
+
+class Misfit(ValueError):
+    """Data that does not fit a type. ``faults`` are (path below the value, what is wrong) pairs."""
+
+    def __init__(self, faults: list[tuple[str, str]]) -> None:
+        self.faults = faults
+        super().__init__("; ".join(f"{message} - at `${path}`" for path, message in faults))
+
+
+def record(value: Any) -> Any:
+    """A deep copy of JSON data, its objects as :class:`Record`."""
+    kind = type(value)
+    if kind is dict or kind is Record:
+        return Record([(key, record(member)) for key, member in value.items()])
+    if kind is list:
+        return [record(item) for item in value]
+    return value
+
+
+def dump(value: Any) -> Any:
+    """``value`` as plain JSON data, copied. Raises TypeError for what JSON can't hold."""
+    if type(value) in SCALARS:
+        return value
+    try:
+        return msgspec.to_builtins(value, str_keys=True, enc_hook=_dump_model)
+    except (ValueError, RecursionError) as error:
+        raise TypeError(f"{type(value).__name__} can't be written as JSON: {error}") from error
+
+
+def is_object(value: Any) -> bool:
+    """Whether ``value`` is written as a JSON object."""
+    return (
+        isinstance(value, (dict, BaseModel, msgspec.Struct))
+        or (dataclasses.is_dataclass(value) and not isinstance(value, type))
+    ) and not getattr(getattr(value, "__struct_config__", None), "array_like", False)
+
+
+def converter(hint: Any) -> Convert:
+    """A function that makes JSON data what ``hint`` says; it raises :class:`Misfit` for what doesn't fit.
+
+    Types that stand for no data (protocols, iterators) let everything pass, as :class:`Record` and lists.
+    Raises TypeError for a pydantic type that pydantic refuses.
+    """
+    if hint is Any or hint is object:
+        return record
+    if _needs_pydantic(hint):
+        return _by_pydantic(hint)
+    try:
+        msgspec.json.schema(hint)
+    except TypeError:
+        return record
+    return _by_msgspec(hint)
+
+
+def _by_msgspec(hint: Any) -> Convert:
+    convert = msgspec.convert
+    is_scalar = hint in SCALARS if typing.get_origin(hint) is None else False
+
+    def converted(value: Any) -> Any:
+        if is_scalar and type(value) is hint:
+            return value
+        try:
+            return convert(record(value), hint, str_keys=True)
+        except msgspec.ValidationError as error:
+            message, _, path = str(error).partition(" - at `$")
+            raise Misfit([(path.rstrip("`"), message)]) from None
+
+    return converted
+
+
+def _by_pydantic(hint: Any) -> Convert:
+    try:
+        adapter = TypeAdapter(hint)
+    except Exception as error:
+        raise TypeError(str(error)) from error
+
+    def converted(value: Any) -> Any:
+        try:
+            return adapter.validate_python(record(value))
+        except ValidationError as error:
+            faults = [(_path(fault["loc"]), fault["msg"]) for fault in error.errors(include_url=False)]
+            raise Misfit(faults) from None
+
+    return converted
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+
+
+def _dump_model(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    raise TypeError(f"{type(value).__name__} can't be written as JSON")
+
+
+def _needs_pydantic(hint: Any, within: tuple[Any, ...] = ()) -> bool:
+    """Whether a type is pydantic's, or holds one that is; msgspec, which is faster, does all others."""
+    if isinstance(hint, type):
+        if issubclass(hint, BaseModel) or hasattr(hint, "__pydantic_validator__"):
+            return True
+        if hint in within or not (dataclasses.is_dataclass(hint) or typing.is_typeddict(hint)):
+            return any(_needs_pydantic(part, within) for part in typing.get_args(hint))
+        fields = typing.get_type_hints(hint, include_extras=True).values()
+        return any(_needs_pydantic(part, (*within, hint)) for part in fields)
+    if type(hint).__module__.partition(".")[0] in PYDANTIC:
+        return True
+    return any(_needs_pydantic(part, within) for part in typing.get_args(hint))

@@ -1,0 +1,165 @@
+"""What open waits get: signals, answers, the ends of children and remote steps, and the end of their time."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from wpa.kernel import waits
+from wpa.kernel.program import Approval, Want
+from wpa.model.events import Failure
+from wpa.model.state import Signal, Slot, State
+from wpa.model.times import parse_ms, rfc3339
+
+__all__ = ["Found", "Mail"]
+
+NEVER: Final = 1 << 62
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """Something for an open wait. ``output`` as the journal keeps it."""
+
+    slot: str
+    output: Any = None
+    error: Failure | None = None
+    signals: tuple[str, ...] = ()
+    """The ids of the signals that are used up by it."""
+    started_ms: int = 0
+    told: dict[str, Any] = msgspec.field(default_factory=dict)
+    escalated: dict[str, Any] | None = None
+    """Nothing is settled: from now on, these may answer, too."""
+
+
+class Mail:
+    """Looks through the mailbox and the clock only when there may be something new."""
+
+    def __init__(self) -> None:
+        self.waiting = False
+        """Whether any wait is open."""
+        self._open: list[str] = []
+        self._dirty = False
+        self._due_ms = NEVER
+
+    def look_again(self, state: State) -> None:
+        """Something was told, opened or settled."""
+        self._open = [slot_id for slot_id in state.open if state.slots[slot_id].kind != "step"]
+        self.waiting = self._dirty = bool(self._open)
+
+    def take(self, state: State, wants: dict[str, Want], now_ms: int) -> Found | None:
+        """The next thing for an open wait, or None."""
+        if self._dirty:
+            found = self._told(state, wants)
+            if found is not None:
+                return found
+            self._due_ms = min((self._due(state, wants, slot_id) for slot_id in self._open), default=NEVER)
+            self._dirty = False
+        if now_ms < self._due_ms:
+            return None
+        for slot_id in self._open:
+            if self._due(state, wants, slot_id) <= now_ms:
+                return _overdue(state.slots[slot_id], wants[slot_id], now_ms)
+        return None
+
+    def due_ms(self, state: State, wants: dict[str, Want]) -> int | None:
+        """When the first of the open waits is over by itself; None: never."""
+        due = min((self._due(state, wants, slot_id) for slot_id in self._open), default=NEVER)
+        return None if due == NEVER else due
+
+    def due_again(self, state: State, now_ms: int) -> list[str]:
+        """The remote steps whose next attempt is due."""
+        if not self.waiting:
+            return []
+        now = rfc3339(now_ms)
+        again = (state.slots[slot_id] for slot_id in self._open)
+        return [slot.id for slot in again if slot.retry_at and slot.retry_at <= now]
+
+    @staticmethod
+    def _due(state: State, wants: dict[str, Want], slot_id: str) -> int:
+        want = wants.get(slot_id)
+        due = waits.due_ms(state.slots[slot_id], want) if want is not None else None
+        return NEVER if due is None else due
+
+    # -- the mailbox -------------------------------------------------------------------------
+
+    def _told(self, state: State, wants: dict[str, Want]) -> Found | None:
+        by_name: dict[str, str] = {}
+        answers: dict[str, list[Signal]] = {}
+        for slot_id in self._open:
+            slot = state.slots[slot_id]
+            if slot.kind == "signal":
+                by_name.setdefault(slot.name, slot_id)
+            elif slot.kind == "child" and slot_id in wants and _is_detached(wants[slot_id]):
+                return Found(slot=slot_id, output={"execution_id": slot.name})
+        for signal in state.signals:
+            if not signal.slot:
+                if signal.name in by_name:
+                    told = {"signal": signal.name, "by": signal.by}
+                    return Found(
+                        slot=by_name[signal.name], output=signal.payload, signals=(signal.id,), told=told
+                    )
+            elif signal.slot in self._open:
+                slot = state.slots[signal.slot]
+                if slot.kind == "approval":
+                    answers.setdefault(slot.id, []).append(signal)
+                elif (found := _result(slot, signal)) is not None:
+                    return found
+        for slot_id, given in answers.items():
+            approval = _approval(wants[slot_id])
+            verdict = waits.tally(approval, state.slots[slot_id], given)
+            if verdict is not None:
+                return Found(slot=slot_id, output=verdict, signals=tuple(signal.id for signal in given))
+        return None
+
+
+def _is_detached(want: Want) -> bool:
+    return want.wait is not None and want.wait.child is not None and want.wait.child.detached
+
+
+def _approval(want: Want) -> Approval:
+    return (want.wait and want.wait.approval) or Approval()
+
+
+def _result(slot: Slot, signal: Signal) -> Found | None:
+    """The end of a child, or of an attempt elsewhere; None for one that is out of date."""
+    payload = signal.payload if isinstance(signal.payload, dict) else {}
+    if slot.kind == "remote":
+        if payload.get("attempt") != slot.attempt:
+            return None
+        error = payload.get("error")
+        return Found(
+            slot=slot.id,
+            output=payload.get("output"),
+            error=msgspec.convert(error, Failure) if error else None,
+            signals=(signal.id,),
+            started_ms=parse_ms(payload["started_at"]) if payload.get("started_at") else 0,
+            told={"worker": signal.by.get("worker", "")},
+        )
+    if slot.kind != "child":
+        return None
+    status = payload.get("status", "")
+    if status == "COMPLETED":
+        return Found(slot=slot.id, output=payload.get("output"), signals=(signal.id,))
+    error = payload.get("error") or {}
+    reason = f"{error.get('type', status)}: {error.get('message', '')}".rstrip(": ")
+    failure = Failure(
+        type="ChildFailed",
+        message=f"execution {slot.name} ended {status}: {reason}",
+        retryable=False,
+        details={"execution": slot.name, "status": status, "error": error},
+    )
+    return Found(slot=slot.id, error=failure, signals=(signal.id,))
+
+
+# -- the clock -------------------------------------------------------------------------------
+
+
+def _overdue(slot: Slot, want: Want, now_ms: int) -> Found:
+    if slot.until and parse_ms(slot.until) <= now_ms:
+        if slot.kind == "timer":
+            return Found(slot=slot.id)
+        if want.wait is not None and want.wait.has_default:
+            return Found(slot=slot.id, output=want.wait.default, told={"timed_out": True})
+        return Found(slot=slot.id, error=waits.timed_out(want, slot), told={"timed_out": True})
+    escalation = _approval(want).escalations[slot.escalations]
+    return Found(slot=slot.id, escalated={"users": list(escalation.users), "roles": list(escalation.roles)})

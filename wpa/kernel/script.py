@@ -1,0 +1,98 @@
+"""The program's side of an execution: what is wanted, what may be opened next, and how it ended.
+
+A :class:`Script` follows one :class:`wpa.kernel.program.Run`. It tells the run what was settled, takes in
+what the run wants after that, and keeps the wants apart by what is to become of them: steps wait for room,
+waits open at once, and what needs no running (decisions, faults) is recorded straight away.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wpa.kernel.program import Outcome, Run, Settled, Waiting, Want
+from wpa.model.events import Failure
+
+__all__ = ["Script"]
+
+
+class Script:
+    """Not thread-safe. Everything here can be rebuilt from the journal."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.wants: dict[str, Want] = {}
+        """Everything wanted and not settled, undo slots included."""
+        self.outcome: Outcome = Waiting()
+        self.derived: list[str] = []
+        """Wanted slots that need no running: decisions and faults."""
+        self.dropping: list[str] = []
+        """Slots that are wanted no more, which no event has said yet."""
+        self.recorded: list[Any] = []
+        """Values that the program came by, which no event has kept yet."""
+        self._steps: list[str] = []
+        """Wanted steps that are not open yet, in program order."""
+        self._waits: list[str] = []
+        """Wanted waits that are not open yet."""
+        self.absorb()
+
+    def tell(
+        self, slot_id: str, status: Any, value: Any = None, error: Failure | None = None, at_ms: int = 0
+    ) -> None:
+        """Settle a wanted slot in the run, and take in what the run wants now."""
+        del self.wants[slot_id]
+        self.run.settle(Settled(slot=slot_id, status=status, value=value, error=error, at_ms=at_ms))
+        self.absorb()
+
+    def absorb(self) -> None:
+        """Take in what is new since the last poll."""
+        outcome = self.outcome = self.run.poll()
+        if not isinstance(outcome, Waiting):
+            return
+        for slot_id in outcome.dropped:
+            self._drop(slot_id)
+        if outcome.recorded:
+            self.recorded.extend(outcome.recorded)
+        for want in outcome.wants:
+            self.wants[want.slot] = want
+            if want.kind == "decision" or want.fault is not None:
+                self.derived.append(want.slot)
+            elif want.kind == "step":
+                self._steps.append(want.slot)
+            else:
+                self._waits.append(want.slot)
+
+    def _drop(self, slot_id: str) -> None:
+        self.wants.pop(slot_id, None)
+        for ready in (self._steps, self._waits, self.derived):
+            if slot_id in ready:
+                ready.remove(slot_id)
+                return
+        self.dropping.append(slot_id)
+
+    # -- opening -----------------------------------------------------------------------------
+
+    def choose(self, running: list[str], room: int) -> list[str]:
+        """``running`` and what opens beside it: every wait, and ``room`` steps, the most urgent first."""
+        steps = self._steps
+        if len(steps) > room:
+            # sorted() is stable: equal priorities keep the program's order.
+            steps = sorted(steps, key=lambda slot_id: -self.wants[slot_id].policy.priority)[: max(0, room)]
+        if not steps and not self._waits:
+            return running
+        return [*running, *self._waits, *steps]
+
+    def can_open(self, room: int) -> bool:
+        """Whether :meth:`choose` would open anything."""
+        return bool(self._waits) or (room > 0 and bool(self._steps))
+
+    def opened(self, slot_id: str) -> None:
+        """A slot is open now: it is not to be chosen again."""
+        for ready in (self._steps, self._waits):
+            if slot_id in ready:
+                ready.remove(slot_id)
+
+    def known(self, slots: dict[str, Any]) -> None:
+        """After a rebuild: what has a slot already is neither to be opened nor to be derived."""
+        self._steps = [slot_id for slot_id in self._steps if slot_id not in slots]
+        self._waits = [slot_id for slot_id in self._waits if slot_id not in slots]
+        self.derived = [slot_id for slot_id in self.derived if slot_id not in slots]

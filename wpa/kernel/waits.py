@@ -1,0 +1,135 @@
+"""Slots that wait: what is recorded when one opens, when it is over, and what an approval comes to."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any, Final
+
+from wpa.kernel.program import Approval, Want
+from wpa.model.events import Failure
+from wpa.model.ids import EXECUTION
+from wpa.model.state import Signal, Slot, State
+from wpa.model.times import parse_ms, rfc3339
+
+__all__ = ["about", "allowed", "child_id", "due_ms", "may_answer", "tally", "timed_out", "waiting_for"]
+
+WAITING_FOR_SHOWN: Final = 20
+_NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def about(want: Want, state_key: str, now_ms: int) -> dict[str, Any] | None:
+    """What the event that opens a slot says of it; None for a step that runs in the driver."""
+    if want.kind == "step":
+        if not want.policy.queue:
+            return None
+        told: dict[str, Any] = {"kind": "remote", "uses": want.uses, "name": want.policy.queue}
+        if want.policy.deadline_ms is not None:
+            told["until"] = rfc3339(now_ms + want.policy.deadline_ms)
+        return told
+    told = {"kind": want.kind, "uses": want.uses}
+    wait = want.wait
+    if wait is None:
+        return told
+    if wait.delay_ms is not None:
+        told["until"] = rfc3339(now_ms + wait.delay_ms)
+    elif wait.until:
+        told["until"] = rfc3339(parse_ms(wait.until))
+    if wait.signal:
+        told["name"] = wait.signal
+    if wait.child is not None:
+        told["name"] = wait.child.execution or child_id(state_key, want.slot)
+        if wait.child.detached or wait.child.on_cancel == "abandon":
+            told["abandon"] = True
+    return told
+
+
+def child_id(parent_key: str, slot_id: str) -> str:
+    """The id of the execution that a slot starts: the same at every try, and readable where it fits."""
+    name = _NOT_IN_AN_ID.sub("-", f"{parent_key}-{slot_id}")
+    if EXECUTION.fullmatch(name):
+        return name
+    digest = hashlib.blake2b(f"{parent_key}:{slot_id}".encode(), digest_size=10).hexdigest()
+    return f"{name[:100]}-{digest}"
+
+
+def due_ms(slot: Slot, want: Want) -> int | None:
+    """When something is to be done about an open wait though nobody says anything; None: never."""
+    moments = [parse_ms(slot.until)] if slot.until else []
+    if want.wait is not None and want.wait.approval is not None:
+        escalations = want.wait.approval.escalations
+        if slot.escalations < len(escalations):
+            moments.append(parse_ms(slot.opened_at) + escalations[slot.escalations].after_ms)
+    return min(moments) if moments else None
+
+
+def timed_out(want: Want, slot: Slot) -> Failure:
+    """The failure of a wait that nothing came for."""
+    what = f"signal {slot.name!r}" if slot.kind == "signal" else f"{slot.kind} {slot.name}".strip()
+    if slot.kind == "remote":
+        message = f"queue {slot.name!r} gave no result by the step's deadline, {slot.until}"
+        return Failure(type="DeadlineExceeded", message=message, retryable=False)
+    message = f"step {want.step}: no {what} by {slot.until}"
+    return Failure(type="Timeout", message=message, retryable=False)
+
+
+def waiting_for(state: State) -> list[dict[str, Any]]:
+    """What an execution at rest waits for, as its event and its status show it."""
+    shown = []
+    for slot_id in state.open[:WAITING_FOR_SHOWN]:
+        slot = state.slots[slot_id]
+        told = {
+            "slot": slot_id,
+            "step": slot.step,
+            "kind": "retry" if slot.retry_at else slot.kind,
+            "until": slot.retry_at or slot.until,
+            "name": slot.name,
+        }
+        shown.append({key: value for key, value in told.items() if value})
+    return shown
+
+
+# -- approvals -------------------------------------------------------------------------------
+
+
+def allowed(approval: Approval, slot: Slot) -> tuple[set[str], set[str]]:
+    """The users and the roles that may answer now, those of past escalations included."""
+    users, roles = set(approval.users), set(approval.roles)
+    for escalation in approval.escalations[: slot.escalations]:
+        users.update(escalation.users)
+        roles.update(escalation.roles)
+    return users, roles
+
+
+def may_answer(approval: Approval, slot: Slot, by: dict[str, Any]) -> bool:
+    """Whether the person that ``by`` (a task's metadata) names may answer."""
+    users, roles = allowed(approval, slot)
+    if not approval.users and not approval.roles:
+        return True
+    return by.get("user_id") in users or bool(roles & set(by.get("roles") or ()))
+
+
+def tally(approval: Approval, slot: Slot, answers: list[Signal]) -> dict[str, Any] | None:
+    """What the answers come to: the verdict, or None where more are needed.
+
+    Each person counts once, with the first answer. One rejection decides.
+    """
+    counted: dict[str, dict[str, Any]] = {}
+    for number, answer in enumerate(answers):
+        payload = answer.payload if isinstance(answer.payload, dict) else {}
+        if not may_answer(approval, slot, answer.by):
+            continue
+        who = str(answer.by.get("user_id") or f"#{number}")
+        told = {
+            "by": answer.by,
+            "decision": "approved" if payload.get("approved") is True else "rejected",
+            "comment": str(payload.get("comment") or ""),
+            "at": answer.at,
+        }
+        counted.setdefault(who, told)
+    verdicts = list(counted.values())
+    if any(verdict["decision"] == "rejected" for verdict in verdicts):
+        return {"approved": False, "answers": verdicts}
+    if len(verdicts) >= approval.count:
+        return {"approved": True, "answers": verdicts}
+    return None

@@ -1,0 +1,62 @@
+"""The timer port: alarms and schedules that the server keeps, so that waiting needs no process.
+
+What rings is delivered as a message on its tenant's due feed (:class:`wpa.ports.tasks.Source`, kind
+``due``), leased and redelivered like any task.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = ["Timers"]
+
+
+class Timers(Protocol):
+    """One alarm for each (tenant, name). Names are two checked tokens, as ``<execution>.wake``.
+
+    Guarantees:
+
+    * Never early; late by at most a quarter of a second on a healthy server.
+    * At least once: a crash of the server while it fires may deliver an alarm twice.
+    * What was due while the server was away rings once when it is back.
+
+    An alarm that is replaced or cleared while it rings may still be delivered, and the *new* alarm may
+    be lost with it. The delivery then comes after the change, so whoever handles one checks what is due
+    and sets the next alarm anew; nobody who does can oversleep.
+    """
+
+    async def set(
+        self, tenant: str, name: str, at_ms: int, body: bytes, headers: dict[str, str] | None = None
+    ) -> None:
+        """Deliver ``body`` and ``headers`` at ``at_ms``; at once, where that moment has passed.
+
+        Args:
+            tenant: whose due feed it is delivered on.
+            name: the alarm; one that was set before under this name is replaced.
+            at_ms: the moment, in milliseconds since the Unix epoch.
+            body: what is delivered.
+            headers: delivered with it, without those that begin with ``Nats-``.
+
+        Setting the same alarm again changes nothing. Raises Unavailable when the outcome is unknown.
+        """
+        ...
+
+    async def clear(self, tenant: str, name: str) -> None:
+        """Forget the alarm or the schedule, if there is one. Raises Unavailable."""
+        ...
+
+    async def set_schedule(self, tenant: str, name: str, spec: str, time_zone: str, body: bytes) -> None:
+        """Deliver ``body`` again and again, until the schedule is cleared or replaced.
+
+        Moments that pass while the server is away are made up for by one delivery, not by one each.
+
+        Args:
+            tenant: whose due feed it is delivered on.
+            name: the schedule, ``<workflow>.schedule``; one that was there before is replaced.
+            spec: six cron fields, the seconds first, or ``@every 90s``: see :mod:`wpa.model.cron`.
+            time_zone: the IANA name of the zone in which cron fields are read; "" for UTC.
+            body: what is delivered each time.
+
+        Raises TaskRejected (``bad_schedule``) with the reason, or Unavailable.
+        """
+        ...
