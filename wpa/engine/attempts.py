@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 
 from wpa.engine.runner import StepCall
 from wpa.engine.services import Services
@@ -32,8 +33,11 @@ class Attempts:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._running: dict[asyncio.Task[Attempt], str] = {}
+        self._ended: deque[asyncio.Task[Attempt]] = deque()
         self._sleeping: set[str] = set()
-        self._news = asyncio.Event()
+        self._news = False
+        self._wake: asyncio.Future[None] | None = None
+        """What the driver waits on: set by an attempt's end, by news, or by its alarm."""
         self._direct: asyncio.Task[None] | None = None
         """The driver's own task, while an attempt is made in it."""
         self._interrupted = False
@@ -55,25 +59,27 @@ class Attempts:
 
     def wake(self, *, interrupt: bool) -> None:
         """There is news. With ``interrupt``, stop an attempt that is made in the driver's own task."""
-        self._news.set()
+        self._news = True
+        self._ring()
         if interrupt and self._direct is not None and not self._interrupted:
             self._interrupted = True
             self._direct.cancel()
 
-    @property
-    def has_news(self) -> bool:
-        return self._news.is_set()
-
     def take_news(self) -> bool:
         """Whether there was news; it is taken for read."""
-        had = self._news.is_set()
-        self._news.clear()
+        had, self._news = self._news, False
         return had
+
+    def _ring(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
 
     # -- attempts ----------------------------------------------------------------------------
 
     async def directly(self, execution: Execution, slot_id: str) -> Attempt | None:
         """Make one attempt in this very task. None where it was interrupted by news."""
+        if self._news:
+            return None  # it may be what would interrupt it
         self._direct = asyncio.current_task()
         try:
             return await self._attempt(execution, slot_id)
@@ -86,22 +92,37 @@ class Attempts:
 
     def begin(self, execution: Execution, slot_id: str) -> None:
         """Make an attempt in a task of its own."""
-        self._running[asyncio.create_task(self._attempt(execution, slot_id))] = slot_id
+        task = asyncio.create_task(self._attempt(execution, slot_id))
+        self._running[task] = slot_id
+        task.add_done_callback(self._on_end)
+
+    def _on_end(self, task: asyncio.Task[Attempt]) -> None:
+        if task in self._running:  # else it was stopped, and nobody waits for it
+            self._ended.append(task)
+            self._ring()
 
     async def next(self, within_s: float | None) -> Attempt | None:
         """The first attempt to end. None where there was news, or the time was over, before."""
-        if self._news.is_set():
+        if not self._ended and not self._news:
+            await self._wait(within_s)
+        if self._news or not self._ended:
             return None
-        news = asyncio.ensure_future(self._news.wait())
+        task = self._ended.popleft()
+        del self._running[task]
+        return task.result()
+
+    async def _wait(self, within_s: float | None) -> None:
+        wake = self._wake = asyncio.get_running_loop().create_future()
+        alarm: asyncio.Task[None] | None = None
+        if within_s is not None:
+            alarm = asyncio.create_task(self._services.clock.sleep(within_s))
+            alarm.add_done_callback(lambda _: self._ring())
         try:
-            await asyncio.wait([*self._running, news], timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+            await wake
         finally:
-            news.cancel()
-        for task in self._running:
-            if task.done():
-                del self._running[task]
-                return task.result()
-        return None
+            self._wake = None
+            if alarm is not None:
+                alarm.cancel()
 
     async def stop(self, slots: set[str] | None = None) -> None:
         """Cancel the attempts at ``slots`` (all, by default) and wait until they have stopped."""
@@ -109,6 +130,8 @@ class Attempts:
         for task in stopping:
             task.cancel()
             del self._running[task]
+            if task in self._ended:
+                self._ended.remove(task)
         if stopping:
             _, stuck = await asyncio.wait(stopping, timeout=STOP_WITHIN_S)
             for task in stuck:

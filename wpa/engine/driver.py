@@ -32,12 +32,13 @@ from wpa.errors import Conflict, NotFound, Superseded, TaskRejected, Unavailable
 from wpa.kernel.draft import Draft, seal
 from wpa.kernel.execution import Attempt, Diverged, Execution, Start
 from wpa.kernel.fold import fold
+from wpa.kernel.fork import settled_before
 from wpa.kernel.program import Program
 from wpa.kernel.requests import blocked
 from wpa.model import events as ev
 from wpa.model.codec import decode_event, encode_event
 from wpa.model.events import Event, Failure
-from wpa.model.state import State, decode_state, encode_state, is_terminal
+from wpa.model.state import Slot, State, decode_state, encode_state, is_terminal
 from wpa.model.tasks import Task, TimerDue
 from wpa.model.times import parse_ms, rfc3339
 from wpa.ports.journal import Stored
@@ -129,6 +130,7 @@ class Driver:
         services.payloads.check_inline("$.payload.variables", task.payload.variables)
         services.payloads.check_inline("$.payload.execution_context", task.payload.execution_context)
         stored = await services.payloads.store(request.tenant, request.execution, task.payload.input_data)
+        settled = await self._forked(task)
         now = services.clock.now_ms()
         start = Start(
             tenant=request.tenant,
@@ -143,14 +145,29 @@ class Driver:
             seed="" if program.pinned else secrets.token_hex(16),
             start_at_ms=parse_ms(task.start_at) if task.start_at else 0,
             parent=task.parent,
+            forked_from=task.fork.execution_id if task.fork else "",
+            settled=settled,
         )
-        execution, draft = Execution.start(program, start, now, services.limits, self._values)
+        try:
+            execution, draft = Execution.start(program, start, now, services.limits, self._values)
+        except Diverged as error:
+            raise TaskRejected("does_not_fit", f"{request.execution} can't be a rerun: {error}") from None
         event = self._first_event(program, draft)
         position = await commit(services.ports.journal, event, 0)
         self._execution = execution
         await self._react(event, execution.record(event, position))
         request.answer({"ok": True, "execution_id": request.execution, "workflow_id": program.id,
                         "version": program.version, "duplicate": False})  # fmt: skip
+
+    async def _forked(self, task: Task) -> tuple[Slot, ...]:
+        """What a rerun takes over from the execution that it is a rerun of."""
+        if task.fork is None:
+            return ()
+        loaded = await find(self._services, self._request.tenant, task.fork.execution_id)
+        settled = settled_before(loaded.state, task.fork.step)
+        for slot in settled:
+            await self._values.fetch(slot.output)
+        return settled
 
     def _first_event(self, program: Program, draft: Draft) -> Event:
         services, request = self._services, self._request

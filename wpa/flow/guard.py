@@ -8,13 +8,13 @@ Two things are done when the first run of a flow begins:
   (``field(default_factory=uuid4)`` of a dataclass, a pydantic model's default factories). They act on flow
   code only, for everybody else they pass calls on, so they stay for good.
 * An **audit hook** refuses files, sockets, processes, threads and the like in a thread that is running flow
-  code at that moment. What imports, logging, warnings, tracebacks and the debugger need passes. Outside flows the
-  hook costs a look into a set for each audited event.
+  code at that moment. What imports, logging, warnings, tracebacks and the debugger need passes. Outside flows
+  the hook costs a look into a dict for each audited event.
 
 What this does not see: clocks and random generators that other packages read on a flow's behalf, ``send`` and
 ``recv`` on a socket or a file that was opened elsewhere, a ``random.Random()`` made when the module was
-imported, default factories of msgspec structs, environment variables, and the order of a set of strings. Where
-such things change what a flow asks for, the kernel finds the divergence at the next replay.
+imported, default factories of msgspec structs, environment variables, and the order of a set of strings.
+Where such things change what a flow asks for, the kernel finds the divergence at the next replay.
 """
 
 from __future__ import annotations
@@ -52,14 +52,15 @@ REFUSED: Final = {
             "socket.__new__", "socket.bind", "socket.connect", "socket.getaddrinfo", "socket.gethostbyaddr",
             "socket.gethostbyname", "socket.gethostname", "socket.getnameinfo", "socket.getservbyname",
             "socket.getservbyport", "socket.sendmsg", "socket.sendto", "urllib.Request", "ftplib.connect",
-            "http.client.connect", "smtplib.connect", "imaplib.open", "poplib.connect", "telnetlib.Telnet.open",
+            "http.client.connect", "smtplib.connect", "imaplib.open", "poplib.connect",
+            "telnetlib.Telnet.open",
         ),
         "uses the network",
     ),
     **dict.fromkeys(
         (
-            "subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile",
-            "os.system", "pty.spawn", "os.kill", "os.killpg", "webbrowser.open",
+            "subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn",
+            "os.startfile", "os.system", "pty.spawn", "os.kill", "os.killpg", "webbrowser.open",
         ),
         "works on processes",
     ),
@@ -127,7 +128,10 @@ def _guard_names(names: dict[str, Any], module: str) -> None:
 
 
 def _home(value: object) -> str:
-    home = getattr(value, "__module__", "")
+    try:
+        home = getattr(value, "__module__", "")
+    except Exception:  # an object whose attributes can't be asked for here and now
+        return ""
     return home if isinstance(home, str) else ""
 
 
@@ -195,7 +199,7 @@ def _is_allowed() -> bool:
 
 def _frames() -> Iterator[FrameType]:
     """The frames of the running flow, innermost first."""
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  there is no other way to look up the stack
     while frame is not None and frame.f_globals.get("__name__") != "wpa.flow.loop":
         yield frame
         frame = frame.f_back

@@ -41,8 +41,8 @@ class Inputs:
                 continue
             if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY):
                 raise FlowDeclarationError(
-                    f"flow {flow}: parameter {parameter.name} can't be passed by name, and the members of the "
-                    "input are passed by name"
+                    f"flow {flow}: parameter {parameter.name} can't be passed by name, and the members of "
+                    "the input are passed by name"
                 )
             try:
                 self._converters[parameter.name] = converter(hints.get(parameter.name, Any))
@@ -69,9 +69,7 @@ class Inputs:
                 try:
                     convert(value)
                 except Misfit as error:
-                    problems += [
-                        Problem(f"{WHERE}.{name}{path}", message) for path, message in error.faults
-                    ]
+                    problems += [Problem(f"{WHERE}.{name}{path}", message) for path, message in error.faults]
             elif not self._open:
                 known = ", ".join(self._converters) or "none"
                 problems.append(

@@ -7,7 +7,8 @@ same settlements.
 
 Things that asyncio leaves to chance are fixed here: task names count from 1 in each run; tasks hash by their
 number, so that the sets of tasks that ``asyncio.wait`` returns iterate alike in each replay; tasks are kept
-alive until they are done; the garbage collector, which may run other people's finalizers, rests during a turn.
+alive until they are done; the garbage collector, which may run other people's finalizers, rests during a
+turn.
 
 A turn happens nested in a task of the host's loop (asyncio's or uvloop's): for its duration this loop is the
 thread's running loop and no task of the host's is the current one.
@@ -31,16 +32,21 @@ from asyncio.tasks import _leave_task as leave_task
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple
 
 from wpa.flow.errors import NotDeterministic, NotInFlow
 from wpa.flow.ledger import Ledger, Slot
 from wpa.flow.sites import current_site, suspended_site
 from wpa.kernel.program import Settled, Wait
+from wpa.model.steptype import StepSignature
 
-__all__ = ["FlowLoop", "FlowTask", "current", "refusal", "running_flow"]
+__all__ = ["FlowLoop", "FlowTask", "Signatures", "current", "refusal", "running_flow"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+Signatures = Callable[[str], StepSignature | None]
+"""Finds the signature of a step type by its name; None where it is not known."""
 
 NEVER_S: Final = 100 * 366 * 86_400.0
 """A delay longer than a century is one that never ends."""
@@ -93,7 +99,7 @@ class Guarded(Coroutine[Any, Any, Any]):
             try:
                 if awaited.get_loop() is self._loop:
                     return awaited
-                awaited._asyncio_future_blocking = False
+                awaited._asyncio_future_blocking = False  # noqa: SLF001  as if nobody had awaited it
             except AttributeError:
                 pass
             site = suspended_site(self._coro, self._loop.root)
@@ -133,10 +139,20 @@ class SlotTimer(TimerHandle):
     slot: Slot | None
 
 
+def _refuse(name: str) -> Callable[..., NoReturn]:
+    def refuse(self: FlowLoop, *args: Any, **options: Any) -> NoReturn:
+        raise refusal(current_site(self.root), f"asks its event loop for {name}()")
+
+    refuse.__name__ = name
+    return refuse
+
+
 class _Refusing(AbstractEventLoop):
     """Everything that an event loop can do, refused; a flow's loop overrides what it does."""
 
-    root: str
+    for _name in dir(AbstractEventLoop):
+        if not _name.startswith("_"):
+            locals()[_name] = _refuse(_name)
 
 
 class FlowLoop(_Refusing):
@@ -146,11 +162,15 @@ class FlowLoop(_Refusing):
         ledger: where timers become slots.
         started_ms: the time until the first settlement, in milliseconds since the Unix epoch.
         root: the package that the flow's code belongs to; errors name lines in it.
+        signatures: finds a step type's signature by its name; None where none is known.
     """
 
-    def __init__(self, ledger: Ledger, started_ms: int, root: str) -> None:
+    def __init__(
+        self, ledger: Ledger, started_ms: int, root: str, signatures: Signatures | None = None
+    ) -> None:
         self.ledger = ledger
         self.root = root
+        self.signatures = signatures
         self.now_ms = started_ms
         self.discarded = False
         self._ready: deque[Handle] = deque()
@@ -177,7 +197,7 @@ class FlowLoop(_Refusing):
             self._inside(self._discard_tasks)
 
     def advance_clock(self, now_ms: int) -> None:
-        """It is ``now_ms`` milliseconds since the Unix epoch. Time never goes back: workers' clocks differ."""
+        """It is ``now_ms``, since the Unix epoch. Time never goes back, though workers' clocks differ."""
         self.now_ms = max(self.now_ms, now_ms)
 
     def _inside(self, act: Callable[[], None]) -> None:
@@ -204,9 +224,9 @@ class FlowLoop(_Refusing):
         ready = self._ready
         while ready:
             handle = ready.popleft()
-            if not handle._cancelled:
+            if not handle.cancelled():
                 try:
-                    handle._run()
+                    handle._run()  # noqa: SLF001  what every event loop calls
                 except SystemExit:
                     # The task that raised it holds it: it ends the flow, never the worker.
                     continue
@@ -264,13 +284,15 @@ class FlowLoop(_Refusing):
         self._tasks.append(task)
         return task
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Handle:
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> Handle:
         handle = Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
     def call_later(
-        self, delay: float, callback: Any, *args: Any, context: Context | None = None
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> TimerHandle:
         handle = SlotTimer(self.time() + delay, callback, args, self, context)
         handle.slot = None
@@ -282,12 +304,12 @@ class FlowLoop(_Refusing):
             slot = self.ledger.open("sleep", "timer", "core.sleep", wait=Wait(delay_ms=delay_ms))
             slot.deliver = lambda _: self._ready.append(handle)
             handle.slot = slot
-        elif delay != delay:  # noqa: PLR0124  not a number
+        elif delay != delay:
             raise ValueError("a delay must be a number of seconds, not NaN")
         return handle
 
     def call_at(
-        self, when: float, callback: Any, *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> TimerHandle:
         return self.call_later(when - self.time(), callback, *args, context=context)
 
@@ -323,19 +345,6 @@ class FlowLoop(_Refusing):
         return [task for task in self._tasks if not task.done()]
 
 
-def _refuse(name: str) -> Callable[..., NoReturn]:
-    def refuse(self: _Refusing, *args: Any, **options: Any) -> NoReturn:
-        raise refusal(current_site(self.root), f"asks its event loop for {name}()")
-
-    refuse.__name__ = name
-    return refuse
-
-
-for _name in dir(AbstractEventLoop):
-    if not _name.startswith("_"):
-        setattr(_Refusing, _name, _refuse(_name))
-
-
 def running_flow() -> FlowLoop | None:
     """The loop of the flow whose code this thread is running right now, if it is running any."""
     loop = running_loop()
@@ -347,4 +356,6 @@ def current(what: str) -> FlowLoop:
     loop = running_loop()
     if isinstance(loop, FlowLoop):
         return loop
-    raise NotInFlow(f"{what} was used where no flow is running; run the flow with wpa.testing, or on a worker")
+    raise NotInFlow(
+        f"{what} was used where no flow is running; run the flow with wpa.testing, or on a worker"
+    )

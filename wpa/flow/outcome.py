@@ -22,9 +22,7 @@ class ContinueAsNew(BaseException):
         self.input = input
 
 
-def outcome_of(
-    main: asyncio.Task[Any], root: str, dropped: tuple[str, ...]
-) -> Finished | Failed | Continued:
+def outcome_of(main: asyncio.Task[Any], root: str, dropped: tuple[str, ...]) -> Finished | Failed | Continued:
     """What the flow's own task ended with. ``root`` is the package that the flow's code belongs to."""
     if main.cancelled():
         message = "the flow was cancelled from within: it let asyncio.CancelledError pass"

@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from wpa.errors import Problem
-from wpa.flow.calls import Signatures
 from wpa.flow.code import code_hash
 from wpa.flow.guard import guard
 from wpa.flow.inputs import Inputs
+from wpa.flow.loop import Signatures
 from wpa.flow.run import FlowRun
 from wpa.kernel.program import ExecutionInfo
 

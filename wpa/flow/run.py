@@ -42,7 +42,9 @@ class FlowRun:
         self._program = program
         self._data = data
         self._ledger = Ledger(info)
-        self._loop = FlowLoop(self._ledger, parse_ms(info.started_at), program.root, program.signatures)
+        self._loop = FlowLoop(  # type: ignore[abstract]  # what it does not define is refused
+            self._ledger, parse_ms(info.started_at), program.root, program.signatures
+        )
         self._main: FlowTask[Any] | None = None
         self._ending = False
         self._outcome: Outcome | None = None
@@ -54,7 +56,9 @@ class FlowRun:
 
     def poll(self) -> Outcome:
         if self._main is None:
-            self._main = self._loop.create_task(self._program.enter(self._data), name="flow", context=Context())
+            self._main = self._loop.create_task(
+                self._program.enter(self._data), name="flow", context=Context()
+            )
             self._turn(self._main)
         if self._outcome is not None:
             return self._outcome
@@ -119,8 +123,8 @@ class FlowRun:
     def _stuck(self) -> Failure:
         waiting = [suspended_site(task.get_coro(), self._program.root) for task in self._loop.pending()]
         message = (
-            f"the flow waits at {'; '.join(waiting[:5])}, but for nothing that can still come: no call, timer, "
-            "signal or child is open. Is an Event never set, a Queue never filled, a Lock never released?"
+            f"the flow waits at {'; '.join(waiting[:5])}, but for nothing that can still come: no call, "
+            "timer, signal or child is open. Is an Event never set, a Queue never filled, a Lock never freed?"
         )
         return Failure(type="FlowStuck", message=message, retryable=False)
 

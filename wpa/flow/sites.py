@@ -14,7 +14,7 @@ OURS: Final = ("wpa.flow.", "asyncio.")
 
 def current_site(root: str) -> str:
     """The line of the package ``root`` that is being run, as ``orders.flows:41 in order``."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  there is no other way to look up the stack
     nearest = ""
     while frame is not None:
         if _module(frame).partition(".")[0] == root and not _is_ours(frame):

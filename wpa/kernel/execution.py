@@ -22,58 +22,23 @@ from typing import Any
 
 import msgspec
 
-from wpa.errors import PlatformError
 from wpa.kernel import saga, verdict, waits
 from wpa.kernel.draft import Draft, with_duration
 from wpa.kernel.fold import fold
 from wpa.kernel.mail import Mail
+from wpa.kernel.match import Diverged, check_open, check_pinned, check_settled
+from wpa.kernel.opening import held, open_into, room_beside
 from wpa.kernel.program import Continued, ExecutionInfo, Failed, Finished, Program, Run, Want
 from wpa.kernel.retry import backoff_ms, may_retry
 from wpa.kernel.script import Script
+from wpa.kernel.telling import Attempt, Start, info_of
 from wpa.model import events as ev
 from wpa.model.events import Event, Failure
 from wpa.model.limits import Limits
-from wpa.model.state import Parent, Slot, State, is_terminal
+from wpa.model.state import Slot, State, is_terminal
 from wpa.model.times import parse_ms, rfc3339
 
 __all__ = ["Attempt", "Diverged", "Draft", "Execution", "Start"]
-
-
-class Diverged(PlatformError):
-    """The program doesn't ask for what the journal says was done."""
-
-
-class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """What a start task asks for, already checked."""
-
-    tenant: str
-    execution: str
-    start_hash: str
-    input: Any = None
-    stored_input: Any = None
-    """``input`` as the journal keeps it: the same, or a reference to the object store."""
-    variables: dict[str, Any] = msgspec.field(default_factory=dict)
-    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
-    context: dict[str, Any] = msgspec.field(default_factory=dict)
-    lease: str = ""
-    seed: str = ""
-    """Randomness for the program, hexadecimal."""
-    start_at_ms: int = 0
-    """Begin nothing before this moment."""
-    parent: Parent | None = None
-    forked_from: str = ""
-    settled: tuple[Slot, ...] = ()
-    """What is taken over from the execution that this one is a rerun of."""
-
-
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """How one attempt at a slot ended. ``stored`` is ``output`` as the journal keeps it."""
-
-    slot: str
-    started_ms: int
-    output: Any = None
-    stored: Any = None
-    error: Failure | None = None
 
 
 def _same(value: Any) -> Any:
@@ -128,6 +93,7 @@ class Execution:
         execution = cls(program, program.begin(start.input, start.variables, info), limits, resolve)
         for slot in start.settled:
             execution._replay(slot)
+        execution._script.known({slot.id: slot for slot in start.settled})
         data: dict[str, Any] = {
             "version": program.version,
             "definition_hash": program.hash,
@@ -148,7 +114,7 @@ class Execution:
             data["start_at"] = rfc3339(begins_ms)
             data["next"] = []
         else:
-            execution._open_into(data, [], now_ms, execution._script, program.max_parallel, start.execution)
+            open_into(data, execution._script, [], program.max_parallel, start.execution, now_ms)
         data["progress_percentage"] = execution._percentage() if start.settled else 0
         return execution, Draft(ev.STARTED, data, now_ms)
 
@@ -170,18 +136,14 @@ class Execution:
 
         Raises Diverged where the program doesn't ask for what is recorded.
         """
-        if program.pinned and program.hash != state.definition_hash:
-            raise Diverged(
-                f"{state.tenant}.{state.execution} runs definition {state.definition_hash[:12]}, "
-                f"not {program.hash[:12]}: {state.workflow} {state.version} was changed in place"
-            )
+        check_pinned(program, state)
         run = program.begin(resolve(state.input), state.variables, info_of(state))
         execution = cls(program, run, limits, resolve)
         execution.state = state
         for slot_id in state.order:
             execution._replay(state.slots[slot_id])
         if state.status != "COMPENSATING" and not is_terminal(state.status):
-            execution._check_open()
+            check_open(program, execution._script, state)
         execution._script.known(state.slots)
         execution._mail.look_again(state)
         for undo in state.undo:
@@ -190,32 +152,9 @@ class Execution:
 
     def _replay(self, slot: Slot) -> None:
         """Tell the program of a slot that is settled already."""
-        want = self.wants.get(slot.id)
-        if want is None or (slot.uses and want.uses != slot.uses):
-            raise Diverged(self._difference(slot, want))
+        check_settled(self.program, self._script, slot)
         at_ms = parse_ms(slot.finished_at) if slot.finished_at else 0
         self._script.tell(slot.id, slot.status, self._resolve(slot.output), slot.error, at_ms)
-
-    def _check_open(self) -> None:
-        for slot_id in self.state.open:
-            slot = self.state.slots[slot_id]
-            if slot_id in self._script.dropping:
-                continue
-            want = self.wants.get(slot_id)
-            if want is None or (slot.kind not in ("step", "remote") and slot.kind != want.kind):
-                raise Diverged(self._difference(slot, want))
-
-    def _difference(self, slot: Slot, want: Want | None) -> str:
-        """What was recorded, and what the program asks for now, as lines of a diff."""
-        recorded = f"{slot.kind} {slot.id} ({slot.uses or 'no step type'}), {slot.status}"
-        asks = [f"{asked.kind} {asked.slot} ({asked.uses})" for asked in self.wants.values()]
-        now = f"{want.kind} {want.slot} ({want.uses})" if want else ", ".join(asks[:10]) or "nothing more"
-        name = f"{self.program.id} {self.program.version}"
-        return (
-            f"the code of {name} does not ask for what the journal says was done\n"
-            f"- recorded: {recorded}\n+ asked now: {now}\n"
-            "put the code back that this execution was started with, or guard the change with patched()"
-        )
 
     # -- what happened -----------------------------------------------------------------------
 
@@ -362,7 +301,7 @@ class Execution:
         self._following = Script(self.program.begin(outcome.input, state.variables, info))
         data: dict[str, Any] = {"input": outcome.input, "run": state.run + 1}
         key = f"{state.execution}.{state.run + 1}"
-        self._open_into(data, [], now_ms, self._following, self.program.max_parallel, key)
+        open_into(data, self._following, [], self.program.max_parallel, key, now_ms)
         return Draft(ev.CONTINUED, data, now_ms)
 
     def _go_on(self, now_ms: int) -> Draft | None:
@@ -495,7 +434,7 @@ class Execution:
             del script.recorded[: len(recorded)]
         if dropped := data.get("dropped"):
             script.dropping = [slot_id for slot_id in script.dropping if slot_id not in dropped]
-        if event.event == ev.SIGNALLED or "waits" in data or "retry_at" in data or self._mail.waiting:
+        if self._mail.waiting or event.event == ev.SIGNALLED or "waits" in data or "reopen" in data:
             self._mail.look_again(self.state)
         return opened
 
@@ -509,7 +448,7 @@ class Execution:
             return None
         if is_terminal(self.state.status):
             return None
-        if draft.event != ev.STEP_COMPENSATED and self._held():
+        if draft.event != ev.STEP_COMPENSATED and held(self.state):
             slots = self.state.slots
             draft.data["next"] = [slot_id for slot_id in draft.data["next"] if slot_id in slots]
             draft.data.pop("waits", None)
@@ -538,43 +477,17 @@ class Execution:
             raise Diverged(f"{self.state.execution}: {undo} is to be undone, but the definition has no way")
         self.wants[undo] = want
 
-    def _held(self) -> bool:
-        """Whether nothing new may begin."""
-        state = self.state
-        return bool(state.failing) or state.cancel is not None or state.status == "PAUSED"
-
     def _room(self, running: list[str]) -> int:
-        most = self.program.max_parallel
-        if not self._mail.waiting:
-            return most - len(running)
-        slots = self.state.slots
-        return most - sum(slots[slot_id].kind in ("step", "remote") for slot_id in running)
+        return room_beside(self.state, running, self.program.max_parallel, self._mail.waiting)
 
     def _next_into(self, data: dict[str, Any], now_ms: int, without: str = "") -> None:
         """Into ``data``: what is open after it, and what the program dropped or came by."""
-        running = [slot_id for slot_id in self.state.open if slot_id != without]
-        if self._held():
+        state = self.state
+        running = [slot_id for slot_id in state.open if slot_id != without]
+        if held(state):
             data["next"] = running
-            return
-        self._open_into(data, running, now_ms, self._script, self._room(running), self.state.key)
-
-    def _open_into(
-        self, data: dict[str, Any], running: list[str], now_ms: int, script: Script, room: int, key: str
-    ) -> None:
-        if script.dropping:
-            data["dropped"] = list(script.dropping)
-            running = [slot_id for slot_id in running if slot_id not in script.dropping]
-        chosen = script.choose(running, room)
-        data["next"] = chosen
-        told = {}
-        for slot_id in chosen[len(running) :]:
-            about = waits.about(script.wants[slot_id], key, now_ms)
-            if about is not None:
-                told[slot_id] = about
-        if told:
-            data["waits"] = told
-        if script.recorded:
-            data["recorded"] = list(script.recorded)
+        else:
+            open_into(data, self._script, running, self._room(running), state.key, now_ms)
 
     def _percentage(self) -> int:
         return self._script.run.progress().percentage
@@ -589,22 +502,6 @@ class Execution:
             "finished_at": rfc3339(now_ms),
             "duration_ms": now_ms - started_ms,
         }
-
-
-def info_of(state: State) -> ExecutionInfo:
-    """What the program may know of the execution."""
-    return ExecutionInfo(
-        id=state.execution,
-        tenant=state.tenant,
-        workflow=state.workflow,
-        version=state.version,
-        started_at=state.run_started_at or state.created_at,
-        metadata=state.metadata,
-        context=state.context,
-        seed=state.seed,
-        recorded=tuple(state.recorded),
-        replayed=len(state.order),
-    )
 
 
 _UNSEEN = Slot(id="")

@@ -212,6 +212,8 @@ def _check_start(task: Task) -> None:
         _check_time("$.start_at", task.start_at)
     if task.parent is not None:
         _name("$.parent.execution_id", check_execution, task.parent.execution_id)
+    if task.fork is not None:
+        _name("$.fork.execution_id", check_execution, task.fork.execution_id)
 
 
 def _name(path: str, check: Callable[[object], str], value: str) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "CancelTask",
     "ChildEndedTask",
     "Envelope",
+    "Fork",
     "MigrateTask",
     "ReasonTask",
     "SignalTask",
@@ -88,6 +89,13 @@ class StartPayload(msgspec.Struct, frozen=True, kw_only=True):
     execution_context: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
+class Fork(msgspec.Struct, frozen=True, kw_only=True):
+    """A rerun: begin with what another execution had settled before ``step``."""
+
+    execution_id: str
+    step: str = ""
+
+
 class Task(Envelope, frozen=True, kw_only=True):
     """``workflow_start``: start an execution.
 
@@ -100,6 +108,7 @@ class Task(Envelope, frozen=True, kw_only=True):
     start_at: str = ""
     parent: Parent | None = None
     """Set by the engine: the execution that waits for this one."""
+    fork: Fork | None = None
     payload: StartPayload = msgspec.field(default_factory=StartPayload)
 
 

@@ -45,12 +45,15 @@ Duration = Annotated[
     ),
 ]
 StepId = Annotated[str, StringConstraints(pattern=f"^{STEP.pattern}$")]
-StepIds = Annotated[list[StepId], BeforeValidator(_one_or_many), Field(min_length=1)]
-SignalName = StepId
-Names = Annotated[
-    list[Annotated[str, StringConstraints(min_length=1)]],
-    BeforeValidator(_one_or_many, json_schema_input_type=str | list[str]),
+StepIds = Annotated[
+    Annotated[list[StepId], Field(min_length=1)],
+    BeforeValidator(
+        _one_or_many, json_schema_input_type=StepId | Annotated[list[StepId], Field(min_length=1)]
+    ),
 ]
+SignalName = StepId
+Name = Annotated[str, StringConstraints(min_length=1)]
+Names = Annotated[list[Name], BeforeValidator(_one_or_many, json_schema_input_type=Name | list[Name])]
 WorkflowId = Annotated[str, StringConstraints(pattern=f"^{WORKFLOW.pattern}$")]
 Version = Annotated[
     str,

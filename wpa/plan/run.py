@@ -70,17 +70,18 @@ class PlanRun:
     # -- the protocol ------------------------------------------------------------------------
 
     def poll(self) -> Outcome:
+        dropped = tuple(self._dropped)
+        self._dropped.clear()
         if self._broken is not None:
-            return Failed(self._broken)
+            return Failed(self._broken, dropped)
         if not self._ahead:
-            return self._finish()
-        if not self._new and not self._dropped:
+            return self._finish(dropped)
+        if not self._new and not dropped:
             return _NOTHING
         self._new.sort(key=lambda item: item[0])
-        waiting = Waiting(tuple(want for _, want in self._new), tuple(self._dropped))
+        wants = tuple(want for _, want in self._new)
         self._new.clear()
-        self._dropped.clear()
-        return waiting
+        return Waiting(wants, dropped)
 
     def settle(self, settled: Settled) -> None:
         node = self._plan.nodes[self._plan.by_id[settled.slot.partition(":")[0]]]
@@ -333,14 +334,14 @@ class PlanRun:
 
     # -- the end -----------------------------------------------------------------------------
 
-    def _finish(self) -> Outcome:
+    def _finish(self, dropped: tuple[str, ...]) -> Outcome:
         output = self._plan.output
         if output is None:
             leaves = (self._plan.nodes[index] for index in self._plan.leaves)
-            values = self._facts.values
-            return Finished({n.id: values.get(n.index) for n in leaves if self._status[n.index] == COMPLETED})
+            ended = {n.id: n.index for n in leaves if self._status[n.index] == COMPLETED}
+            return Finished({name: self._facts.values.get(index) for name, index in ended.items()}, dropped)
         value, fault = render(output, self._facts.scope(output, None))
-        return Finished(value) if fault is None else Failed(fault)
+        return Finished(value, dropped) if fault is None else Failed(fault, dropped)
 
 
 _NOTHING = Waiting()

@@ -61,6 +61,8 @@ class Facts:
             node: the node it belongs to; None for the plan's output, which sees everything.
             own: whether the node sees what it has set itself.
         """
+        if not template.expressions:
+            return _EMPTY
         scope: dict[str, Any] = {"input": self._input, "vars": _EMPTY, "steps": _EMPTY, "execution": _EMPTY}
         names: set[str] = set()
         for _, expression in template.expressions:

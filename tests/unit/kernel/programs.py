@@ -13,8 +13,10 @@ from wpa.kernel.program import (
     Settled,
     StepPolicy,
     StepView,
+    Wait,
     Waiting,
     Want,
+    WantKind,
 )
 from wpa.model.events import Failure
 
@@ -29,10 +31,14 @@ class Node:
         undo_policy: StepPolicy | None = None,
         fault: Failure | None = None,
         decision: dict[str, Any] | None = None,
+        kind: WantKind = "step",
+        wait: Wait | None = None,
     ) -> None:
         self.id, self.needs, self.policy = id, needs, policy or StepPolicy()
         self.undo, self.undo_policy = undo, undo_policy or StepPolicy()
         self.fault, self.decision = fault, decision
+        self.kind: WantKind = kind if decision is None else "decision"
+        self.wait = wait
 
 
 class Toy:
@@ -75,8 +81,9 @@ class ToyRun:
                     Want(
                         slot=node.id,
                         step=node.id,
-                        kind="step" if node.decision is None else "decision",
+                        kind=node.kind,
                         uses="toy.step",
+                        wait=node.wait,
                         inputs={"data": self.data},
                         policy=node.policy,
                         fault=node.fault,

@@ -6,14 +6,15 @@ from typing import Any
 
 import msgspec
 
+from wpa.kernel import requests
 from wpa.kernel.draft import Draft, seal
 from wpa.kernel.execution import Attempt, Execution, Start
 from wpa.kernel.fold import fold
 from wpa.kernel.program import Program
 from wpa.model.events import Event, Failure
 from wpa.model.limits import Limits
-from wpa.model.state import State, decode_state, encode_state, is_terminal
-from wpa.model.times import rfc3339
+from wpa.model.state import Signal, State, decode_state, encode_state, is_terminal
+from wpa.model.times import parse_ms, rfc3339
 
 EPOCH_MS = 1_795_000_000_000
 
@@ -104,3 +105,36 @@ class Table:
             reason = "the task was delivered again (2)"
             self.record(self.execution.recovered(f"w{self.epoch}", reason, self.now_ms))
             self.follow()
+
+    # -- what others ask ---------------------------------------------------------------------
+
+    def ask(self, draft: Draft | None) -> bool:
+        """Append what somebody asks, as whoever it is would; whether there was anything to append."""
+        if draft is None:
+            return False
+        driving = "lease" in draft.data
+        self.epoch += driving
+        self.serial += 1
+        worker = f"w{self.epoch}" if driving else "other"
+        self._store(seal(draft, self.state, id=f"e{self.serial}", worker=worker, epoch=self.epoch))
+        self.follow()
+        return True
+
+    def rest(self) -> None:
+        """Nothing runs: come to rest, and be looked at again only when something is due."""
+        self.record(self.execution.resting(self.now_ms))
+
+    def wake(self) -> None:
+        """The alarm rings, at its moment."""
+        assert self.state.wake_at, "no alarm is set"
+        self.now_ms = max(self.now_ms, parse_ms(self.state.wake_at))
+        self.ask(requests.woken(self.state, self.now_ms, f"due-{self.serial}"))
+
+    def signal(self, name: str, payload: Any = None, id: str = "") -> bool:
+        signal = Signal(id=id or f"s{self.serial}", name=name, payload=payload)
+        return self.ask(requests.signalled(self.state, signal, self.now_ms, f"task-{self.serial}"))
+
+    def tell(self, slot: str, payload: Any, by: dict[str, Any] | None = None, id: str = "") -> bool:
+        """What is meant for one slot: an answer, a child's end, a remote result."""
+        signal = Signal(id=id or f"t{self.serial}", slot=slot, payload=payload, by=by or {})
+        return self.ask(requests.signalled(self.state, signal, self.now_ms, f"task-{self.serial}"))

@@ -45,12 +45,13 @@ class Player:
     def _poll(self) -> None:
         self.outcome = self.run.poll()
         self.latest = []
-        if not isinstance(self.outcome, Waiting):
-            return
         for slot in self.outcome.dropped:
             assert slot in self.open, f"{slot} was dropped, but isn't open"
             del self.open[slot]
             self.dropped.append(slot)
+        if not isinstance(self.outcome, Waiting):
+            assert isinstance(self.outcome, Failed) or not self.open, f"ended, but {self.slots()} are open"
+            return
         for want in self.outcome.wants:
             assert want.slot not in self.seen, f"{want.slot} is wanted twice"
             assert want.slot.partition(":")[0] == want.step
@@ -74,7 +75,9 @@ class Player:
         self._poll()
         return self
 
-    def play(self, answer: Answer = lambda want: want.inputs, pick: Callable[[int], int] = lambda n: 0) -> Player:
+    def play(
+        self, answer: Answer = lambda want: want.inputs, pick: Callable[[int], int] = lambda n: 0
+    ) -> Player:
         """Settle everything, in the order that ``pick`` (of how many) says."""
         while isinstance(self.outcome, Waiting):
             slots = list(self.open)

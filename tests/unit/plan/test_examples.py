@@ -7,16 +7,19 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from tests.unit.plan.player import Player
 from wpa.hooks.host import PluginHost
 from wpa.kernel.program import Finished
-from wpa.plan import check, load, mermaid, parse, svg
+from wpa.plan import check, json_schema, load, mermaid, parse, svg
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 DEFINITIONS = sorted(
-    path.name for path in EXAMPLES.iterdir() if path.suffix in (".json", ".yaml") and ".input." not in path.name
+    path.name
+    for path in EXAMPLES.iterdir()
+    if path.suffix in (".json", ".yaml") and ".input." not in path.name
 )
 PLUGINS = ("orders.", "documents.")
 
@@ -28,9 +31,12 @@ def read(name: str) -> Any:
 @pytest.mark.parametrize("name", DEFINITIONS)
 def test_an_example_is_fine(name: str) -> None:
     document = read(name)
-    catalog = None if any(_uses(document, prefix) for prefix in PLUGINS) else PluginHost.discover().signatures()
+    catalog = (
+        None if any(_uses(document, prefix) for prefix in PLUGINS) else PluginHost.discover().signatures()
+    )
     assert check(document, catalog) == []
     assert document["id"] == Path(name).stem
+    jsonschema.Draft202012Validator(json_schema()).validate(document)
 
 
 def _uses(document: Any, prefix: str) -> bool:
@@ -105,7 +111,9 @@ def test_pipeline_starts_with_a_message_and_is_woken_by_another() -> None:
     assert raw.match("data.raw.s1", {"id": 7, "sensor": "s1", "value": 0}, {}) is None
     start = raw.match("data.raw.s1", {"id": 7, "sensor": "s1", "value": 3}, {})
     assert start is not None
-    assert start == type(start)(input={"sensor": "s1", "value": 3, "from": "data.raw.s1"}, execution_id="reading-7")
+    assert start == type(start)(
+        input={"sensor": "s1", "value": 3, "from": "data.raw.s1"}, execution_id="reading-7"
+    )
     signal = reviewed.match("data.reviewed.s1", {"id": 7, "good": False}, {"Nats-Msg-Id": "m1"})
     assert signal is not None
     assert signal == type(signal)(name="reviewed", execution_id="reading-7", payload={"good": False}, id="m1")

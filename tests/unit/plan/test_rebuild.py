@@ -20,7 +20,11 @@ def loops(draw: st.DrawFn) -> dict[str, Any]:
     kind = draw(st.sampled_from(["", "", "foreach", "repeat", "while"]))
     if kind == "foreach":
         items = draw(st.lists(st.integers(0, 9), max_size=5))
-        each = {"in": items, "concurrency": draw(st.integers(1, 3)), "on_error": draw(st.sampled_from(["fail", "continue"]))}
+        each = {
+            "in": items,
+            "concurrency": draw(st.integers(1, 3)),
+            "on_error": draw(st.sampled_from(["fail", "continue"])),
+        }
         return {"foreach": each, "with": {"x": "${item}", "i": "${index}"}}
     if kind:
         delay = {"delay": "1s"} if draw(st.booleans()) else {}
@@ -50,7 +54,7 @@ def plans(draw: st.DrawFn) -> list[dict[str, Any]]:
         item |= {"uses": uses, "on_error": "continue"}
         if uses == "core.echo":
             item |= draw(loops())
-            seen = "".join("${steps['%s'].status}" % need for need in needs)
+            seen = "".join("${steps['NAME'].status}".replace("NAME", need) for need in needs)
             item["with"] = {**item.get("with", {}), "seen": seen}
         steps.append(item)
     return steps

@@ -1,0 +1,114 @@
+"""Executions that wait: nothing is held while they do, and nothing is lost or early when they go on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.e2e.processes import Wpa
+from tests.servers import NatsServer
+from wpa.client import Client
+from wpa.model.tasks import SignalPayload, SignalTask
+from wpa.model.times import parse_ms
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+
+async def deploy(client: Client, steps: list[dict[str, Any]], workflow: str = "w", **more: Any) -> None:
+    await client.deploy({"id": workflow, "version": "1", "steps": steps, **more})
+
+
+async def send(client: Client, task: msgspec.Struct) -> None:
+    """As any NATS client could."""
+    await client.publish_start(msgspec.to_builtins(task))
+
+
+async def rests(client: Client, execution: str) -> dict[str, Any]:
+    """The status of an execution once it is at rest."""
+    for _ in range(200):
+        try:
+            status = await client.status(execution)
+        except Exception:
+            status = {"status": ""}
+        if status["status"] in ("WAITING", "PAUSED"):
+            return status
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{execution} does not come to rest: {status}")
+
+
+@pytest.fixture
+async def client(nats_server: NatsServer, tenant: str) -> AsyncIterator[Client]:
+    async with await Client.connect(nats_server.url, tenant) as client:
+        yield client
+
+
+async def test_a_sleep_is_never_early_and_hardly_late(client: Client, worker: Wpa) -> None:
+    await deploy(
+        client,
+        [
+            {"id": "nap", "uses": "core.sleep", "with": {"for": "3s"}},
+            {"id": "after", "uses": "core.echo", "with": {"a": 1}, "needs": ["nap"]},
+        ],
+    )
+    began = time.monotonic()
+    await client.start("w", {}, execution_id="sleeper")
+    status = await rests(client, "sleeper")
+    assert status["status"] == "WAITING"
+    done = await client.result("sleeper", timeout_s=20)
+    assert done["status"] == "COMPLETED"
+    assert 3.0 <= time.monotonic() - began < 5.0
+    nap = done["steps"][0]
+    assert 3000 <= parse_ms(nap["finished_at"]) - parse_ms(nap["started_at"]) < 4000
+
+
+async def test_a_long_backoff_is_waited_for_by_the_server(client: Client) -> None:
+    retry = {"max_attempts": 3, "backoff": {"initial": "3s", "jitter": 0}}
+    await deploy(client, [{"id": "a", "uses": "core.fail", "with": {"until_attempt": 2}, "retry": retry}])
+    await client.start("w", {}, execution_id="retrier")
+    status = await rests(client, "retrier")
+    assert status["steps"][0]["status"] == "retrying"
+    done = await client.result("retrier", timeout_s=20)
+    assert (done["status"], done["steps"][0]["attempt"]) == ("COMPLETED", 2)
+
+
+async def test_a_signal_wakes_the_one_that_waits_for_it(client: Client) -> None:
+    await deploy(
+        client,
+        [{"id": "go", "uses": "core.wait", "with": {"signal": "go"}}],
+        output="${steps.go.output}",
+    )
+    await client.start("w", {}, execution_id="waiter")
+    await rests(client, "waiter")
+    task = SignalTask(
+        type="workflow_signal", execution_id="waiter", payload=SignalPayload(signal="go", payload={"n": 7})
+    )
+    await send(client, task)
+    done = await client.result("waiter", timeout_s=10)
+    assert (done["status"], done["output"]) == ("COMPLETED", {"n": 7})
+
+
+async def test_a_parent_gets_its_childs_output_and_they_know_each_other(client: Client) -> None:
+    await deploy(client, [{"id": "a", "uses": "core.echo", "with": {"x": "${input.x}"}}], "child")
+    child = {"workflow": "child", "input": {"x": 5}}
+    await deploy(
+        client,
+        [{"id": "sub", "uses": "core.workflow", "with": child}],
+        "parent",
+        output="${steps.sub.output}",
+    )
+    await client.start("parent", {}, execution_id="p1")
+    done = await client.result("p1", timeout_s=10)
+    assert (done["status"], done["output"]) == ("COMPLETED", {"a": {"x": 5}})
+    assert (await client.status("p1-sub"))["status"] == "COMPLETED"
+
+
+async def test_an_execution_ends_at_its_deadline(client: Client) -> None:
+    await deploy(client, [{"id": "go", "uses": "core.wait", "with": {"signal": "never"}}], timeout="3s")
+    await client.start("w", {}, execution_id="late")
+    done = await client.result("late", timeout_s=15)
+    assert (done["status"], done["error"]["type"]) == ("FAILED", "DeadlineExceeded")

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from wpa.adapters.memory import MemoryServer, VirtualClock, open_ports
+from wpa.adapters.memory.schedules import Schedules
+from wpa.model.times import parse_ms, rfc3339
+from wpa.ports.tasks import Lease, Source
+
+
+class Rung:
+    """Schedules on a clock of their own, and what rang when."""
+
+    def __init__(self, now: str = "2026-11-20T10:00:00Z") -> None:
+        self.clock = VirtualClock(now_ms=parse_ms(now))
+        self.heard: list[tuple[str, str, bytes]] = []
+        self.schedules = Schedules(self.clock, self._ring)
+
+    def _ring(self, tenant: str, body: bytes, headers: dict[str, str]) -> None:
+        self.heard.append((rfc3339(self.clock.now_ms()), tenant, body))
+
+    @property
+    def moments(self) -> list[str]:
+        return [moment.removesuffix(".000Z") for moment, _, _ in self.heard]
+
+
+async def test_each_at_its_millisecond_in_the_order_of_their_moments() -> None:
+    rung = Rung()
+    now = rung.clock.now_ms()
+    for n, after in enumerate([5_001, 3, 86_400_000, 3, 250]):
+        rung.schedules.set("acme", f"x{n}.wake", now + after, b"%d" % n, {})
+    await rung.clock.advance(10)
+    assert [(moment, body) for moment, _, body in rung.heard] == [
+        ("2026-11-20T10:00:00.003Z", b"1"),
+        ("2026-11-20T10:00:00.003Z", b"3"),
+        ("2026-11-20T10:00:00.250Z", b"4"),
+        ("2026-11-20T10:00:05.001Z", b"0"),
+    ]
+    await rung.clock.advance(86_400)
+    assert rung.heard[-1] == ("2026-11-21T10:00:00.000Z", "acme", b"2")
+
+
+async def test_a_clock_that_stands_still_has_nothing_left_to_wake_for() -> None:
+    rung = Rung()
+    rung.schedules.set("acme", "x1.wake", rung.clock.now_ms() + 1_000, b"", {})
+    await rung.clock.settle()
+    assert rung.clock.next_in_s == pytest.approx(1)
+    await rung.clock.advance(1)
+    assert rung.clock.next_in_s is None
+
+
+async def test_every_night_through_a_change_of_the_clocks() -> None:
+    rung = Rung("2026-10-23T12:00:00Z")
+    rung.schedules.repeat("acme", "report.schedule", "0 30 2 * * *", "Europe/Berlin", b"")
+    await rung.clock.advance(3 * 86_400)
+    assert rung.moments == [
+        "2026-10-24T00:30:00",
+        "2026-10-25T00:30:00",
+        "2026-10-25T01:30:00",
+        "2026-10-26T01:30:00",
+    ]
+
+
+async def test_an_interval_goes_on_from_its_last_moment() -> None:
+    rung = Rung()
+    rung.schedules.repeat("acme", "report.schedule", "@every 90s", "", b"")
+    await rung.clock.advance(300)
+    rung.schedules.clear("acme", "report.schedule")
+    await rung.clock.advance(300)
+    assert rung.moments == ["2026-11-20T10:01:30", "2026-11-20T10:03:00", "2026-11-20T10:04:30"]
+
+
+async def test_one_ring_makes_up_for_all_that_were_missed() -> None:
+    class Jumping(VirtualClock):
+        """As a laptop's, closed for a while: nobody wakes on the way."""
+
+        def jump(self, seconds: int) -> None:
+            self._now_ns += seconds * 1_000_000_000
+
+    rung = Rung()
+    clock = Jumping(now_ms=rung.clock.now_ms())
+    rung.clock = clock
+    rung.schedules = Schedules(clock, rung._ring)
+    rung.schedules.repeat("acme", "report.schedule", "@every 10s", "", b"")
+    await clock.advance(10)
+    clock.jump(3_600)
+    await clock.advance(11)
+    assert rung.moments == ["2026-11-20T10:00:10", "2026-11-20T11:00:10", "2026-11-20T11:00:20"]
+
+
+async def test_a_schedule_that_is_none_changes_nothing() -> None:
+    rung = Rung()
+    rung.schedules.repeat("acme", "report.schedule", "@every 10s", "", b"old")
+    with pytest.raises(ValueError, match="six are needed"):
+        rung.schedules.repeat("acme", "report.schedule", "* * *", "", b"new")
+    await rung.clock.advance(10)
+    assert [body for _, _, body in rung.heard] == [b"old"]
+
+
+async def test_alarms_outlive_the_connection_that_set_them() -> None:
+    server = MemoryServer(clock := VirtualClock())
+    first = await open_ports(server)
+    await first.timers.set("acme", "x1.wake", clock.now_ms() + 60_000, b"wake")
+    await first.aclose()
+    await clock.advance(3_600)
+    second = await open_ports(server)
+    leases: list[Lease] = []
+    (await second.tasks.open(Source("acme", "due"), leases.append)).request(1)
+    await clock.settle()
+    assert [lease.data for lease in leases] == [b"wake"]
+    await second.aclose()
+
+
+async def test_ten_thousand_at_one_moment() -> None:
+    rung = Rung()
+    at_ms = rung.clock.now_ms() + 3_600_000
+    for n in range(10_000):
+        rung.schedules.set("acme", f"x{n}.wake", at_ms, b"%d" % n, {})
+    async with asyncio.timeout(5):
+        await rung.clock.advance(3_600)
+    assert [int(body) for _, _, body in rung.heard] == list(range(10_000))

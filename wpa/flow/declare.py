@@ -1,0 +1,90 @@
+"""``@flow``: an ``async def`` becomes a durable workflow."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+from wpa.errors import InvalidName
+from wpa.flow.calls import Duration, milliseconds
+from wpa.flow.code import imports
+from wpa.flow.errors import FlowDeclarationError
+from wpa.flow.inputs import Inputs
+from wpa.flow.program import FlowProgram
+from wpa.flow.standins import GUARDED
+from wpa.model.ids import check_version, check_workflow
+
+__all__ = ["flow", "flow_of"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def flow(
+    name: str, *, version: str = "", timeout: Duration | None = None, max_parallel: int = 32
+) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
+    """Declare an ``async def`` a flow.
+
+    Its parameters are the members of the input object, checked and converted by their type hints; what it
+    returns, as JSON data, is the execution's output. An exception that leaves it fails the execution, and
+    undoes what its calls were told to undo.
+
+    Args:
+        name: the workflow's id.
+        version: its version; by default the first 12 digits of its code's hash.
+        timeout: how long an execution may take in all, waiting included, in seconds; None: for ever.
+        max_parallel: how many of an execution's steps may run at a time.
+
+    Returns the function itself, still awaitable, with its program as ``__wpa_flow__``.
+    Raises FlowDeclarationError where the function can't be a flow.
+    """
+    try:
+        check_workflow(name)
+        if version:
+            check_version(version)
+    except InvalidName as error:
+        raise FlowDeclarationError(f"flow {name!r}: {error.message}") from None
+    if max_parallel < 1:
+        raise FlowDeclarationError(f"flow {name}: max_parallel must be 1 or more, not {max_parallel}")
+    try:
+        timeout_ms = milliseconds("timeout", timeout)
+    except ValueError as error:
+        raise FlowDeclarationError(f"flow {name}: {error}") from None
+
+    def declare(fn: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        _check(name, fn)
+        caller = sys._getframe(1)  # noqa: SLF001  hints may name what is local to it
+        names = caller.f_locals if caller.f_locals is not caller.f_globals else None
+        program = FlowProgram(
+            name,
+            fn,
+            Inputs(name, fn, names),
+            version=version,
+            timeout_ms=timeout_ms,
+            max_parallel=max_parallel,
+        )
+        fn.__wpa_flow__ = program  # type: ignore[attr-defined]
+        return fn
+
+    return declare
+
+
+def flow_of(declared: object) -> FlowProgram | None:
+    """The program behind what ``@flow`` returned, or None where it is none."""
+    if isinstance(declared, FlowProgram):
+        return declared
+    found = getattr(declared, "__wpa_flow__", None)
+    return found if isinstance(found, FlowProgram) else None
+
+
+def _check(name: str, fn: Callable[..., Any]) -> None:
+    if not inspect.iscoroutinefunction(fn) or not inspect.isfunction(fn):
+        raise FlowDeclarationError(f"flow {name}: {fn!r} is not an 'async def' function")
+    for line, module in imports(fn.__code__):
+        if module.partition(".")[0] in GUARDED:
+            raise FlowDeclarationError(
+                f"flow {name}: {fn.__module__}:{line} imports {module} inside the function, where it can't "
+                "be given recorded values; import it at the top of the module"
+            )
