@@ -8,13 +8,16 @@ import logging
 from wpa.engine.loading import Loaded
 from wpa.engine.services import Services
 from wpa.errors import Conflict, TooLarge, Unavailable
-from wpa.model.state import State, decode_state, encode_state
+from wpa.model.state import State, decode_state, encode_state, pack
 
 __all__ = ["Keeper"]
 
 log = logging.getLogger("wpa.engine")
 
 RETRY_S = 0.5
+PACK_OVER_BYTES = 256 * 1024
+GROWTH = 10
+"""A busy execution is kept anew when its journal has grown by this share: a tenth."""
 
 
 class Keeper:
@@ -34,7 +37,11 @@ class Keeper:
     def due(self, state: State) -> bool:
         """Whether a busy execution should be kept now: every so many events, or every second."""
         settings = self._services.settings
-        if state.seq - self._kept_seq >= settings.snapshot_every_events:
+        # A large state is written more rarely, so that writing it stays a small share of all work.
+        new = state.seq - self._kept_seq
+        if new < self._kept_seq // GROWTH:
+            return False
+        if new >= settings.snapshot_every_events:
             return True
         return self._services.clock.monotonic_s() - self._kept_at >= settings.snapshot_every_s
 
@@ -56,6 +63,8 @@ class Keeper:
     async def _put(self, state: State) -> None:
         snapshots = self._services.ports.snapshots
         data = encode_state(state)
+        if len(data) > PACK_OVER_BYTES:
+            data = await asyncio.to_thread(pack, data)
         while True:
             try:
                 self._revision = await snapshots.put(state.tenant, state.execution, data, self._revision)

@@ -281,12 +281,13 @@ class Execution:
         state, outcome = self.state, self._script.outcome
         if isinstance(outcome, Continued):
             return self._continue(outcome, now_ms)
-        if state.open and not set(state.open) <= set(self._script.dropping):
+        dropping = self._script.dropping
+        if state.open and not (dropping and set(state.open) <= set(dropping)):
             return None
         if isinstance(outcome, Finished):
             data = {"output": outcome.output, "progress_percentage": 100}
-            if self._script.dropping:
-                data["dropped"] = list(self._script.dropping)
+            if dropping:
+                data["dropped"] = list(dropping)
             return Draft(ev.COMPLETED, with_duration(state, data, now_ms), now_ms)
         if isinstance(outcome, Failed):
             undo = self._compensable()
@@ -406,6 +407,8 @@ class Execution:
     def resting(self, now_ms: int) -> Draft:
         """Come to rest: nobody drives the execution until something comes, or its alarm rings."""
         data: dict[str, Any] = {"waiting_for": waits.waiting_for(self.state)}
+        if self.state.status != "RUNNING":
+            data["status"] = self.state.status
         wake = self.wake_ms()
         if wake is not None:
             data["until"] = rfc3339(wake)

@@ -75,6 +75,8 @@ def woken(state: State, now_ms: int, lease: str) -> Draft:
 def blocked(state: State, failure: Failure, now_ms: int, retry_ms: int) -> Draft:
     """The definition can't go on with what is recorded; try again at ``retry_ms``."""
     data = {"blocked": failure, "waiting_for": [], "until": rfc3339(retry_ms)}
+    if state.status in ("PAUSED", "COMPENSATING"):
+        data["status"] = state.status
     return Draft(ev.WAITING, data, now_ms)
 
 

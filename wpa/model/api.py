@@ -5,56 +5,21 @@ Every reply has ``ok``. Where it is false, the reply is a :class:`Refusal`, what
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from wpa.model.event_data import Moment, Payload
+from wpa.model import api_asks as asks
+from wpa.model.api_common import ApiProblem, ExecutionRequest, Ok, Refusal
+from wpa.model.api_status import ExecutionStatus
+from wpa.model.event_data import Moment, WaitingFor
 from wpa.model.events import Event, Failure
 from wpa.model.tasks import StartPayload, TaskMetadata
 
 __all__ = ["VERBS", "Refusal", "Verb"]
 
-Ok = Annotated[Literal[True], Meta(description="the request was carried out")]
 Sequence = Annotated[int, Meta(ge=1, description="the dead letter's sequence")]
-
-
-class ApiProblem(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong with a document: where, what, and what to do about it."""
-
-    path: Annotated[str, Meta(description="a JSON path", examples=["$.steps[2].with.amount"])]
-    message: str
-    hint: str = ""
-
-
-class ApiError(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a request was refused."""
-
-    code: Annotated[
-        str,
-        Meta(
-            description="stable, machine-readable; `unavailable`: nothing is wrong, try again",
-            examples=[
-                "not_json",
-                "invalid_name",
-                "over_limit",
-                "unknown_workflow",
-                "conflict",
-                "unavailable",
-            ],
-        ),
-    ]
-    message: str
-    problems: list[ApiProblem] | UnsetType = UNSET
-
-
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a request that was not carried out."""
-
-    ok: Literal[False]
-    error: ApiError
-
 
 class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The task envelope without what the request already says. Accepted means stored: it will run."""
@@ -65,6 +30,7 @@ class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
         str, Meta(description="the idempotency key; one is made where empty, and a retry then starts another")
     ] = ""
     payload: StartPayload = msgspec.field(default_factory=StartPayload)
+    start_at: Annotated[str, Meta(description="nothing begins before, RFC 3339; past: at once")] = ""
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
     metadata: TaskMetadata = msgspec.field(default_factory=TaskMetadata)
 
@@ -77,82 +43,6 @@ class StartReply(msgspec.Struct, frozen=True, kw_only=True):
     workflow_id: str
     version: str
     duplicate: Annotated[bool, Meta(description="the same start was made before; nothing new runs")]
-
-
-class ExecutionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Names an execution."""
-
-    execution_id: str
-
-
-class ProgressCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts of steps; decisions are not counted."""
-
-    total: int
-    completed: int
-    failed: int
-    skipped: int
-    percentage: Annotated[int, Meta(ge=0, le=100)]
-
-
-class CompensationStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the undoing of a step is."""
-
-    uses: str
-    status: Literal["pending", "running", "completed", "failed"]
-    attempt: int
-    started_at: Moment | None
-    finished_at: Moment | None
-    error: Failure | None
-
-
-class StepStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One step or decision."""
-
-    step: str
-    uses: str
-    kind: Literal["step", "decision"]
-    status: Literal["pending", "running", "retrying", "completed", "failed", "skipped", "decided"]
-    attempt: int
-    started_at: Moment | None
-    finished_at: Moment | None
-    duration_ms: int | None
-    retry_at: Moment | None
-    input: Payload
-    output: Payload
-    error: Failure | None
-    compensation: CompensationStatus | None
-
-
-class ExecutionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """An execution as its journal says it is."""
-
-    execution_id: str
-    workflow_id: str
-    version: str
-    tenant_id: str
-    status: Annotated[
-        Literal["RUNNING", "COMPENSATING", "COMPLETED", "FAILED", "ROLLED_BACK"],
-        Meta(description="COMPLETED, FAILED and ROLLED_BACK are final"),
-    ]
-    created_at: Moment
-    started_at: Moment
-    finished_at: Moment | None
-    duration_ms: int | None
-    epoch: Annotated[int, Meta(description="1, and one more for each worker that took over")]
-    worker: str
-    current_steps: list[str]
-    progress: ProgressCounts
-    steps: list[StepStatus]
-    input: Payload
-    output: Payload
-    error: Failure | None
-    failed_step: str | None
-    undone: list[str]
-    not_undone: list[str]
-    metadata: dict[str, Any]
-    events: Annotated[int, Meta(description="how many its journal holds")]
-    traceparent: str
 
 
 class StatusReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,6 +79,12 @@ class ExecutionRow(msgspec.Struct, frozen=True, kw_only=True):
     last_event: str
     timestamp: Moment
     events: int
+    waiting_for: (
+        Annotated[list[WaitingFor], Meta(description="where it is at rest: the first 20 open slots")]
+        | UnsetType
+    ) = UNSET
+    until: Annotated[Moment, Meta(description="its alarm while it is at rest")] | UnsetType = UNSET
+    blocked: Failure | UnsetType = UNSET
 
 
 class ListReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,7 +187,7 @@ class DeadLetterReply(msgspec.Struct, frozen=True, kw_only=True):
     letter: DeadLetterInFull
 
 
-class RetryReply(msgspec.Struct, frozen=True, kw_only=True):
+class LetterRetryReply(msgspec.Struct, frozen=True, kw_only=True):
     ok: Ok
     task_sequence: int
 
@@ -309,11 +205,27 @@ VERBS: Final[dict[str, Verb]] = {
     "status": Verb("the state of an execution, step by step", ExecutionRequest, StatusReply),
     "history": Verb("the events of an execution", HistoryRequest, HistoryReply),
     "list": Verb("the most recently active executions", ListRequest, ListReply),
+    "approvals": Verb("what waits for somebody's approval", asks.ApprovalsRequest, asks.ApprovalsReply),
+    "signal": Verb("tell an execution something", asks.SignalRequest, asks.AskReply),
+    "answer": Verb("approve or reject", asks.AnswerRequest, asks.AskReply),
+    "pause": Verb("begin nothing new until it is resumed", asks.ReasonRequest, asks.AskReply),
+    "resume": Verb("end a pause", asks.ReasonRequest, asks.AskReply),
+    "cancel": Verb("stop an execution, and undo what it did", asks.CancelRequest, asks.AskReply),
+    "terminate": Verb("end an execution as it is", asks.ReasonRequest, asks.AskReply),
+    "retry": Verb("try a failed execution again, in place", asks.ReasonRequest, asks.AskReply),
+    "migrate": Verb("go on with another version", asks.MigrateRequest, asks.AskReply),
+    "rerun": Verb("start a new execution from an old one", asks.RerunRequest, asks.RerunReply),
+    "schedule_list": Verb("every schedule", asks.SchedulesRequest, asks.SchedulesReply),
+    "schedule_pause": Verb("start nothing by itself until resumed", asks.ScheduleRequest, asks.ScheduleReply),
+    "schedule_resume": Verb("end a schedule's pause", asks.ScheduleRequest, asks.ScheduleReply),
+    "schedule_trigger": Verb("start what is scheduled now", asks.ScheduleRequest, asks.ScheduleReply),
+    "schedule_delete": Verb("forget a schedule", asks.ScheduleRequest, asks.ScheduleReply),
+    "workers": Verb("the workers that are there", asks.WorkersRequest, asks.WorkersReply),
     "deploy": Verb("check and keep a definition", DeployRequest, DeployReply),
     "validate": Verb("check a definition", ValidateRequest, ValidateReply),
     "definitions": Verb("what is deployed", DefinitionsRequest, DefinitionsReply),
     "definition": Verb("one deployed definition", DefinitionRequest, DefinitionReply),
     "dlq_list": Verb("the newest rejected tasks", DeadLettersRequest, DeadLettersReply),
     "dlq_show": Verb("one rejected task with its original bytes", DeadLetterRequest, DeadLetterReply),
-    "dlq_retry": Verb("queue a rejected task again", DeadLetterRequest, RetryReply),
+    "dlq_retry": Verb("queue a rejected task again", DeadLetterRequest, LetterRetryReply),
 }

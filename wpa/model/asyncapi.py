@@ -13,8 +13,7 @@ import msgspec
 from wpa.model.api import VERBS, Refusal
 from wpa.model.event_data import EVENT_DATA, LIVE_EVENTS
 from wpa.model.events import Event
-from wpa.model.schema import Schema, component_schemas, event_kinds, prose
-from wpa.model.tasks import Task
+from wpa.model.schema import TASK_MODELS, Schema, component_schemas, event_kinds, prose, task_kinds
 
 __all__ = ["asyncapi"]
 
@@ -28,7 +27,7 @@ def asyncapi(definition_schema: Schema) -> Schema:
     ``definition_schema`` is the JSON Schema of the definition language (``wpa.plan.json_schema()``).
     """
     models: list[type[msgspec.Struct]] = [
-        Task,
+        *TASK_MODELS.values(),
         Event,
         Refusal,
         *EVENT_DATA.values(),
@@ -36,6 +35,7 @@ def asyncapi(definition_schema: Schema) -> Schema:
         *(model for verb in VERBS.values() for model in (verb.request, verb.reply)),
     ]
     schemas = {
+        **task_kinds(IN_COMPONENTS),
         **event_kinds(IN_COMPONENTS),
         **component_schemas(models, IN_COMPONENTS),
         **_definition(definition_schema),
@@ -96,13 +96,17 @@ def _headers(**headers: str) -> Schema:
 
 
 def _messages() -> dict[str, Schema]:
-    task: Schema = {
-        "title": "a task",
-        "payload": _ref("schemas", "Task"),
-        "headers": _headers(
-            traceparent="W3C trace context; the execution's events continue the trace",
-            Wpa_Reply="an inbox (`_INBOX.…`) that gets the engine's answer, or the error",
-        ),
+    tasks: dict[str, Schema] = {
+        name: {
+            "title": name,
+            "summary": kind["description"],
+            "payload": _ref("schemas", name),
+            "headers": _headers(
+                traceparent="W3C trace context; a started execution's events continue the trace",
+                Wpa_Reply="an inbox (`_INBOX.…`) that gets the engine's answer, or the error",
+            ),
+        }
+        for name, kind in task_kinds(IN_COMPONENTS).items()
     }
     events = {
         name: {
@@ -148,7 +152,7 @@ def _messages() -> dict[str, Schema]:
         "title": "what a step published",
         "payload": {"description": "any JSON, as the step made it"},
     }
-    return {"task": task, **events, **live, "dead_letter": letter, "emitted": emitted}
+    return {**tasks, **events, **live, "dead_letter": letter, "emitted": emitted}
 
 
 def _channel(
@@ -170,7 +174,7 @@ def _channels() -> dict[str, Schema]:
     return {
         "tasks": _channel(
             "workflow.tasks.{tenant}",
-            ["task"],
+            list(TASK_MODELS),
             "In stream WPA_TASKS, a work queue: stored when the publish is acknowledged.",
         ),
         "events": _channel(

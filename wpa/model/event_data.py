@@ -14,8 +14,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from wpa.model import events as ev
 from wpa.model.events import Failure
+from wpa.model.state import Parent, Signal, SlotKind
 
-__all__ = ["EVENT_DATA", "LIVE_EVENTS", "Moment"]
+__all__ = ["EVENT_DATA", "LIVE_EVENTS", "Moment", "Payload", "WaitingFor"]
 
 Moment = Annotated[
     str, Meta(description="RFC 3339, UTC, milliseconds", extra_json_schema={"format": "date-time"})
@@ -39,7 +40,67 @@ Payload = Annotated[
 ]
 
 
-class WorkflowStarted(msgspec.Struct, frozen=True, kw_only=True):
+By = Annotated[dict[str, Any], Meta(description="who asked: the `metadata` of the task")]
+Lease = Annotated[
+    str,
+    Meta(description="identity of the task that drives the execution on; its author is now the driver"),
+]
+SignalIds = Annotated[list[str], Meta(description="ids of the signals that are used up by it")]
+TimedOut = Annotated[bool, Meta(description="nothing came in time")]
+Worker = Annotated[str, Meta(description="the worker that ran it for a queue")]
+
+
+class OpenedWait(msgspec.Struct, frozen=True, kw_only=True):
+    """What a slot that is open from now on waits for."""
+
+    kind: SlotKind
+    uses: Annotated[str, Meta(description="the step type")] = ""
+    until: Annotated[Moment, Meta(description="its moment, or its time-out")] | UnsetType = UNSET
+    name: (
+        Annotated[str, Meta(description="the signal, the child's execution id, or the step's queue")]
+        | UnsetType
+    ) = UNSET
+    abandon: (
+        Annotated[bool, Meta(description="a child that goes on when nobody waits for it any more")]
+        | UnsetType
+    ) = UNSET
+
+
+class _Opens(msgspec.Struct, frozen=True, kw_only=True):
+    """What any event may say of the slots beside the one that it is about."""
+
+    waits: (
+        Annotated[dict[str, OpenedWait], Meta(description="of the slots in `next` those that wait")]
+        | UnsetType
+    ) = UNSET
+    dropped: (
+        Annotated[list[str], Meta(description="slots that are not wanted any more: cancelled")] | UnsetType
+    ) = UNSET
+    recorded: (
+        Annotated[list[Any], Meta(description="values that a flow came by, for its replay")] | UnsetType
+    ) = UNSET
+
+
+class SettledBefore(msgspec.Struct, frozen=True, kw_only=True):
+    """A slot that a rerun takes over from the execution it is a rerun of."""
+
+    id: SlotId
+    kind: SlotKind = "step"
+    status: Literal["completed", "failed", "decided"]
+    uses: str = ""
+    attempt: Attempt = 1
+    failures: int = 0
+    lost: int = 0
+    opened_at: str = ""
+    started_at: str = ""
+    finished_at: str = ""
+    name: str = ""
+    abandon: bool = False
+    output: Payload = None
+    error: Failure | None = None
+
+
+class WorkflowStarted(_Opens, frozen=True, kw_only=True):
     """The execution exists. Always the first event, and the only one with that ``seq``, 1."""
 
     version: Annotated[str, Meta(description="the definition's version; the execution stays on it")]
@@ -50,12 +111,25 @@ class WorkflowStarted(msgspec.Struct, frozen=True, kw_only=True):
     variables: dict[str, Any] | UnsetType = UNSET
     metadata: Annotated[dict[str, Any], Meta(description="who asked, from the task")] | UnsetType = UNSET
     context: Annotated[dict[str, Any], Meta(description="the task's execution_context")] | UnsetType = UNSET
+    start_at: Annotated[Moment, Meta(description="nothing begins before")] | UnsetType = UNSET
+    deadline_at: Annotated[Moment, Meta(description="when it ends at the latest")] | UnsetType = UNSET
+    parent: (
+        Annotated[Parent, Meta(description="the execution, and its slot, that waits for this one")]
+        | UnsetType
+    ) = UNSET
+    forked_from: (
+        Annotated[str, Meta(description="the execution that this one is a rerun of")] | UnsetType
+    ) = UNSET
+    settled: (
+        Annotated[list[SettledBefore], Meta(description="what a rerun takes over, in order")] | UnsetType
+    ) = UNSET
+    seed: Annotated[str, Meta(description="a flow's randomness, hexadecimal")] | UnsetType = UNSET
     next: Next
     progress_percentage: Percentage
 
 
-class WorkflowStepCompleted(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt succeeded; the step never runs again."""
+class WorkflowStepCompleted(_Opens, frozen=True, kw_only=True):
+    """An attempt succeeded, or a wait is over; the step never runs again."""
 
     step: StepId
     slot: SlotId
@@ -65,11 +139,16 @@ class WorkflowStepCompleted(msgspec.Struct, frozen=True, kw_only=True):
     started_at: Moment
     finished_at: Moment
     duration_ms: DurationMs
+    signals: SignalIds | UnsetType = UNSET
+    signal: Annotated[str, Meta(description="the signal that was waited for")] | UnsetType = UNSET
+    by: By | UnsetType = UNSET
+    timed_out: TimedOut | UnsetType = UNSET
+    worker: Worker | UnsetType = UNSET
     next: Next
     progress_percentage: Percentage
 
 
-class WorkflowStepFailed(msgspec.Struct, frozen=True, kw_only=True):
+class WorkflowStepFailed(_Opens, frozen=True, kw_only=True):
     """An attempt failed: to be retried at ``retry_at``, or for good where ``final``."""
 
     step: StepId
@@ -93,11 +172,14 @@ class WorkflowStepFailed(msgspec.Struct, frozen=True, kw_only=True):
     started_at: Annotated[Moment, Meta(description="absent where there was no attempt")] | UnsetType = UNSET
     finished_at: Moment | UnsetType = UNSET
     duration_ms: DurationMs | UnsetType = UNSET
+    signals: SignalIds | UnsetType = UNSET
+    timed_out: TimedOut | UnsetType = UNSET
+    worker: Worker | UnsetType = UNSET
     next: Next
     progress_percentage: Percentage
 
 
-class WorkflowDecisionPoint(msgspec.Struct, frozen=True, kw_only=True):
+class WorkflowDecisionPoint(_Opens, frozen=True, kw_only=True):
     """A switch, or a step's ``if``, was decided."""
 
     step: StepId
@@ -149,12 +231,15 @@ class WorkflowCompleted(msgspec.Struct, frozen=True, kw_only=True):
     """The end: every step is settled, and this is the output."""
 
     output: Payload
+    dropped: (
+        Annotated[list[str], Meta(description="slots that are not wanted any more: cancelled")] | UnsetType
+    ) = UNSET
     duration_ms: DurationMs
     progress_percentage: Percentage
 
 
 class WorkflowFailed(msgspec.Struct, frozen=True, kw_only=True):
-    """The end: failed, with ``undone`` undone and the work of ``not_undone`` still standing."""
+    """The end, until it is retried: failed, with ``undone`` undone and ``not_undone`` still standing."""
 
     error: Failure
     failed_step: Annotated[str, Meta(description="empty where it was no step")]
@@ -172,6 +257,124 @@ class WorkflowRolledBack(msgspec.Struct, frozen=True, kw_only=True):
     duration_ms: DurationMs
 
 
+# -- what waits, and what others ask ----------------------------------------------------------
+
+
+class WaitingFor(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the slots for which an execution at rest waits."""
+
+    slot: SlotId
+    step: StepId
+    kind: Annotated[
+        Literal["timer", "signal", "approval", "child", "remote", "retry", "step"],
+        Meta(description="`remote`: a worker that serves a queue; `retry`: the next attempt's moment"),
+    ]
+    until: Annotated[Moment, Meta(description="its moment, or its time-out")] | UnsetType = UNSET
+    name: (
+        Annotated[str, Meta(description="the signal, the child's execution id, or the step's queue")]
+        | UnsetType
+    ) = UNSET
+
+
+class WorkflowWaiting(msgspec.Struct, frozen=True, kw_only=True):
+    """The execution is at rest: nobody drives it until something comes, or its alarm rings."""
+
+    waiting_for: Annotated[list[WaitingFor], Meta(description="the first 20 open slots")]
+    until: Annotated[Moment, Meta(description="the alarm; absent: none is set")] | UnsetType = UNSET
+    status: (
+        Annotated[
+            Literal["PAUSED", "COMPENSATING"],
+            Meta(description="the status that it keeps; absent: it is WAITING now"),
+        ]
+        | UnsetType
+    ) = UNSET
+    blocked: (
+        Annotated[
+            Failure,
+            Meta(description="its definition can't go on with what is recorded; it is tried again"),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class WorkflowResumed(_Opens, frozen=True, kw_only=True):
+    """The execution goes on: its alarm rang, a pause ended, or a failed one is tried again."""
+
+    reason: Annotated[str, Meta(examples=["timer", "go on", "retry", "asked"])]
+    by: By | UnsetType = UNSET
+    lease: Lease | UnsetType = UNSET
+    next: Next | UnsetType = UNSET
+    retry: (
+        Annotated[list[str], Meta(description="open slots of which the next attempt begins")] | UnsetType
+    ) = UNSET
+    reopen: (
+        Annotated[list[str], Meta(description="slots of a failed execution that are open once more")]
+        | UnsetType
+    ) = UNSET
+
+
+class WorkflowPaused(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing new begins until the execution is resumed; steps that run may end."""
+
+    by: By
+    reason: str
+
+
+class WorkflowSignalled(msgspec.Struct, frozen=True, kw_only=True):
+    """The execution was told something: a signal, an answer to an approval, how a child or a step of
+    another worker ended. Kept until a slot takes it."""
+
+    signal: Signal
+    lease: Lease | UnsetType = UNSET
+
+
+class WorkflowEscalated(msgspec.Struct, frozen=True, kw_only=True):
+    """An approval has waited long enough: from now on, these may answer, too."""
+
+    step: StepId
+    slot: SlotId
+    users: list[str]
+    roles: list[str]
+
+
+class WorkflowCancelRequested(msgspec.Struct, frozen=True, kw_only=True):
+    """The execution is to be stopped: what runs is cancelled, and undone where ``compensate``."""
+
+    by: By
+    reason: str
+    compensate: Annotated[bool, Meta(description="whether completed steps are undone")]
+    lease: Lease | UnsetType = UNSET
+
+
+class WorkflowCancelled(msgspec.Struct, frozen=True, kw_only=True):
+    """The end: somebody wanted it stopped."""
+
+    by: By
+    reason: str
+    terminated: Annotated[bool, Meta(description="ended as it was: nothing was undone for it")]
+    undone: StepNames
+    not_undone: StepNames
+    duration_ms: DurationMs
+
+
+class WorkflowContinued(_Opens, frozen=True, kw_only=True):
+    """The execution starts over with other input, under the same id: its slots are forgotten."""
+
+    input: Payload
+    run: Annotated[int, Meta(ge=2, description="counts the runs of this execution")]
+    next: Next
+
+
+class WorkflowMigrated(msgspec.Struct, frozen=True, kw_only=True):
+    """The execution goes on with another version of its definition."""
+
+    version: str
+    definition_hash: Annotated[str, Meta(description="hash of the definition's content")]
+    previous_version: str
+    by: By
+    lease: Lease | UnsetType = UNSET
+
+
 EVENT_DATA: Final[dict[str, type[msgspec.Struct]]] = {
     ev.STARTED: WorkflowStarted,
     ev.STEP_COMPLETED: WorkflowStepCompleted,
@@ -183,6 +386,15 @@ EVENT_DATA: Final[dict[str, type[msgspec.Struct]]] = {
     ev.COMPLETED: WorkflowCompleted,
     ev.FAILED: WorkflowFailed,
     ev.ROLLED_BACK: WorkflowRolledBack,
+    ev.WAITING: WorkflowWaiting,
+    ev.RESUMED: WorkflowResumed,
+    ev.PAUSED: WorkflowPaused,
+    ev.SIGNALLED: WorkflowSignalled,
+    ev.ESCALATED: WorkflowEscalated,
+    ev.CANCEL_REQUESTED: WorkflowCancelRequested,
+    ev.CANCELLED: WorkflowCancelled,
+    ev.CONTINUED: WorkflowContinued,
+    ev.MIGRATED: WorkflowMigrated,
 }
 """Every event of the journal, by name."""
 

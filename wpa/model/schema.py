@@ -15,12 +15,36 @@ from typing import Any, Final
 import msgspec
 
 from wpa.model import ids
-from wpa.model.codec import LABEL_CHARS_MAX, RFC3339, TASK_TYPES
+from wpa.model.codec import LABEL_CHARS_MAX, RFC3339
 from wpa.model.event_data import EVENT_DATA, LIVE_EVENTS
 from wpa.model.events import Event
-from wpa.model.tasks import START, Task
+from wpa.model.tasks import (
+    ANSWER,
+    ASKS,
+    CANCEL,
+    CHILD_ENDED,
+    MIGRATE,
+    PAUSE,
+    RESUME,
+    RETRY,
+    SIGNAL,
+    START,
+    STEP_RESULT,
+    TERMINATE,
+    Envelope,
+    Task,
+)
 
-__all__ = ["Schema", "component_schemas", "event_kinds", "event_schema", "prose", "task_schema"]
+__all__ = [
+    "TASK_MODELS",
+    "Schema",
+    "component_schemas",
+    "event_kinds",
+    "event_schema",
+    "prose",
+    "task_kinds",
+    "task_schema",
+]
 
 Schema = dict[str, Any]
 
@@ -34,16 +58,31 @@ def _pattern(pattern: re.Pattern[str], *, optional: bool = False) -> str:
     return f"^$|{whole}" if optional else whole
 
 
+TASK_MODELS: Final[dict[str, type[Envelope]]] = {START: Task, **ASKS}
+"""Every type of task, and its shape."""
+
 _LABEL: Final[Schema] = {"maxLength": LABEL_CHARS_MAX}
+_EXECUTION: Final[Schema] = {"pattern": _pattern(ids.EXECUTION)}
+_ENVELOPE: Final[dict[str, Schema]] = {
+    "task_id": {**_LABEL, "description": "the publisher's own id of this task; recorded"},
+    "tenant_id": {
+        "pattern": _pattern(ids.TENANT, optional=True),
+        "description": "if present, the tenant of the subject the task is published on",
+    },
+    "workflow_id": {"description": "the execution's definition; what is asked of an execution needs none"},
+    "execution_id": {**_EXECUTION, "description": "the execution of which it is asked"},
+    "global_task_id": {**_LABEL, "description": "an id over many tasks, the publisher's; recorded"},
+    "created_at": {
+        "pattern": _pattern(RFC3339, optional=True),
+        "description": "when the publisher made it, in RFC 3339",
+    },
+    "priority": {"minimum": 0, "maximum": 9, "description": "9 is the most urgent"},
+}
 
 _NOTES: Final[dict[str, dict[str, Schema]]] = {
+    **{model.__name__: _ENVELOPE for model in ASKS.values()},
     "Task": {
-        "type": {"enum": list(TASK_TYPES), "description": "what is asked"},
-        "task_id": {**_LABEL, "description": "the publisher's own id of this task; recorded"},
-        "tenant_id": {
-            "pattern": _pattern(ids.TENANT, optional=True),
-            "description": "if present, the tenant of the subject the task is published on",
-        },
+        **_ENVELOPE,
         "workflow_id": {"pattern": _pattern(ids.WORKFLOW), "description": "the definition to run"},
         "version": {
             "pattern": _pattern(ids.VERSION, optional=True),
@@ -54,24 +93,49 @@ _NOTES: Final[dict[str, dict[str, Schema]]] = {
             "description": "the idempotency key: the same id and content again changes nothing, other "
             "content is a conflict; where empty, one is made from the message",
         },
-        "global_task_id": {**_LABEL, "description": "an id over many tasks, the publisher's; recorded"},
-        "created_at": {
+        "start_at": {
             "pattern": _pattern(RFC3339, optional=True),
-            "description": "when the publisher made it, in RFC 3339",
+            "description": "nothing begins before, in RFC 3339; where it is past, it begins at once",
         },
-        "priority": {"minimum": 0, "maximum": 9, "description": "9 is the most urgent"},
+        "parent": {"description": "set by the engine: the execution that waits for this one"},
+        "fork": {"description": "begin with what another execution had settled"},
     },
+    "Fork": {
+        "execution_id": _EXECUTION,
+        "step": {"description": "what was settled before it is taken over; nothing where empty"},
+    },
+    "Parent": {"execution_id": _EXECUTION},
     "TaskMetadata": {
         "agent_id": _LABEL,
         "session_id": _LABEL,
-        "user_id": _LABEL,
+        "user_id": {**_LABEL, "description": "who it is; approvals look at it"},
         "source": {**_LABEL, "description": "what kind of publisher it was, for example api"},
+        "roles": {
+            "items": {"type": "string", **_LABEL},
+            "description": "what the user may do; approvals look at it",
+        },
     },
     "StartPayload": {
         "input_data": {"description": "the workflow's `input`; must fit the definition's input schema"},
         "variables": {"description": "values for the definition's `variables`"},
         "execution_context": {"description": "whatever else the workflow may read, as `execution.context`"},
     },
+    "SignalPayload": {
+        "signal": {"pattern": _pattern(ids.STEP), "description": "the signal's name"},
+        "payload": {"description": "what the step that waits for it gets as its output"},
+        "id": {**_LABEL, "description": "the same id twice counts once; the task_id where empty"},
+    },
+    "AnswerPayload": {
+        "step": {"description": "the approval's step, or slot"},
+        "approved": {"description": "the verdict; one rejection decides"},
+        "comment": {"description": "why; recorded"},
+    },
+    "ReasonPayload": {"reason": {"description": "recorded"}},
+    "CancelPayload": {
+        "reason": {"description": "recorded"},
+        "compensate": {"description": "whether completed steps are undone"},
+    },
+    "MigratePayload": {"version": {"description": "a deployed version of the same workflow"}},
     "Event": {
         "id": {"description": "unique; the same in the `ce-id` header"},
         "seq": {"minimum": 1, "description": "counts the execution's own events, without a gap"},
@@ -102,13 +166,6 @@ def component_schemas(types: list[type[msgspec.Struct]], template: str) -> dict[
         # An empty list says nothing, and old dialects refuse it.
         if schema.get("required") == []:
             del schema["required"]
-    if "Task" in components:
-        components["Task"]["allOf"] = [
-            {
-                "if": {"properties": {"type": {"const": START}}},
-                "then": {"required": ["workflow_id"]},
-            }
-        ]
     return components
 
 
@@ -135,17 +192,53 @@ def event_kinds(template: str) -> dict[str, Schema]:
     }
 
 
+_ASKED: Final[dict[str, str]] = {
+    START: "Start an execution.",
+    SIGNAL: "Tell an execution something. Kept until a step waits for it.",
+    ANSWER: "Approve or reject. `metadata.user_id` and `metadata.roles` say who answers.",
+    PAUSE: "Begin nothing new until it is resumed; steps that run may end.",
+    RESUME: "End a pause, or try a blocked execution again now.",
+    CANCEL: "Stop what runs, undo what was done, end.",
+    TERMINATE: "End it now, as it is: nothing is undone.",
+    RETRY: "Try a failed execution again, in place, from what had failed.",
+    MIGRATE: "Go on with another version of the definition.",
+    CHILD_ENDED: "How a child execution ended: published by the engine, for the parent.",
+    STEP_RESULT: "How an attempt at a step of a queue ended: published by the worker that made it.",
+}
+
+
+def task_kinds(template: str) -> dict[str, Schema]:
+    """One schema for each type of task, by the type's name."""
+    return {
+        kind: {
+            "title": kind,
+            "description": _ASKED[kind],
+            "allOf": [{"$ref": template.format(name=model.__name__)}],
+            "properties": {"type": {"const": kind}},
+            "required": ["type", "workflow_id" if kind == START else "execution_id"],
+        }
+        for kind, model in TASK_MODELS.items()
+    }
+
+
 def task_schema() -> Schema:
     """The JSON Schema of what may be published on ``workflow.tasks.<tenant>``."""
-    definitions = component_schemas([Task], IN_DEFS)
-    task = definitions.pop("Task")
+    definitions = component_schemas([*TASK_MODELS.values()], IN_DEFS)
     return {
         "$schema": DIALECT,
         "$id": f"{BASE}task.schema.json",
-        **task,
         "title": "wpa task",
-        "examples": [{"type": START, "workflow_id": "order", "payload": {"input_data": {}}}],
-        "$defs": definitions,
+        "description": "A message that asks, on `workflow.tasks.<tenant>`. Only `type`, and what that type "
+        "needs, is required; fields that are not named here are ignored.",
+        "type": "object",
+        "required": ["type"],
+        "properties": {"type": {"enum": list(TASK_MODELS), "description": "what is asked"}},
+        "oneOf": [{"$ref": IN_DEFS.format(name=kind)} for kind in TASK_MODELS],
+        "examples": [
+            {"type": START, "workflow_id": "order", "payload": {"input_data": {}}},
+            {"type": SIGNAL, "execution_id": "order-4711", "payload": {"signal": "paid", "payload": 12}},
+        ],
+        "$defs": {**task_kinds(IN_DEFS), **definitions},
     }
 
 

@@ -1,0 +1,54 @@
+"""What the shapes of all verbs share: success, refusal, and the names that recur."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+__all__ = ["ApiError", "ApiProblem", "ExecutionRequest", "Ok", "Refusal"]
+
+Ok = Annotated[Literal[True], Meta(description="the request was carried out")]
+
+
+class ApiProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong with a document: where, what, and what to do about it."""
+
+    path: Annotated[str, Meta(description="a JSON path", examples=["$.steps[2].with.amount"])]
+    message: str
+    hint: str = ""
+
+
+class ApiError(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request was refused."""
+
+    code: Annotated[
+        str,
+        Meta(
+            description="stable, machine-readable; `unavailable`: nothing is wrong, try again",
+            examples=[
+                "not_json",
+                "invalid_name",
+                "over_limit",
+                "unknown_workflow",
+                "conflict",
+                "unavailable",
+            ],
+        ),
+    ]
+    message: str
+    problems: list[ApiProblem] | UnsetType = UNSET
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a request that was not carried out."""
+
+    ok: Literal[False]
+    error: ApiError
+
+
+class ExecutionRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Names an execution."""
+
+    execution_id: str
