@@ -1,6 +1,7 @@
 """The driver: one task message in hand, one execution driven as far as it goes, one ack.
 
-The order of actions is the whole point; each line of the commit protocol has its place here:
+The order of actions is the whole point; each line of the commit protocol has its place, here or in
+:mod:`wpa.engine.drive`:
 
 1. the task is leased (the unacknowledged message) and its lease is kept alive by the heartbeat;
 2. each transition is one append, by compare-and-set (:mod:`wpa.engine.commit`);
@@ -9,9 +10,6 @@ The order of actions is the whole point; each line of the commit protocol has it
 5. at rest: ``workflow_waiting`` is appended, then the alarm is set and the snapshot written, and only then
    is the task acked;
 6. a driver that meets a newer epoch stops at once: no append, no ack, no nak.
-
-Others may append while it drives: signals, pauses, cancels (:mod:`wpa.engine.asks`). The next append then
-loses its compare-and-set; the driver folds what came in between and decides again.
 """
 
 from __future__ import annotations
@@ -21,27 +19,25 @@ import secrets
 from typing import Final
 
 from wpa.engine.asks import decide, find, interrupts
-from wpa.engine.attempts import Attempts
 from wpa.engine.commit import Lost, commit
 from wpa.engine.door import Request, conflict
+from wpa.engine.drive import Drive
 from wpa.engine.effects import Effects
 from wpa.engine.loading import Loaded, Values, load, revive
 from wpa.engine.services import Services
 from wpa.engine.snapshots import Keeper
-from wpa.errors import Conflict, NotFound, Superseded, TaskRejected, Unavailable
+from wpa.errors import Conflict, NotFound, TaskRejected
 from wpa.kernel.draft import Draft, seal
-from wpa.kernel.execution import Attempt, Diverged, Execution, Start
+from wpa.kernel.execution import Diverged, Execution, Start
 from wpa.kernel.fold import fold
 from wpa.kernel.fork import settled_before
 from wpa.kernel.program import Program
 from wpa.kernel.requests import blocked
-from wpa.model import events as ev
 from wpa.model.codec import decode_event, encode_event
 from wpa.model.events import Event, Failure
 from wpa.model.state import Slot, State, decode_state, encode_state, is_terminal
 from wpa.model.tasks import Task, TimerDue
 from wpa.model.times import parse_ms, rfc3339
-from wpa.ports.journal import Stored
 
 __all__ = ["Driver"]
 
@@ -66,12 +62,12 @@ class Driver:
         self._request = request
         self._keeper = Keeper(services)
         self._effects = Effects(services)
-        self._attempts = Attempts(services)
-        self._execution: Execution = None  # type: ignore[assignment]  # set before anything is driven
-        self._values = Values(services.payloads)
-        self._todo: list[str] = []
-        """Open steps for which an attempt is to be begun."""
-        self.epoch = 1
+        self._drive = Drive(services, self._keeper, self._effects)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under which this driver appends."""
+        return self._drive.epoch
 
     async def drive(self) -> None:
         """Drive until the execution is at rest, and ack.
@@ -81,14 +77,14 @@ class Driver:
         """
         try:
             if await self._begin():
-                await self._advance()
+                await self._drive.advance()
             self._request.lease.ack()
         finally:
-            await self._attempts.stop()
+            await self._drive.stop()
 
     def news(self, *, interrupt: bool) -> None:
         """Somebody else has appended to the journal. ``interrupt``: look at it even in mid-step."""
-        self._attempts.wake(interrupt=interrupt)
+        self._drive.news(interrupt=interrupt)
 
     # -- beginnings --------------------------------------------------------------------------
 
@@ -130,7 +126,8 @@ class Driver:
         services.payloads.check_inline("$.payload.variables", task.payload.variables)
         services.payloads.check_inline("$.payload.execution_context", task.payload.execution_context)
         stored = await services.payloads.store(request.tenant, request.execution, task.payload.input_data)
-        settled = await self._forked(task)
+        values = Values(services.payloads)
+        settled = await self._forked(task, values)
         now = services.clock.now_ms()
         start = Start(
             tenant=request.tenant,
@@ -149,24 +146,24 @@ class Driver:
             settled=settled,
         )
         try:
-            execution, draft = Execution.start(program, start, now, services.limits, self._values)
+            execution, draft = Execution.start(program, start, now, services.limits, values)
         except Diverged as error:
             raise TaskRejected("does_not_fit", f"{request.execution} can't be a rerun: {error}") from None
         event = self._first_event(program, draft)
         position = await commit(services.ports.journal, event, 0)
-        self._execution = execution
-        await self._react(event, execution.record(event, position))
+        self._drive.take(execution, values, self.epoch)
+        await self._drive.react(event, execution.record(event, position))
         request.answer({"ok": True, "execution_id": request.execution, "workflow_id": program.id,
                         "version": program.version, "duplicate": False})  # fmt: skip
 
-    async def _forked(self, task: Task) -> tuple[Slot, ...]:
+    async def _forked(self, task: Task, values: Values) -> tuple[Slot, ...]:
         """What a rerun takes over from the execution that it is a rerun of."""
         if task.fork is None:
             return ()
         loaded = await find(self._services, self._request.tenant, task.fork.execution_id)
         settled = settled_before(loaded.state, task.fork.step)
         for slot in settled:
-            await self._values.fetch(slot.output)
+            await values.fetch(slot.output)
         return settled
 
     def _first_event(self, program: Program, draft: Draft) -> Event:
@@ -201,25 +198,16 @@ class Driver:
         previous = state.worker
         try:
             program = await services.library.program(state.tenant, state.workflow, state.version)
-            self._execution, self._values = await revive(program, state, services.limits, services.payloads)
+            execution, values = await revive(program, state, services.limits, services.payloads)
         except (Diverged, NotFound) as error:
             return await self._block(state, error)
-        self.epoch = state.epoch + 1
+        self._drive.take(execution, values, state.epoch + 1)
         reason = f"the task was delivered again ({self._request.lease.delivered})"
-        await self._record(self._execution.recovered(services.worker, reason, services.clock.now_ms()))
+        await self._drive.record(execution.recovered(services.worker, reason, services.clock.now_ms()))
         services.ports.live.nudge(previous, state.tenant, state.execution, self.epoch, "taken_over")
         log.info("took over %s.%s from %s, epoch %d", state.tenant, state.execution, previous, self.epoch)
-        await self._resume_effects()
+        await self._drive.resume_effects()
         return True
-
-    async def _resume_effects(self) -> None:
-        """Issue again whatever the driver before may not have come to."""
-        state = self._execution.state
-        self._todo = [slot_id for slot_id in state.open if state.slots[slot_id].kind == "step"]
-        closed = [slot.id for slot in state.slots.values() if slot.status == "cancelled"]
-        await self._effects.close_slots(state, closed)
-        for slot_id in state.open:
-            await self._effects.open_slot(self._execution, slot_id)
 
     async def _begin_ask(self) -> bool:
         """Record what is asked; drive on where the execution was at rest and has to go on."""
@@ -240,8 +228,8 @@ class Driver:
                 await self._heal(state)
                 return False
             driving = "lease" in draft.data
-            before, self.epoch = state.worker, state.epoch + driving
-            event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=self.epoch)
+            before, epoch = state.worker, state.epoch + driving
+            event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=epoch)
             try:
                 position = await commit(services.ports.journal, event, state.position)
             except Lost:
@@ -253,7 +241,7 @@ class Driver:
             if driving:
                 return await self._pick_up(state, reopened="reopen" in draft.data)
             if is_terminal(state.status):
-                await self._finish(state)
+                await self._drive.finish(state)
             reason = "cancel" if interrupts(request.task) else "news"
             services.ports.live.nudge(before, state.tenant, state.execution, state.epoch, reason)
             return False
@@ -275,12 +263,12 @@ class Driver:
         services = self._services
         try:
             program = await services.library.program(state.tenant, state.workflow, state.version)
-            self._execution, self._values = await revive(program, state, services.limits, services.payloads)
+            execution, values = await revive(program, state, services.limits, services.payloads)
         except (Diverged, NotFound) as error:
             return await self._block(state, error)
-        self._todo = [slot_id for slot_id in state.open if state.slots[slot_id].kind == "step"]
+        self._drive.take(execution, values, state.epoch)
         if reopened:
-            await self._resume_effects()
+            await self._drive.resume_effects()
         return True
 
     # -- blocked -----------------------------------------------------------------------------
@@ -296,7 +284,7 @@ class Driver:
         position = await commit(services.ports.journal, event, state.position)
         state = fold(state, event)
         state.position = position
-        await self._settle_down(state)
+        await self._drive.settle_down(state)
         return False
 
     async def _still_blocked(self, state: State) -> bool:
@@ -314,180 +302,12 @@ class Driver:
             return True
         return False
 
-    # -- the dialogue with the kernel --------------------------------------------------------
-
-    async def _advance(self) -> None:
-        """Keep to the dialogue of :mod:`wpa.kernel.execution` until the execution rests or has ended."""
-        execution, clock, attempts = self._execution, self._services.clock, self._attempts
-        while True:
-            if attempts.take_news():
-                await self._catch_up()
-            if attempts and execution.ending(clock.now_ms()) is not None:
-                await attempts.stop()
-            while draft := execution.follow_up(clock.now_ms(), attempts.busy):
-                await self._record(draft)
-            state = execution.state
-            if is_terminal(state.status):
-                await self._finish(state)
-                return
-            if state.failing and await attempts.stop_sleepers():
-                continue  # what only waited for a retry is given up
-            ready = self._take_todo(clock.now_ms())
-            if not ready and not attempts and not self._due_soon():
-                if await self._rest():
-                    return
-                continue
-            attempt = await self._next_attempt(ready)
-            if attempt is not None and attempt.slot in execution.state.open:
-                await self._record(execution.attempted(attempt, clock.now_ms()))
-            if self._keeper.due(execution.state):
-                await self._keeper.keep(execution.state)
-
-    def _take_todo(self, now_ms: int) -> list[str]:
-        """The steps that may be attempted now; those whose retry is far away stay for later."""
-        state = self._execution.state
-        ready, later = [], []
-        for slot_id in self._todo:
-            slot = state.slots[slot_id]
-            if slot.status != "open":
-                continue  # given up in the meantime
-            if slot.retry_at and (
-                state.failing or state.status == "PAUSED" or parse_ms(slot.retry_at) - now_ms > NAP_MS
-            ):
-                later.append(slot_id)
-            else:
-                ready.append(slot_id)
-        self._todo = later
-        return ready
-
-    def _due_soon(self) -> bool:
-        wake = self._execution.wake_ms(self._attempts.slots)
-        return wake is not None and wake - self._services.clock.now_ms() <= NAP_MS
-
-    async def _next_attempt(self, ready: list[str]) -> Attempt | None:
-        """Begin what is ready; the first attempt to end, or None where it is time to look around."""
-        execution, attempts = self._execution, self._attempts
-        if len(ready) == 1 and not attempts and len(execution.state.open) == 1:
-            attempt = await attempts.directly(execution, ready[0])
-            if attempt is None:
-                self._todo.append(ready[0])
-            return attempt
-        for slot_id in ready:
-            attempts.begin(execution, slot_id)
-        wake = execution.wake_ms(attempts.slots)
-        within = None if wake is None else max(0.0, (wake - self._services.clock.now_ms()) / 1000)
-        return await attempts.next(within)
-
-    async def _record(self, draft: Draft) -> bool:
-        """Append a draft, fold it, and do what it asks for. False where it has to be decided again."""
-        execution, services = self._execution, self._services
-        state = execution.state
-        if draft.event in (ev.COMPLETED, ev.CONTINUED):
-            key = "output" if draft.event == ev.COMPLETED else "input"
-            stored = await services.payloads.store(state.tenant, state.execution, draft.data[key])
-            draft.data[key] = stored
-        while True:
-            event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=self.epoch)
-            try:
-                position = await commit(services.ports.journal, event, state.position)
-                break
-            except Lost as lost:
-                await self._fold_in(lost.tail)
-            rebased = execution.rebase(draft)
-            if rebased is None:
-                return False
-            draft = rebased
-        opened = execution.record(event, position)
-        await self._react(event, opened)
-        return True
-
-    async def _react(self, event: Event, opened: list[str]) -> None:
-        """Stop what is not wanted any more, and see to what is open now."""
-        state, data = self._execution.state, event.data
-        slots = state.slots
-        if event.event == ev.COMPENSATING:
-            await self._attempts.stop()
-            self._todo = list(state.open)
-            closed = [slot.id for slot in slots.values() if slot.status == "cancelled"]
-            await self._effects.close_slots(state, closed)
-            return
-        if event.event == ev.CONTINUED:
-            await self._attempts.stop()
-            self._todo = []
-        if dropped := data.get("dropped"):
-            await self._attempts.stop(set(dropped))
-            await self._effects.close_slots(state, [slot_id for slot_id in dropped if slot_id in slots])
-        if event.event == ev.STEP_FAILED and not data["final"] and slots[data["slot"]].kind == "step":
-            self._todo.append(data["slot"])
-        if "waits" not in data and "retry" not in data:
-            self._todo += opened
-            return
-        for slot_id in [*opened, *data.get("retry", ())]:
-            if slots[slot_id].kind == "step":
-                self._todo.append(slot_id)
-            else:
-                await self._effects.open_slot(self._execution, slot_id)
-
-    # -- what others append ------------------------------------------------------------------
-
-    async def _catch_up(self) -> None:
-        """Fold what others have appended since."""
-        state = self._execution.state
-        try:
-            tail = await self._services.ports.journal.read(state.tenant, state.execution, state.position)
-        except Unavailable:
-            return  # the next append will tell
-        await self._fold_in(tail)
-
-    async def _fold_in(self, tail: list[Stored]) -> None:
-        """Fold what somebody else has asked. Raises Superseded where somebody else drives."""
-        execution = self._execution
-        for position, event in tail:
-            state = execution.state
-            name = f"{state.tenant}.{state.execution}"
-            if event.epoch < self.epoch:
-                # Older than our own epoch: what we had loaded was not all there was. Load again.
-                raise Conflict(f"{name} was read from a replica that lagged behind")
-            if event.epoch > self.epoch or event.event not in ev.ASKED:
-                raise Superseded(f"{name}: {event.worker} drives it now, epoch {event.epoch}")
-            if event.event == ev.SIGNALLED:
-                payload = event.data["signal"].get("payload")
-                await self._values.fetch(payload)
-                if isinstance(payload, dict):
-                    await self._values.fetch(payload.get("output"))
-            execution.record(event, position)
-
-    # -- rest and end ------------------------------------------------------------------------
-
-    async def _rest(self) -> bool:
-        """Come to rest: append it, set the alarm, write the snapshot. False where there is news."""
-        execution = self._execution
-        state = execution.state
-        if not state.open and not state.start_at and state.status == "RUNNING":
-            raise Diverged(f"{self._request.execution}: nothing runs, and nothing is to be run")
-        before = state.wake_at
-        if not await self._record(execution.resting(self._services.clock.now_ms())):
-            return False
-        await self._settle_down(execution.state, before)
-        return True
-
-    async def _settle_down(self, state: State, alarm_before: str = "") -> None:
-        if state.wake_at:
-            await self._effects.set_alarm(state)
-        elif alarm_before:
-            await self._effects.clear_alarm(state, alarm_before)
-        await self._keeper.rest(state)
-
-    async def _finish(self, state: State) -> None:
-        await self._effects.ended(state)
-        await self._keeper.rest(state)
-
     async def _heal(self, state: State) -> None:
         """There is nothing to record; whoever was here before may not have come to the end of it."""
         if not state.at_rest:
             return
         if is_terminal(state.status):
             if self._request.lease.delivered > 1:
-                await self._finish(state)
+                await self._drive.finish(state)
         elif state.status != "PAUSED" or self._request.lease.delivered > 1:
-            await self._settle_down(state)
+            await self._drive.settle_down(state)

@@ -12,9 +12,20 @@ from wpa.model.ids import EXECUTION
 from wpa.model.state import Signal, Slot, State
 from wpa.model.times import parse_ms, rfc3339
 
-__all__ = ["about", "allowed", "child_id", "due_ms", "may_answer", "tally", "timed_out", "waiting_for"]
+__all__ = [
+    "WAITING_FOR_SHOWN",
+    "about",
+    "allowed",
+    "child_id",
+    "due_ms",
+    "may_answer",
+    "tally",
+    "timed_out",
+    "waiting_for",
+]
 
 WAITING_FOR_SHOWN: Final = 20
+"""So many open slots the event of a resting execution names."""
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_-]")
 
 

@@ -308,7 +308,9 @@ class _Compiler:
         )
 
     def undo(self, item: Step, undo: Compensation, path: str) -> Undo:
-        timeout = undo.timeout or item.timeout or self.document.defaults.timeout
+        # How long the step waits says nothing about how long its undo works.
+        forward = None if item.uses in KINDS else item.timeout
+        timeout = undo.timeout or forward or self.document.defaults.timeout
         policy = StepPolicy(
             retry=_retry(undo.retry, UNDO_RETRY),
             timeout_ms=_ms(timeout),

@@ -36,7 +36,13 @@ GROWTH_MAX: Final = 10_000
 WALK_MAX: Final = 1_000_000
 
 _MACRO = re.compile(r"\.\s*(map|filter|all|exists|exists_one|sortBy|transformList|transformMap)\s*\(")
-_STRING = re.compile(r"""r?("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.DOTALL)
+_STRING = re.compile(
+    r"""(?<!\w)(?:[bB]?[rR]|[rR][bB])(?:"{3}.*?"{3}|'{3}.*?'{3}|"[^"\n]*"|'[^'\n]*')"""
+    r"""|"{3}(?:[^\\]|\\.)*?"{3}|'{3}(?:[^\\]|\\.)*?'{3}"""
+    r"""|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|//[^\n]*""",
+    re.DOTALL,
+)
+"""Literals and comments: whatever stands in them is no part of the expression."""
 _LINKS = r"""((?:\s*\.\s*[A-Za-z_]\w*|\s*\[\s*(?:"[^"\\]*"|'[^'\\]*')\s*\])*)"""
 _LINK = re.compile(r"""\.\s*([A-Za-z_]\w*)|\[\s*["']([^"']*)["']\s*\]""")
 _COMPLAINT = re.compile(r"ERROR: <input>:\d+:(\d+): (.*)")

@@ -155,7 +155,7 @@ class PlanRun:
         self._new += [(node.index, want) for want in loop.settle(settled)]
         if not loop.ended:
             return
-        self._drop(loop.open)
+        self._drop_all(loop)
         if isinstance(loop, Foreach):
             self._facts.lost[node.index] = loop.lost
         if loop.error is not None:
@@ -232,10 +232,14 @@ class PlanRun:
         """The node lost a race: nothing waits for it any more, nor for what follows it."""
         loop = self._loops.get(node.index)
         if loop is not None:
-            self._drop(loop.open)
+            self._drop_all(loop)
         elif node.index in self._asked:
             self._drop([self._asked.pop(node.index)])
         self._close(node, SKIPPED)
+
+    def _drop_all(self, loop: Loop) -> None:
+        self._drop(loop.open)
+        loop.open.clear()
 
     def _drop(self, slots: Iterable[str]) -> None:
         """Slots that were wanted aren't any more. What nobody has heard of yet is just forgotten."""

@@ -19,6 +19,7 @@ class Signals:
     def __init__(self, document: Document) -> None:
         self._document = document
         self._declared = {name: signal.payload for name, signal in document.signals.items()}
+        self._validators = {name: validator(schema) for name, schema in self._declared.items()}
         waits = [
             (index, item.inputs.get("signal"))
             for index, item in enumerate(document.steps)
@@ -36,7 +37,7 @@ class Signals:
         unknown = self.unknown(name, "$.payload.name")
         if unknown is not None:
             return [unknown]
-        return misfits(validator(self._declared.get(name)), payload, "$.payload.payload")
+        return misfits(self._validators.get(name), payload, "$.payload.payload")
 
     def unknown(self, name: str, path: str) -> Problem | None:
         """The complaint that nobody waits for a signal of this name, if nobody does."""

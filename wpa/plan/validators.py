@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import jsonschema
 import jsonschema.exceptions
+import referencing.exceptions
 from jsonschema.protocols import Validator
 from referencing import Registry
 
@@ -30,10 +31,14 @@ def misfits(validator: Validator | None, data: Any, path: str) -> list[Problem]:
     if validator is None:
         return []
     problems = []
-    for error in validator.iter_errors(data):
-        problems.append(Problem(path + error.json_path.removeprefix("$"), error.message[:500]))
-        if len(problems) >= MISFITS_MAX:
-            break
+    try:
+        for error in validator.iter_errors(data):
+            problems.append(Problem(path + error.json_path.removeprefix("$"), error.message[:500]))
+            if len(problems) >= MISFITS_MAX:
+                break
+    except (referencing.exceptions.Unresolvable, RecursionError) as error:
+        reason = "it refers to itself without end" if isinstance(error, RecursionError) else str(error)
+        problems.append(Problem(path, f"the definition's schema can't be followed: {reason[:300]}"))
     return problems
 
 

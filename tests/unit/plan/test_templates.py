@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wpa.plan.expressions import ExpressionError, compile_expression
+from wpa.plan.scope import narrow
 from wpa.plan.templates import compile_template
 
 SCOPE: dict[str, Any] = {
@@ -113,3 +114,48 @@ def test_references_are_what_is_written_out() -> None:
         ("steps", "b-c", "output"),
         ("input", "s"),
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '''"""a"b""" + input.x + "c"''',
+        "'''it's''' + input.x + 'c'",
+        """r'\\d' + input.x + R"\\d" """,
+        "'a' // it's\n + input.x + 'c'",
+        "'a\\'' + input.x + 'c\\''",
+    ],
+)
+def test_what_stands_between_literals_is_seen(text: str) -> None:
+    assert compile_expression(text).references == (("input", "x"),)
+
+
+def test_macros_cannot_hide_between_literals() -> None:
+    macros = "input.l.map(a, input.l.map(b, input.l.map(c, input.l.map(d, 1))))"
+    with pytest.raises(ExpressionError, match="nested 4 deep"):
+        compile_expression(f'''size("""a"b""") + size({macros}) + size("c")''')
+
+
+def test_an_expression_sees_the_names_it_is_given_and_no_others() -> None:
+    expression = compile_expression("item.x + index", ("item", "index"))
+    assert expression.evaluate({"item": {"x": 1}, "index": 2}) == 3
+    assert expression.references == (("item", "x"), ("index",))
+    with pytest.raises(ExpressionError, match="undeclared reference to 'input"):
+        compile_expression("input.x", ("item",))
+    with pytest.raises(ExpressionError, match="undeclared reference to 'item"):
+        compile_expression("item.x")
+
+
+def test_a_narrowed_scope_holds_what_is_read_and_nothing_else() -> None:
+    template, complaints = compile_template(
+        ["${input.o.k}", "${has(input.o.zap)}", "${input.list[0]}", "${steps['charge-card'].output}"], "$"
+    )
+    assert complaints == []
+    narrowed = narrow(SCOPE, template)
+    assert narrowed == {
+        "input": {"o": {"k": [True]}, "list": [1, 2, 3]},
+        "steps": {"charge-card": {"output": {"id": 7}}},
+    }
+    assert template.render(narrowed) == template.render(SCOPE) == [[True], False, 1, {"id": 7}]
+    whole, _ = compile_template("${input[execution.id]}", "$")
+    assert narrow(SCOPE, whole) == {"input": SCOPE["input"], "execution": SCOPE["execution"]}

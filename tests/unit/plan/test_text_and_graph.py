@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,3 +78,82 @@ def test_nodes_do_not_overlap() -> None:
         if r.get("rx")
     ]
     assert len(boxes) == len(set(boxes)) == 20
+
+
+def picture(**fields: Any) -> tuple[str, str]:
+    document = {"id": "p", "version": "1", "steps": [{"id": "a", "uses": "core.noop", **fields}]}
+    drawn = svg(document)
+    ET.fromstring(drawn)
+    return drawn, mermaid(document)
+
+
+def cards(drawn: str) -> int:
+    return drawn.count(' rx="')
+
+
+def test_a_step_that_runs_more_than_once_is_a_stack_of_cards() -> None:
+    drawn, text = picture(foreach={"in": "${input.orders}", "as": "order"}, compensate={"uses": "x.undo"})
+    assert cards(drawn) == 3
+    assert "each order in input.orders" in drawn
+    assert "each order in input.orders" in text
+    drawn, text = picture(repeat={"until": "output > 1"})
+    assert cards(drawn) == 3
+    assert "↻ until output &gt; 1" in drawn
+    assert "↻ until output &gt; 1" in text
+    assert "each item in 2 items" in picture(foreach={"in": [1, 2]})[0]
+
+
+@pytest.mark.parametrize(
+    ("uses", "glyph", "shape"),
+    [
+        ("core.sleep", "⏱", '(["a'),
+        ("core.wait", "✉", '>"a'),
+        ("core.approval", "✋", '[/"a'),
+        ("core.workflow", "⧉", '[["a'),
+    ],
+)
+def test_each_kind_of_wait_looks_different(uses: str, glyph: str, shape: str) -> None:
+    drawn, text = picture(uses=uses)
+    assert glyph in drawn
+    assert f"n0{shape}" in text
+    assert cards(drawn) == (2 if uses == "core.workflow" else 1)
+
+
+def test_joins_say_how_they_join() -> None:
+    for join, words in (("any", "any"), ("race", "race"), (2, "2 of 3")):
+        drawn, text = _joined(join)
+        assert f">{words}<" in drawn
+        assert f"join: {words}" in text
+    assert "join" not in _joined("all")[1]
+
+
+def _joined(join: Any) -> tuple[str, str]:
+    steps = [{"id": name, "uses": "core.noop"} for name in "bcd"]
+    last = {"id": "a", "uses": "core.noop", "needs": ["b", "c", "d"], "join": join}
+    document = {"id": "p", "version": "1", "steps": [*steps, last]}
+    return svg(document), mermaid(document)
+
+
+def test_what_starts_and_wakes_executions_is_drawn() -> None:
+    document = {
+        "id": "p",
+        "version": "1",
+        "schedule": {"every": "5m"},
+        "triggers": [
+            {"subject": "data.raw", "start": {}},
+            {"subject": "data.paid", "signal": {"name": "paid", "correlation": "${message.id}"}},
+        ],
+        "steps": [
+            {"id": "a", "uses": "core.noop"},
+            {"id": "w", "uses": "core.wait", "needs": ["a"], "with": {"signal": "paid"}},
+        ],
+    }
+    drawn, text = svg(document), mermaid(document)
+    ET.fromstring(drawn)
+    for words in ("every 5m", "data.raw", "data.paid"):
+        assert words in drawn
+        assert words in text
+    assert {line.strip() for line in text.splitlines() if "-->" in line} == {
+        "n0 --> n1", "n2 --> n0", "n3 --> n0", "n4 --> n1",
+    }  # fmt: skip
+    assert drawn.count("marker-end") == 4

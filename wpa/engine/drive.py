@@ -1,0 +1,241 @@
+"""The drive: one execution in hand, advanced step by step until it rests or has ended.
+
+Each transition is one append; nothing is run before the event that opened it is stored. Others may append
+while it drives: signals, pauses, cancels (:mod:`wpa.engine.asks`). The next append then loses its
+compare-and-set; the drive folds what came in between and decides again.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from wpa.engine.attempts import Attempts
+from wpa.engine.commit import Lost, commit
+from wpa.engine.effects import Effects
+from wpa.engine.loading import Values
+from wpa.engine.services import Services
+from wpa.engine.snapshots import Keeper
+from wpa.errors import Conflict, Superseded, Unavailable
+from wpa.kernel.draft import Draft, seal
+from wpa.kernel.execution import Attempt, Diverged, Execution
+from wpa.model import events as ev
+from wpa.model.events import Event
+from wpa.model.state import State, is_terminal
+from wpa.model.times import parse_ms
+from wpa.ports.journal import Stored
+
+__all__ = ["Drive"]
+
+NAP_MS: Final = 2_000
+"""What is due within this time is waited for here; for all else the execution comes to rest."""
+
+
+class Drive:
+    """Advances one execution under one epoch. ``keeper`` and ``effects`` are the driver's."""
+
+    def __init__(self, services: Services, keeper: Keeper, effects: Effects) -> None:
+        self._services = services
+        self._keeper = keeper
+        self._effects = effects
+        self._attempts = Attempts(services)
+        self._execution: Execution = None  # type: ignore[assignment]  # set by ``take``
+        self._values = Values(services.payloads)
+        self._todo: list[str] = []
+        """Open steps for which an attempt is to be begun."""
+        self.epoch = 1
+
+    @property
+    def execution(self) -> Execution:
+        """What is driven."""
+        return self._execution
+
+    def take(self, execution: Execution, values: Values, epoch: int) -> None:
+        """Take an execution in hand, as it was loaded: its open steps are to be attempted."""
+        self._execution, self._values, self.epoch = execution, values, epoch
+        state = execution.state
+        if state is not None:
+            self._todo = [slot_id for slot_id in state.open if state.slots[slot_id].kind == "step"]
+
+    def news(self, *, interrupt: bool) -> None:
+        """Somebody else has appended to the journal. ``interrupt``: look at it even in mid-step."""
+        self._attempts.wake(interrupt=interrupt)
+
+    async def stop(self) -> None:
+        """Stop everything that runs. Idempotent."""
+        await self._attempts.stop()
+
+    async def resume_effects(self) -> None:
+        """Issue again whatever the driver before may not have come to."""
+        state = self._execution.state
+        closed = [slot.id for slot in state.slots.values() if slot.status == "cancelled"]
+        await self._effects.close_slots(state, closed)
+        for slot_id in state.open:
+            await self._effects.open_slot(self._execution, slot_id)
+
+    # -- the dialogue with the kernel --------------------------------------------------------
+
+    async def advance(self) -> None:
+        """Keep to the dialogue of :mod:`wpa.kernel.execution` until the execution rests or has ended."""
+        execution, clock, attempts = self._execution, self._services.clock, self._attempts
+        while True:
+            if attempts.take_news():
+                await self._catch_up()
+            if attempts and execution.ending(clock.now_ms()) is not None:
+                await attempts.stop()
+            while draft := execution.follow_up(clock.now_ms(), attempts.busy):
+                await self.record(draft)
+            state = execution.state
+            if is_terminal(state.status):
+                await self.finish(state)
+                return
+            if state.failing and await attempts.stop_sleepers():
+                continue  # what only waited for a retry is given up
+            ready = self._take_todo(clock.now_ms())
+            if not ready and not attempts and not self._due_soon():
+                if await self._rest():
+                    return
+                continue
+            attempt = await self._next_attempt(ready)
+            if attempt is not None and attempt.slot in execution.state.open:
+                await self.record(execution.attempted(attempt, clock.now_ms()))
+            if self._keeper.due(execution.state):
+                await self._keeper.keep(execution.state)
+
+    def _take_todo(self, now_ms: int) -> list[str]:
+        """The steps that may be attempted now; those whose retry is far away stay for later."""
+        state = self._execution.state
+        ready, later = [], []
+        for slot_id in self._todo:
+            slot = state.slots[slot_id]
+            if slot.status != "open":
+                continue  # given up in the meantime
+            if slot.retry_at and (
+                state.failing or state.status == "PAUSED" or parse_ms(slot.retry_at) - now_ms > NAP_MS
+            ):
+                later.append(slot_id)
+            else:
+                ready.append(slot_id)
+        self._todo = later
+        return ready
+
+    def _due_soon(self) -> bool:
+        wake = self._execution.wake_ms(self._attempts.slots)
+        return wake is not None and wake - self._services.clock.now_ms() <= NAP_MS
+
+    async def _next_attempt(self, ready: list[str]) -> Attempt | None:
+        """Begin what is ready; the first attempt to end, or None where it is time to look around."""
+        execution, attempts = self._execution, self._attempts
+        if len(ready) == 1 and not attempts and len(execution.state.open) == 1:
+            attempt = await attempts.directly(execution, ready[0])
+            if attempt is None:
+                self._todo.append(ready[0])
+            return attempt
+        for slot_id in ready:
+            attempts.begin(execution, slot_id)
+        wake = execution.wake_ms(attempts.slots)
+        within = None if wake is None else max(0.0, (wake - self._services.clock.now_ms()) / 1000)
+        return await attempts.next(within)
+
+    async def record(self, draft: Draft) -> bool:
+        """Append a draft, fold it, and do what it asks for. False where it has to be decided again."""
+        execution, services = self._execution, self._services
+        state = execution.state
+        if draft.event in (ev.COMPLETED, ev.CONTINUED):
+            key = "output" if draft.event == ev.COMPLETED else "input"
+            stored = await services.payloads.store(state.tenant, state.execution, draft.data[key])
+            draft.data[key] = stored
+        while True:
+            event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=self.epoch)
+            try:
+                position = await commit(services.ports.journal, event, state.position)
+                break
+            except Lost as lost:
+                await self._fold_in(lost.tail)
+            rebased = execution.rebase(draft)
+            if rebased is None:
+                return False
+            draft = rebased
+        opened = execution.record(event, position)
+        await self.react(event, opened)
+        return True
+
+    async def react(self, event: Event, opened: list[str]) -> None:
+        """Stop what is not wanted any more, and see to what is open now."""
+        state, data = self._execution.state, event.data
+        slots = state.slots
+        if event.event == ev.COMPENSATING:
+            await self._attempts.stop()
+            self._todo = list(state.open)
+            closed = [slot.id for slot in slots.values() if slot.status == "cancelled"]
+            await self._effects.close_slots(state, closed)
+            return
+        if event.event == ev.CONTINUED:
+            await self._attempts.stop()
+            self._todo = []
+        if dropped := data.get("dropped"):
+            await self._attempts.stop(set(dropped))
+            await self._effects.close_slots(state, [slot_id for slot_id in dropped if slot_id in slots])
+        if event.event == ev.STEP_FAILED and not data["final"] and slots[data["slot"]].kind == "step":
+            self._todo.append(data["slot"])
+        if "waits" not in data and "retry" not in data:
+            self._todo += opened
+            return
+        for slot_id in [*opened, *data.get("retry", ())]:
+            if slots[slot_id].kind == "step":
+                self._todo.append(slot_id)
+            else:
+                await self._effects.open_slot(self._execution, slot_id)
+
+    # -- what others append ------------------------------------------------------------------
+
+    async def _catch_up(self) -> None:
+        """Fold what others have appended since."""
+        state = self._execution.state
+        try:
+            tail = await self._services.ports.journal.read(state.tenant, state.execution, state.position)
+        except Unavailable:
+            return  # the next append will tell
+        await self._fold_in(tail)
+
+    async def _fold_in(self, tail: list[Stored]) -> None:
+        """Fold what somebody else has asked. Raises Superseded where somebody else drives."""
+        execution = self._execution
+        for position, event in tail:
+            state = execution.state
+            name = f"{state.tenant}.{state.execution}"
+            if event.epoch < self.epoch:
+                # Older than our own epoch: what we had loaded was not all there was. Load again.
+                raise Conflict(f"{name} was read from a replica that lagged behind")
+            if event.epoch > self.epoch or event.event not in ev.ASKED:
+                raise Superseded(f"{name}: {event.worker} drives it now, epoch {event.epoch}")
+            if event.event == ev.SIGNALLED:
+                payload = event.data["signal"].get("payload")
+                await self._values.fetch(payload)
+                if isinstance(payload, dict):
+                    await self._values.fetch(payload.get("output"))
+            execution.record(event, position)
+
+    # -- rest and end ------------------------------------------------------------------------
+
+    async def _rest(self) -> bool:
+        """Come to rest: append it, set the alarm, write the snapshot. False where there is news."""
+        execution = self._execution
+        state = execution.state
+        if not state.open and not state.start_at and state.status == "RUNNING":
+            raise Diverged(f"{state.execution}: nothing runs, and nothing is to be run")
+        before = state.wake_at
+        if not await self.record(execution.resting(self._services.clock.now_ms())):
+            return False
+        await self.settle_down(execution.state, before)
+        return True
+
+    async def settle_down(self, state: State, alarm_before: str = "") -> None:
+        if state.wake_at:
+            await self._effects.set_alarm(state)
+        elif alarm_before:
+            await self._effects.clear_alarm(state, alarm_before)
+        await self._keeper.rest(state)
+
+    async def finish(self, state: State) -> None:
+        await self._effects.ended(state)
+        await self._keeper.rest(state)
