@@ -112,3 +112,19 @@ async def test_an_execution_ends_at_its_deadline(client: Client) -> None:
     await client.start("w", {}, execution_id="late")
     done = await client.result("late", timeout_s=15)
     assert (done["status"], done["error"]["type"]) == ("FAILED", "DeadlineExceeded")
+
+
+async def test_a_workflow_can_undo_what_another_did(client: Client) -> None:
+    await deploy(client, [{"id": "a", "uses": "core.echo", "with": {"x": "${input.x}"}}], "undo-it")
+    undo = {"uses": "core.workflow", "with": {"workflow": "undo-it", "input": {"x": "${steps.a.output.x}"}}}
+    await deploy(
+        client,
+        [
+            {"id": "a", "uses": "core.echo", "with": {"x": 5}, "compensate": undo},
+            {"id": "b", "uses": "core.fail", "with": {"retryable": False}, "needs": ["a"]},
+        ],
+    )
+    await client.start("w", {}, execution_id="undone")
+    done = await client.result("undone", timeout_s=15)
+    assert (done["status"], done["undone"]) == ("ROLLED_BACK", ["a"])
+    assert (await client.status("undone-a-undo"))["output"] == {"a": {"x": 5}}

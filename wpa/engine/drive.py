@@ -165,10 +165,9 @@ class Drive:
         slots = state.slots
         if event.event == ev.COMPENSATING:
             await self._attempts.stop()
-            self._todo = list(state.open)
+            self._todo = []
             closed = [slot.id for slot in slots.values() if slot.status == "cancelled"]
             await self._effects.close_slots(state, closed)
-            return
         if event.event == ev.CONTINUED:
             await self._attempts.stop()
             self._todo = []

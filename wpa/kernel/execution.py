@@ -179,6 +179,7 @@ class Execution:
             data["undone"] = [*self.state.undone, slot.step]
             del self.wants[slot.id]
             data["next"] = saga.next_undo(self.state, after=slot.id)
+            self._undo_into(data, now_ms)
             return Draft(ev.STEP_COMPENSATED, data, now_ms)
         return self._settled(slot, attempt.output, data, now_ms)
 
@@ -240,7 +241,7 @@ class Execution:
         if (hopeless := self._hopeless(now_ms)) is not None:
             return hopeless
         if state.status == "COMPENSATING":
-            return saga.wind_up(state, now_ms)
+            return self._settle_wait(now_ms) or saga.wind_up(state, now_ms) or self._go_on(now_ms)
         if state.status == "PAUSED":
             return None
         if (reason := self.ending(now_ms)) is not None:
@@ -249,7 +250,7 @@ class Execution:
             return self._wind_down(now_ms, busy)
         if state.start_at and now_ms < parse_ms(state.start_at):
             return None
-        if self._mail.waiting and (draft := self._settle_wait(now_ms)) is not None:
+        if (draft := self._settle_wait(now_ms)) is not None:
             return draft
         if self._script.derived:
             return self._derive(self.wants[self._script.derived.pop(0)], now_ms)
@@ -271,7 +272,7 @@ class Execution:
     def _end(self, reason: Failure, now_ms: int) -> Draft:
         state, undo = self.state, self._compensable()
         if undo and (state.cancel is None or state.cancel.compensate):
-            return saga.begin(reason, "", undo, now_ms)
+            return self._begin_undoing(reason, "", undo, now_ms)
         if state.cancel is None:
             return saga.failed(state, reason, "", undo, now_ms)
         return saga.cancelled(state, undo, now_ms)
@@ -292,7 +293,7 @@ class Execution:
         if isinstance(outcome, Failed):
             undo = self._compensable()
             if undo:
-                return saga.begin(outcome.error, "", undo, now_ms)
+                return self._begin_undoing(outcome.error, "", undo, now_ms)
             return saga.failed(state, outcome.error, "", [], now_ms)
         return None
 
@@ -309,12 +310,16 @@ class Execution:
         """Open what nothing else opens: after a pause, at a delayed start, for another attempt elsewhere."""
         state, script = self.state, self._script
         again = self._mail.due_again(state, now_ms)
-        if not script.dropping and not again and not script.can_open(self._room(state.open)):
+        undoing = state.status == "COMPENSATING"
+        if not again and (undoing or not (script.dropping or script.can_open(self._room(state.open)))):
             return None
         data: dict[str, Any] = {"reason": "go on"}
         if again:
             data["retry"] = again
-        self._next_into(data, now_ms)
+        if undoing:
+            data["next"] = list(state.open)
+        else:
+            self._next_into(data, now_ms)
         return Draft(ev.RESUMED, data, now_ms)
 
     def _derive(self, want: Want, now_ms: int) -> Draft:
@@ -331,6 +336,8 @@ class Execution:
 
     def _settle_wait(self, now_ms: int) -> Draft | None:
         """Settle an open wait for which something came, or whose time is over."""
+        if not self._mail.waiting:
+            return None
         found = self._mail.take(self.state, self.wants, now_ms)
         if found is None:
             return None
@@ -374,7 +381,20 @@ class Execution:
             return saga.failed(state, error, state.failed_step, self._compensable(), now_ms)
         if any(state.slots[slot_id].in_flight or slot_id in busy for slot_id in state.open):
             return None
-        return saga.begin(error, state.failed_step, self._compensable(), now_ms)
+        return self._begin_undoing(error, state.failed_step, self._compensable(), now_ms)
+
+    def _begin_undoing(self, error: Failure, failed_step: str, undo: list[str], now_ms: int) -> Draft:
+        draft = saga.begin(error, failed_step, undo, now_ms)
+        self._undo_into(draft.data, now_ms)
+        return draft
+
+    def _undo_into(self, data: dict[str, Any], now_ms: int) -> None:
+        """Say of the undo slots that open whether another worker group runs them."""
+        for slot_id in data["next"]:
+            want = self._script.run.undo(slot_id.removesuffix(":undo"))
+            told = waits.about(want, self.state.key, now_ms) if want is not None else None
+            if told is not None:
+                data.setdefault("waits", {})[slot_id] = told
 
     def _compensable(self) -> list[str]:
         """The undo slots of all completed steps that have one, last completed first."""
@@ -400,8 +420,8 @@ class Execution:
         moments = [parse_ms(slot.retry_at) for slot in waiting if slot.retry_at]
         if state.status != "COMPENSATING":
             moments += [parse_ms(text) for text in (state.start_at, state.deadline_at) if text]
-            if (due := self._mail.due_ms(state, self.wants)) is not None:
-                moments.append(due)
+        if (due := self._mail.due_ms(state, self.wants)) is not None:
+            moments.append(due)
         return min(moments) if moments else None
 
     def resting(self, now_ms: int) -> Draft:

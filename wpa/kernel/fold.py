@@ -276,6 +276,7 @@ def _step_compensated(state: State, event: Event) -> None:
     slot.status = "completed"
     slot.error = None
     slot.output = event.data.get("output")
+    _take_signals(state, event)
     state.undone.append(slot.step)
 
 

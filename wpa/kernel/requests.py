@@ -151,8 +151,8 @@ def migrated(state: State, version: str, digest: str, by: By, now_ms: int, lease
 
 
 def _taking_over(state: State, draft: Draft, lease: str) -> Draft:
-    """A waiting execution has to be driven on; a paused one, or one that ends, has not."""
-    if state.at_rest and state.status == "WAITING":
+    """An execution at rest has to be driven on, unless it is paused."""
+    if state.at_rest and state.status in ("WAITING", "COMPENSATING"):
         draft.data["lease"] = lease
     return draft
 

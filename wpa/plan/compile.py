@@ -24,7 +24,7 @@ from wpa.plan.starts import Schedule
 from wpa.plan.templates import Template, compile_condition, compile_template
 from wpa.plan.triggers import Trigger, compile_trigger
 from wpa.plan.validators import misfits, validator
-from wpa.plan.waits import KINDS, check_wait, wait_for
+from wpa.plan.waits import KINDS, check_child, check_wait, wait_for
 
 __all__ = ["Again", "Branch", "Each", "Node", "Plan", "Undo", "compile_document", "content_hash", "load"]
 
@@ -314,12 +314,16 @@ class _Compiler:
         policy = StepPolicy(
             retry=_retry(undo.retry, UNDO_RETRY),
             timeout_ms=_ms(timeout),
+            queue=item.queue,
         )
         names = tuple(dict.fromkeys((*_names(item), "output"))) if item.foreach or item.repeat else ROOTS
         inputs = self.template(undo.inputs, f"{path}.compensate.with", names)
-        if undo.uses in KINDS:
+        if KINDS.get(undo.uses) == "child":
+            self.problems += check_child(undo.inputs, f"{path}.compensate.with")
+        elif undo.uses in KINDS:
             message = f"{undo.uses} can't be a compensation: it does no work"
-            self.problems.append(Problem(f"{path}.compensate.uses", message, "name a step type of a plugin"))
+            hint = "name a step type of a plugin, or core.workflow"
+            self.problems.append(Problem(f"{path}.compensate.uses", message, hint))
         return Undo(undo.uses, inputs, policy)
 
     def joins(self, nodes: list[Node]) -> None:

@@ -25,12 +25,11 @@ from wpa.kernel.program import (
     Want,
 )
 from wpa.model.events import Failure
-from wpa.model.ids import undo_slot
 from wpa.plan.joins import Quorum, bits
 from wpa.plan.loops import Foreach, Loop, Repeat
 from wpa.plan.scope import COMPLETED, DECIDED, FAILED, PENDING, SKIPPED, WANTED, Facts, narrow
 from wpa.plan.templates import Template
-from wpa.plan.wants import decided, faulty, occurrence, render, truth, unusable
+from wpa.plan.wants import decided, faulty, occurrence, render, truth, undoing, unusable
 
 if TYPE_CHECKING:
     from wpa.plan.compile import Node, Plan
@@ -116,16 +115,7 @@ class PlanRun:
             own = {} if slot == step and self._status[node.index] == COMPLETED else None
         if own is None:
             return None
-        scope = self._facts.scope(node.undo.inputs, node, own=True)
-        inputs, fault = render(node.undo.inputs, {**scope, **own})
-        return Want(
-            slot=undo_slot(slot),
-            step=node.id,
-            uses=node.undo.uses,
-            inputs=inputs,
-            policy=node.undo.policy,
-            fault=fault,
-        )
+        return undoing(node, slot, {**self._facts.scope(node.undo.inputs, node, own=True), **own})
 
     def progress(self) -> Progress:
         return Progress(

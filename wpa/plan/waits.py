@@ -23,7 +23,7 @@ from wpa.plan.durations import parse_duration_ms
 from wpa.plan.fields import Duration, Model, Names, SignalName, Version, WorkflowId
 from wpa.plan.templates import has_expression
 
-__all__ = ["KINDS", "SIGNATURES", "InvalidWait", "check_wait", "wait_for"]
+__all__ = ["KINDS", "SIGNATURES", "InvalidWait", "check_child", "check_wait", "wait_for"]
 
 
 class InvalidWait(ValueError):
@@ -285,6 +285,11 @@ def check_wait(step: Step, path: str) -> list[Problem]:
         hint = "add a timeout, or take the default away"
         problems.append(Problem(f"{path}.with.default", "without a timeout, the default is never used", hint))
     return problems + _check_inputs(_MODELS[step.uses], step.inputs, f"{path}.with")
+
+
+def check_child(inputs: Mapping[str, Any], path: str) -> list[Problem]:
+    """All that is wrong with the inputs of a ``core.workflow`` that undoes something."""
+    return _check_inputs(_MODELS["core.workflow"], inputs, path)
 
 
 def _check_inputs(model: type[_Inputs], inputs: Mapping[str, Any], path: str) -> list[Problem]:

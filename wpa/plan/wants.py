@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from wpa.kernel.program import StepPolicy, Want
 from wpa.model.events import Failure
+from wpa.model.ids import undo_slot
 from wpa.plan.expressions import ExpressionError
 from wpa.plan.templates import Template
-from wpa.plan.waits import InvalidWait, wait_for
+from wpa.plan.waits import KINDS, InvalidWait, wait_for
 
 if TYPE_CHECKING:
     from wpa.plan.compile import Node
 
-__all__ = ["decided", "faulty", "occurrence", "render", "truth", "unusable"]
+__all__ = ["decided", "faulty", "occurrence", "render", "truth", "undoing", "unusable"]
 
 Scope = Mapping[str, Any]
 
@@ -60,6 +61,30 @@ def occurrence(node: Node, slot: str, scope: Scope, policy: StepPolicy | None = 
         uses=node.uses,
         inputs=inputs,
         policy=policy or node.policy,
+        wait=wait,
+        fault=fault,
+    )
+
+
+def undoing(node: Node, slot: str, scope: Scope) -> Want | None:
+    """The want that undoes a completed slot: a step, or a workflow of its own; None where nothing does."""
+    undo = node.undo
+    if undo is None:
+        return None
+    kind, wait = KINDS.get(undo.uses, "step"), None
+    inputs, fault = render(undo.inputs, scope)
+    if kind != "step" and fault is None:
+        try:
+            wait = wait_for(undo.uses, inputs, undo.policy.timeout_ms)
+        except InvalidWait as error:
+            fault = unusable(str(error))
+    return Want(
+        slot=undo_slot(slot),
+        step=node.id,
+        kind=kind,
+        uses=undo.uses,
+        inputs=inputs,
+        policy=undo.policy,
         wait=wait,
         fault=fault,
     )
