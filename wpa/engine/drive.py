@@ -67,8 +67,9 @@ class Drive:
     async def resume_effects(self) -> None:
         """Issue again whatever the driver before may not have come to."""
         state = self._execution.state
-        closed = [slot.id for slot in state.slots.values() if slot.status == "cancelled"]
-        await self._effects.close_slots(state, closed)
+        await self._effects.close(
+            state, [slot for slot in state.slots.values() if slot.status == "cancelled"]
+        )
         for slot_id in state.open:
             await self._effects.open_slot(self._execution, slot_id)
 
@@ -155,8 +156,10 @@ class Drive:
             if rebased is None:
                 return False
             draft = rebased
+        left = [state.slots[slot_id] for slot_id in state.open] if draft.event == ev.CONTINUED else ()
         opened = execution.record(event, position)
         await self.react(event, opened)
+        await self._effects.close(state, left)
         return True
 
     async def react(self, event: Event, opened: list[str]) -> None:
@@ -166,14 +169,13 @@ class Drive:
         if event.event == ev.COMPENSATING:
             await self._attempts.stop()
             self._todo = []
-            closed = [slot.id for slot in slots.values() if slot.status == "cancelled"]
-            await self._effects.close_slots(state, closed)
+            await self._effects.close(state, [slot for slot in slots.values() if slot.status == "cancelled"])
         if event.event == ev.CONTINUED:
             await self._attempts.stop()
             self._todo = []
         if dropped := data.get("dropped"):
             await self._attempts.stop(set(dropped))
-            await self._effects.close_slots(state, [slot_id for slot_id in dropped if slot_id in slots])
+            await self._effects.close(state, [slots[slot_id] for slot_id in dropped if slot_id in slots])
         if event.event == ev.STEP_FAILED and not data["final"] and slots[data["slot"]].kind == "step":
             self._todo.append(data["slot"])
         if "waits" not in data and "retry" not in data:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -59,10 +59,9 @@ class Effects:
         elif slot.kind == "remote":
             await self._send_step(execution, slot)
 
-    async def close_slots(self, state: State, slot_ids: list[str]) -> None:
+    async def close(self, state: State, slots: Iterable[Slot]) -> None:
         """Nobody waits for these slots any more: stop what others do for them. Idempotent."""
-        for slot_id in slot_ids:
-            slot = state.slots[slot_id]
+        for slot in slots:
             if slot.kind == "child" and not slot.abandon:
                 task = CancelTask(
                     type=CANCEL,
@@ -74,7 +73,7 @@ class Effects:
                 )
                 await self._publish(state.tenant, task)
             elif slot.kind == "remote":
-                body = {"execution_id": state.execution, "slot": slot_id}
+                body = {"execution_id": state.execution, "slot": slot.id}
                 self._services.ports.live.publish(
                     f"workflow.stop.{state.tenant}.{slot.name}", msgspec.json.encode(body)
                 )
@@ -150,12 +149,12 @@ class Effects:
     async def ended(self, state: State) -> None:
         """An execution has ended: stop its children, tell its parent. Idempotent."""
         left = [
-            slot.id
+            slot
             for slot in state.slots.values()
             if slot.kind in ("child", "remote") and slot.status in ("open", "cancelled")
         ]
         if left:
-            await self.close_slots(state, left)
+            await self.close(state, left)
         await self.clear_alarm(state, state.wake_at)
         if state.parent is not None:
             payload = ChildEndedPayload(

@@ -197,8 +197,8 @@ def _check_options(
     for option, given, default in zip(_OPTIONS, options, _DEFAULTS, strict=True):
         if given != default and option in parameters and option not in bound:
             raise TypeError(
-                f"call({uses}): {option} is an option of call() and an input of the step; pass the inputs in one "
-                f"object, call({uses!r}, {{{option!r}: ...}}), or by position, and {option}=... for the option"
+                f"call({uses}): {option} is an option of call() and an input of the step; pass the input by "
+                f"position, or in one object, call({uses!r}, {{{option!r}: ...}}), beside the option"
             )
 
 
@@ -211,7 +211,8 @@ class _Shape:
     __slots__ = ("convert", "parameters")
 
     def __init__(self, fn: Callable[..., Any], takes_context: bool) -> None:
-        parameters = list(inspect.signature(fn).parameters)
+        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        parameters = [p.name for p in inspect.signature(fn).parameters.values() if p.kind not in variable]
         self.parameters = tuple(parameters[1:] if takes_context else parameters)
         names = genuine(getattr(inspect.unwrap(fn), "__globals__", {}))
         try:

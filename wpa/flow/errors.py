@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wpa.errors import StepFailed, WpaError
 
-__all__ = ["FlowDeclarationError", "NotDeterministic", "NotInFlow", "TimedOut", "UnknownSlot"]
+__all__ = ["Discarded", "FlowDeclarationError", "NotDeterministic", "NotInFlow", "TimedOut", "UnknownSlot"]
 
 
 class FlowDeclarationError(WpaError, TypeError):
@@ -22,6 +22,10 @@ class NotInFlow(WpaError, RuntimeError):
 
 class UnknownSlot(WpaError):
     """The run was told about a slot that the flow, as it is now, does not wait for."""
+
+
+class Discarded(BaseException):
+    """Ends the coroutines of a run that is thrown away. No GeneratorExit: that can be raised only once."""
 
 
 class TimedOut(StepFailed, TimeoutError):

@@ -8,8 +8,8 @@ Two things are done when the first run of a flow begins:
   (``field(default_factory=uuid4)`` of a dataclass, a pydantic model's default factories). They act on flow
   code only, for everybody else they pass calls on, so they stay for good.
 * An **audit hook** refuses files, sockets, processes, threads and the like in a thread that is running flow
-  code at that moment. What imports, logging, warnings, tracebacks and the debugger need passes. Outside flows
-  the hook costs a look into a dict for each audited event.
+  code at that moment. What imports, logging, warnings, tracebacks, time zones and the debugger need
+  passes. Outside flows the hook costs a look into a dict for each audited event.
 
 What this does not see: clocks and random generators that other packages read on a flow's behalf, ``send`` and
 ``recv`` on a socket or a file that was opened elsewhere, a ``random.Random()`` made when the module was
@@ -20,18 +20,18 @@ Where such things change what a flow asks for, the kernel finds the divergence a
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterator
+import threading
+import zoneinfo
+from collections.abc import Callable
 from types import FrameType, FunctionType, ModuleType
 from typing import Any, Final
 
-import msgspec
 from pydantic import BaseModel
 
 from wpa.flow.loop import refusal, running_flow
-from wpa.flow.sites import current_site
+from wpa.flow.sites import current_site, flow_frames
 from wpa.flow.standins import stand_in_for
 
 __all__ = ["guard"]
@@ -83,6 +83,7 @@ ALLOWED: Final = frozenset(
         "traceback",
         "bdb",
         "pdb",
+        "zoneinfo",
     }
 )
 """The packages on whose behalf everything is allowed."""
@@ -112,7 +113,6 @@ def _guard_names(names: dict[str, Any], module: str) -> None:
         for name, value in list(names.items()):
             stand_in = stand_in_for(value)
             if stand_in is not None:
-                _settle_types(names)
                 names[name] = stand_in
                 continue
             origin = value if isinstance(value, ModuleType) else sys.modules.get(_home(value))
@@ -133,14 +133,6 @@ def _home(value: object) -> str:
     except Exception:  # an object whose attributes can't be asked for here and now
         return ""
     return home if isinstance(home, str) else ""
-
-
-def _settle_types(names: dict[str, Any]) -> None:
-    """Let msgspec read the hints of the structs here while they still name the real classes."""
-    for value in names.values():
-        if isinstance(value, type) and (issubclass(value, msgspec.Struct) or dataclasses.is_dataclass(value)):
-            with contextlib.suppress(Exception):
-                msgspec.json.Decoder(value)
 
 
 def _guard_function(fn: Callable[..., Any]) -> None:
@@ -187,22 +179,30 @@ def _watch() -> None:
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event in refused:
             loop = running()
-            if loop is not None and not _is_allowed():
+            if loop is not None and not _is_allowed(event, args):
                 raise refusal(current_site(loop.root), f"{refused[event]} ({event})")
 
     sys.addaudithook(hook)
+    if sys.version_info < (3, 12):
+        _watch_threads()
 
 
-def _is_allowed() -> bool:
-    return any(_package(frame) in ALLOWED for frame in _frames())
+def _watch_threads() -> None:
+    """Before Python 3.12 no audit event tells that a thread is started: let ``threading`` tell."""
+    start: Callable[..., int] = vars(threading)["_start_new_thread"]
+
+    def watched(*args: Any, **kwargs: Any) -> int:
+        sys.audit("_thread.start_new_thread", *args)
+        return start(*args, **kwargs)
+
+    vars(threading)["_start_new_thread"] = watched
 
 
-def _frames() -> Iterator[FrameType]:
-    """The frames of the running flow, innermost first."""
-    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  there is no other way to look up the stack
-    while frame is not None and frame.f_globals.get("__name__") != "wpa.flow.loop":
-        yield frame
-        frame = frame.f_back
+def _is_allowed(event: str, args: tuple[Any, ...]) -> bool:
+    # The time zone database is read by C code, which leaves no frame of its own.
+    if event == "open" and str(args[0]).startswith(zoneinfo.TZPATH):
+        return True
+    return any(_package(frame) in ALLOWED for frame in flow_frames())
 
 
 def _package(frame: FrameType) -> str:

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import msgspec
+
 from wpa.kernel.program import (
     ExecutionInfo,
     Progress,
@@ -215,7 +217,7 @@ class Ledger:
             step=slot.want.step,
             uses=slot.undo,
             inputs=slot.undo_inputs(),
-            policy=UNDO_POLICY,
+            policy=msgspec.structs.replace(UNDO_POLICY, queue=slot.want.policy.queue),
             trim=True,
         )
 

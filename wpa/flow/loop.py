@@ -34,7 +34,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple
 
-from wpa.flow.errors import NotDeterministic, NotInFlow
+from wpa.flow.errors import Discarded, NotDeterministic, NotInFlow
 from wpa.flow.ledger import Ledger, Slot
 from wpa.flow.sites import current_site, suspended_site
 from wpa.kernel.program import Settled, Wait
@@ -44,6 +44,7 @@ __all__ = ["FlowLoop", "FlowTask", "Signatures", "current", "refusal", "running_
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+L = TypeVar("L", bound=AbstractEventLoop)
 
 Signatures = Callable[[str], StepSignature | None]
 """Finds the signature of a step type by its name; None where it is not known."""
@@ -111,7 +112,7 @@ class Guarded(Coroutine[Any, Any, Any]):
         """End the coroutine without letting it wait for anything any more."""
         for _ in range(CLOSING_TRIES):
             try:
-                self._coro.throw(GeneratorExit())
+                self._coro.throw(Discarded())
             except KeyboardInterrupt:
                 raise
             except BaseException:
@@ -139,7 +140,15 @@ class SlotTimer(TimerHandle):
     slot: Slot | None
 
 
-def _refuse(name: str) -> Callable[..., NoReturn]:
+def _refusing(cls: type[L]) -> type[L]:
+    """Have a loop refuse all that an event loop can do and it does not define."""
+    for name in dir(AbstractEventLoop):
+        if not name.startswith("_") and name not in vars(cls):
+            setattr(cls, name, _refused(name))
+    return cls
+
+
+def _refused(name: str) -> Callable[..., NoReturn]:
     def refuse(self: FlowLoop, *args: Any, **options: Any) -> NoReturn:
         raise refusal(current_site(self.root), f"asks its event loop for {name}()")
 
@@ -147,15 +156,8 @@ def _refuse(name: str) -> Callable[..., NoReturn]:
     return refuse
 
 
-class _Refusing(AbstractEventLoop):
-    """Everything that an event loop can do, refused; a flow's loop overrides what it does."""
-
-    for _name in dir(AbstractEventLoop):
-        if not _name.startswith("_"):
-            locals()[_name] = _refuse(_name)
-
-
-class FlowLoop(_Refusing):
+@_refusing
+class FlowLoop(AbstractEventLoop):
     """See the module.
 
     Args:
@@ -190,7 +192,7 @@ class FlowLoop(_Refusing):
         self._inside(self._run_ready)
 
     def discard(self) -> None:
-        """Throw the run away. Suspended coroutines get ``GeneratorExit``; their ``finally`` blocks run, but
+        """Throw the run away. Suspended coroutines get :class:`Discarded`; their ``finally`` blocks run, but
         whatever they await there ends at once, and nothing they ask for is asked."""
         if not self.discarded:
             self.discarded = self.ledger.closed = True
@@ -274,11 +276,10 @@ class FlowLoop(_Refusing):
             raise TypeError(f"a coroutine was expected, got {coro!r}")
         self._task_count = count = self._task_count + 1
         if len(self._tasks) >= self._sweep_at and not self.discarded:
-            self._tasks = [task for task in self._tasks if not task.done()]
-            self._sweep_at = max(SWEEP_TASKS, 2 * len(self._tasks))
+            self.sweep()
         order = self._order_base + count
         guarded = coro if isinstance(coro, Guarded) else Guarded(coro, self)
-        task = FlowTask[Any](
+        task: FlowTask[Any] = FlowTask(
             guarded, order, loop=self, name=name or f"Task-{count}", context=context, **options
         )
         self._tasks.append(task)
@@ -343,6 +344,11 @@ class FlowLoop(_Refusing):
     def pending(self) -> list[FlowTask[Any]]:
         """The tasks that are not done, oldest first."""
         return [task for task in self._tasks if not task.done()]
+
+    def sweep(self) -> None:
+        """Let go of the tasks that are done."""
+        self._tasks = self.pending()
+        self._sweep_at = max(SWEEP_TASKS, 2 * len(self._tasks))
 
 
 def running_flow() -> FlowLoop | None:

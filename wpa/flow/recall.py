@@ -64,17 +64,17 @@ def _observe(fn: Callable[[], Any]) -> dict[str, Any]:
     loop = running_loop()
     set_running_loop(None)  # for fn no flow is running: it sees the real clock, and may open files
     try:
-        value = dump(fn())
-        size = len(msgspec.json.encode(value))
+        encoded = msgspec.json.encode(dump(fn()))
     except Exception as error:
         kind = error.type if isinstance(error, StepFailed) else type(error).__name__
         return {"failed": {"type": kind, "message": str(error)}}
     finally:
         set_running_loop(loop)
-    if size > SIDE_EFFECT_BYTES_MAX:
-        message = f"a side effect returned {size} bytes; the most is {SIDE_EFFECT_BYTES_MAX}: make it a step"
+    if len(encoded) > SIDE_EFFECT_BYTES_MAX:
+        most = f"the most is {SIDE_EFFECT_BYTES_MAX}: make it a step"
+        message = f"a side effect returned {len(encoded)} bytes; {most}"
         return {"failed": {"type": "TooLarge", "message": message}}
-    return {"side_effect": value}
+    return {"side_effect": msgspec.json.decode(encoded)}
 
 
 def patched(name: str) -> bool:

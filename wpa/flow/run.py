@@ -50,7 +50,9 @@ class FlowRun:
         self._outcome: Outcome | None = None
 
     def __del__(self) -> None:
-        self._loop.discard()
+        loop: FlowLoop | None = getattr(self, "_loop", None)
+        if loop is not None:
+            loop.discard()
 
     # -- the protocol ------------------------------------------------------------------------
 
@@ -118,6 +120,7 @@ class FlowRun:
 
     def _end(self, outcome: Outcome) -> None:
         self._outcome = outcome
+        self._loop.sweep()  # an exception that nobody has asked a task for is logged
         self._loop.discard()
 
     def _stuck(self) -> Failure:

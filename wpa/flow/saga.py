@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Final
 
 from wpa.errors import StepFailed
+from wpa.flow.errors import Discarded
 from wpa.flow.ledger import UNDO_POLICY, Slot
 from wpa.flow.loop import current
 from wpa.flow.outcome import ContinueAsNew
@@ -41,7 +42,7 @@ class Saga:
     ) -> None:
         _SAGA.set(self._around)
         self._over = True
-        if error is not None and not isinstance(error, (GeneratorExit, ContinueAsNew)):
+        if error is not None and not isinstance(error, (ContinueAsNew, Discarded, GeneratorExit)):
             await self._undo(error)
         elif self._around is not None:
             for slot in self._done:

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-__all__ = ["current_site", "suspended_site", "traceback_site"]
+__all__ = ["current_site", "flow_frames", "suspended_site", "traceback_site"]
 
 OURS: Final = ("wpa.flow.", "asyncio.")
-"""The modules between a flow's line and what it has called; they are never the line meant."""
+"""The packages between a flow's line and what it has called; they are never the line meant."""
+
+LOOP: Final = "wpa.flow.loop"
 
 
 def current_site(root: str) -> str:
     """The line of the package ``root`` that is being run, as ``orders.flows:41 in order``."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  there is no other way to look up the stack
     nearest = ""
-    while frame is not None:
-        if _module(frame).partition(".")[0] == root and not _is_ours(frame):
-            return _site(frame, frame.f_lineno)
-        if not nearest and not _is_ours(frame):
-            nearest = _site(frame, frame.f_lineno)
-        if _module(frame) == "wpa.flow.loop":
-            break
-        frame = frame.f_back
+    for frame in flow_frames():
+        if not _is_ours(frame):
+            if _module(frame).partition(".")[0] == root:
+                return _site(frame, frame.f_lineno)
+            nearest = nearest or _site(frame, frame.f_lineno)
     return nearest or "an unknown line"
+
+
+def flow_frames() -> Iterator[FrameType]:
+    """The frames of the flow that is running, innermost first, ours included, up to its loop's own."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  there is no other way to look up the stack
+    while frame is not None and not (frame.f_code.co_name == "_inside" and _module(frame) == LOOP):
+        yield frame
+        frame = frame.f_back
 
 
 def suspended_site(coroutine: Any, root: str) -> str:

@@ -20,13 +20,13 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from types import ModuleType
+from types import BuiltinMethodType, ModuleType
 from typing import Any, Final
 
 from wpa.flow.loop import FlowLoop, refusal, running_flow
 from wpa.flow.sites import current_site
 
-__all__ = ["GUARDED", "genuine", "stand_in_for"]
+__all__ = ["GUARDED", "genuine", "genuine_class", "stand_in_for"]
 
 Seen = Callable[..., Any]
 """What a flow sees in place of a function: called with its loop, and the arguments."""
@@ -229,7 +229,8 @@ def _as_completed(loop: FlowLoop, futures: Iterable[Any], *, timeout: float | No
 
 
 class _Module(ModuleType):
-    """A module some of whose members are stand-ins."""
+    """A module some of whose members are stand-ins. What is set in it is set in the real one: a test that
+    patches ``time.time`` means everybody's."""
 
     def __init__(self, real: ModuleType, replaced: dict[str, Any]) -> None:
         super().__init__(real.__name__, real.__doc__)
@@ -239,6 +240,12 @@ class _Module(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_wpa_real"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.__dict__["_wpa_real"], name, _GENUINE.get(id(value), value))
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self.__dict__["_wpa_real"], name)
 
     def __dir__(self) -> list[str]:
         return dir(self.__dict__["_wpa_real"])
@@ -292,7 +299,18 @@ _GENUINE: Final = {id(stand_in): real for real, stand_in in _PAIRS}
 
 def stand_in_for(value: object) -> Any:
     """What a flow is to have in place of ``value``; None where it may have ``value`` itself."""
-    return _STAND_INS.get(id(value))
+    found = _STAND_INS.get(id(value))
+    if found is None and isinstance(value, BuiltinMethodType) and isinstance(value.__self__, type):
+        # datetime.now, a method bound to its class: another object each time it is asked for.
+        cls = _STAND_INS.get(id(value.__self__))
+        return None if cls is None else getattr(cls, value.__name__)
+    return found
+
+
+def genuine_class(cls: type) -> type | None:
+    """The class that a stand-in stands for; None for any other class."""
+    found = _GENUINE.get(id(cls))
+    return found if isinstance(found, type) else None
 
 
 def genuine(names: dict[str, Any]) -> dict[str, Any]:

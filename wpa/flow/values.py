@@ -14,6 +14,8 @@ from typing import Any, Final
 import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from wpa.flow.standins import genuine_class
+
 __all__ = ["Convert", "Misfit", "Record", "converter", "dump", "is_object", "record"]
 
 Convert = Callable[[Any], Any]
@@ -59,7 +61,7 @@ def record(value: Any) -> Any:
     kind = type(value)
     if kind is dict or kind is Record:
         return Record([(key, record(member)) for key, member in value.items()])
-    if kind is list:
+    if kind is list or kind is tuple:
         return [record(item) for item in value]
     return value
 
@@ -93,9 +95,11 @@ def converter(hint: Any) -> Convert:
     if _needs_pydantic(hint):
         return _by_pydantic(hint)
     try:
-        msgspec.json.schema(hint)
+        msgspec.json.schema(hint, schema_hook=_schema_of_stand_in)
     except TypeError:
         return record
+    except NameError as error:
+        raise TypeError(f"{hint}: {error}") from error
     return _by_msgspec(hint)
 
 
@@ -107,12 +111,26 @@ def _by_msgspec(hint: Any) -> Convert:
         if is_scalar and type(value) is hint:
             return value
         try:
-            return convert(record(value), hint, str_keys=True)
+            return convert(record(value), hint, str_keys=True, dec_hook=_convert_to_stand_in)
         except msgspec.ValidationError as error:
             message, _, path = str(error).partition(" - at `$")
             raise Misfit([(path.rstrip("`"), message)]) from None
 
     return converted
+
+
+def _schema_of_stand_in(cls: type) -> dict[str, Any]:
+    # A struct's hints, read when its module is guarded already, name a stand-in in place of datetime.
+    if genuine_class(cls) is None:
+        raise NotImplementedError
+    return {"type": "string"}
+
+
+def _convert_to_stand_in(cls: type, value: Any) -> Any:
+    real = genuine_class(cls)
+    if real is None:
+        raise NotImplementedError
+    return msgspec.convert(value, real)
 
 
 def _by_pydantic(hint: Any) -> Convert:

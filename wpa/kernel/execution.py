@@ -299,7 +299,9 @@ class Execution:
 
     def _continue(self, outcome: Continued, now_ms: int) -> Draft:
         state = self.state
-        info = msgspec.structs.replace(info_of(state), started_at=rfc3339(now_ms), recorded=(), replayed=0)
+        info = msgspec.structs.replace(
+            info_of(state), started_at=rfc3339(now_ms), recorded=(), replayed=0, rebuilt=False
+        )
         self._following = Script(self.program.begin(outcome.input, state.variables, info))
         data: dict[str, Any] = {"input": outcome.input, "run": state.run + 1}
         key = f"{state.execution}.{state.run + 1}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wpa.kernel.program import Continued, Outcome, Run, Settled, Waiting, Want
+from wpa.kernel.program import Outcome, Run, Settled, Waiting, Want
 from wpa.model.events import Failure
 
 __all__ = ["Script"]
@@ -46,7 +46,7 @@ class Script:
     def absorb(self) -> None:
         """Take in what is new since the last poll."""
         outcome = self.outcome = self.run.poll()
-        for slot_id in () if isinstance(outcome, Continued) else outcome.dropped:
+        for slot_id in outcome.dropped:
             self._drop(slot_id)
         if not isinstance(outcome, Waiting):
             return

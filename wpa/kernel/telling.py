@@ -59,4 +59,5 @@ def info_of(state: State) -> ExecutionInfo:
         seed=state.seed,
         recorded=tuple(state.recorded),
         replayed=len(state.order),
+        rebuilt=True,
     )

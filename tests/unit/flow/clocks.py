@@ -1,5 +1,7 @@
 """A flow's module as people write them: every way to reach a clock, and chance."""
 
+# ruff: noqa: DTZ001, DTZ003, DTZ005, DTZ006, DTZ007, DTZ011, DTZ901
+
 from __future__ import annotations
 
 import asyncio

@@ -129,7 +129,9 @@ class Table:
             if crashing:
                 self.crash()
             assert self.wants, "nothing is wanted, and it is not over"
-            slots = [s for s, w in self.wants.items() if w.kind != "timer"] or sorted(self.wants, key=self.due)
+            slots = [s for s, w in self.wants.items() if w.kind != "timer"] or sorted(
+                self.wants, key=self.due
+            )
             slot = slots[-1 if newest and self.wants[slots[-1]].kind != "timer" else 0]
             if self.wants[slot].kind == "timer":
                 self.ring(slot)
@@ -139,8 +141,6 @@ class Table:
                 self.settle(slot, error=value)
             else:
                 self.settle(slot, value)
-        if crashing:
-            self.crash()
         return self
 
     def due(self, slot: str) -> int:

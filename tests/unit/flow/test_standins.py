@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import random
 import subprocess
 import sys
@@ -7,11 +8,13 @@ import threading
 import time
 import uuid
 
+from pydantic import TypeAdapter
+
 from tests.unit.flow import clocks
 from tests.unit.flow.table import EPOCH_MS, Table, run
 
 SECONDS = EPOCH_MS / 1000
-AT_START = "2026-11-18T17:46:40"
+AT_START = "2026-11-18T11:06:40"
 
 
 def test_every_clock_tells_the_time_of_the_last_settlement() -> None:
@@ -22,7 +25,7 @@ def test_every_clock_tells_the_time_of_the_last_settlement() -> None:
         else:
             assert value == (EPOCH_MS * 1_000_000 if name == "ns" else SECONDS), name
     assert second["time"] == second["timer"] == second["made"] == SECONDS + 60
-    assert now == "2026-11-18T17:47:40+00:00"
+    assert now == "2026-11-18T11:07:40+00:00"
 
 
 def test_chance_is_seeded_by_the_execution() -> None:
@@ -83,8 +86,20 @@ def test_what_a_test_puts_in_a_clocks_place_is_what_steps_see(monkeypatch) -> No
     monkeypatch.setattr(time, "time", lambda: 42.0)
     assert clocks.looks()["time"] == 42.0
     assert Table(clocks.looker).go().output[0]["time"] == SECONDS
-    monkeypatch.setattr("tests.unit.flow.clocks.time.time", lambda: 43.0)
-    assert clocks.looks()["time"] == 43.0
+    monkeypatch.setattr(clocks.time, "time", lambda: 43.0)
+    assert time.time() == clocks.looks()["time"] == clocks.looks()["clock"] == 43.0
+    monkeypatch.undo()
+    assert time.time() > 1_000
+    assert type(time.time).__name__ == "builtin_function_or_method"
+
+
+def test_pydantic_takes_the_classes_for_what_they_stand_for() -> None:
+    Table(clocks.looker)
+    assert clocks.moment is not datetime.datetime
+    made = TypeAdapter(dict[clocks.moment, clocks.date]).validate_python(
+        {"2026-01-02T03:04:05": "2026-01-02"}
+    )
+    assert made == {datetime.datetime.fromisoformat("2026-01-02T03:04:05"): datetime.date(2026, 1, 2)}
 
 
 def test_other_threads_see_the_real_clock_while_a_flow_runs() -> None:
@@ -110,7 +125,9 @@ def test_it_is_the_same_in_another_process() -> None:
         "from tests.unit.flow.table import Table\n"
         "print([f.__wpa_flow__.hash for f in (clocks.drawer, clocks.looker)], Table(clocks.drawer).go().output)"
     )
-    here = f"{[f.__wpa_flow__.hash for f in (clocks.drawer, clocks.looker)]} {Table(clocks.drawer).go().output}"
+    here = (
+        f"{[f.__wpa_flow__.hash for f in (clocks.drawer, clocks.looker)]} {Table(clocks.drawer).go().output}"
+    )
     there = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
