@@ -25,7 +25,7 @@ T = TypeVar("T")
 Duration = float | timedelta
 """Seconds, or a timedelta."""
 
-_OPTIONS: Final = ("name", "undo", "retry", "timeout", "deadline", "queue", "at_most_once", "priority")
+_OPTIONS: Final = ("step_name", "undo", "retry", "timeout", "deadline", "queue", "at_most_once", "priority")
 _DEFAULTS: Final = (None, None, None, None, None, "", False, 5)
 
 
@@ -33,7 +33,7 @@ _DEFAULTS: Final = (None, None, None, None, None, "", False, 5)
 def call(
     step: Callable[..., Coroutine[Any, Any, T]],
     *args: Any,
-    name: str | None = None,
+    step_name: str | None = None,
     undo: str | Callable[..., Any] | None = None,
     retry: Retry | int | None = None,
     timeout: Duration | None = None,
@@ -47,7 +47,7 @@ def call(
 def call(
     step: str,
     *args: Any,
-    name: str | None = None,
+    step_name: str | None = None,
     undo: str | Callable[..., Any] | None = None,
     retry: Retry | int | None = None,
     timeout: Duration | None = None,
@@ -61,7 +61,7 @@ def call(
 def call(
     step: Callable[..., T],
     *args: Any,
-    name: str | None = None,
+    step_name: str | None = None,
     undo: str | Callable[..., Any] | None = None,
     retry: Retry | int | None = None,
     timeout: Duration | None = None,
@@ -74,7 +74,7 @@ def call(
 def call(
     step: str | Callable[..., Any],
     *args: Any,
-    name: str | None = None,
+    step_name: str | None = None,
     undo: str | Callable[..., Any] | None = None,
     retry: Retry | int | None = None,
     timeout: Duration | None = None,
@@ -92,7 +92,7 @@ def call(
             Given a name, a single object (a dict, model, dataclass or struct) is the inputs themselves, its
             members being the step's parameters; other values need a worker that knows the step type's
             signature.
-        name: the step's id in status, events and slots; by default the step type's with ``_`` for ``.``.
+        step_name: the step's id in status, events and slots; by default the step type's with ``_`` for ``.``.
         undo: the step type that undoes this one, or its function. It is given this step's inputs and the
             members of its output, as far as it takes them, when a :func:`saga` around or the execution fails.
         retry: when a failed attempt is tried again; a number is that of all attempts. By default three.
@@ -113,7 +113,7 @@ def call(
     uses, shape = (step, None) if isinstance(step, str) else _known(step)
     bound = _inputs(loop, uses, shape, args, inputs)
     policy = CONTINUE
-    options = (name, undo, retry, timeout, deadline, queue, at_most_once, priority)
+    options = (step_name, undo, retry, timeout, deadline, queue, at_most_once, priority)
     if options != _DEFAULTS:
         _check_options(uses, _parameters(loop, uses, shape) or (), options, bound)
         policy = StepPolicy(
@@ -127,7 +127,7 @@ def call(
         )
     undone_by = "" if undo is None else undo if isinstance(undo, str) else _known(undo)[0]
     return _perform(
-        loop, name or _step_id(uses), uses, bound, policy, undone_by, shape.convert if shape else record
+        loop, step_name or _step_id(uses), uses, bound, policy, undone_by, shape.convert if shape else record
     )
 
 

@@ -47,6 +47,11 @@ def total(items: list[Item], name: str = "") -> Decimal:
     raise NotImplementedError
 
 
+@step("tests.slow")
+def slow(timeout: float) -> None:
+    raise NotImplementedError
+
+
 @step("tests.refund")
 def refund(id: str) -> None:
     raise NotImplementedError
@@ -120,13 +125,13 @@ def test_other_positions_need_a_known_signature() -> None:
 def test_an_option_that_may_be_an_input_is_refused() -> None:
     @flow("ambiguous")
     async def ambiguous() -> None:
-        await call(total, [], name="Bob")
+        await call(slow, timeout=5)
 
     @flow("clear")
     async def clear() -> None:
-        await call(total, [], "Bob", name="total_of_bob")
+        await call(total, [], name="Bob", step_name="total_of_bob")
 
-    assert "name is an option of call() and an input of the step" in Table(ambiguous).error.message
+    assert "timeout is an option of call() and an input of the step" in Table(ambiguous).error.message
     want = only_want(clear)
     assert (want.step, want.inputs) == ("total_of_bob", {"items": [], "name": "Bob"})
 
@@ -141,7 +146,7 @@ def test_an_option_that_may_be_an_input_is_refused() -> None:
         (lambda: call("a.do", retry=0), "ValueError", "retry must be"),
         (lambda: call("a.do", timeout=-1), "ValueError", "timeout must be a positive number of seconds"),
         (lambda: call("a.do", priority=10), "ValueError", "priority must be 0 to 9"),
-        (lambda: call("a.do", name="no spaces"), "InvalidName", "step id 'no spaces'"),
+        (lambda: call("a.do", step_name="no spaces"), "InvalidName", "step id 'no spaces'"),
         (lambda: call("a.do", queue="no.dots"), "InvalidName", "queue 'no.dots'"),
     ],
 )
