@@ -16,6 +16,7 @@ from typing import Any
 __all__ = [
     "Conflict",
     "DefinitionError",
+    "FlowMissing",
     "InvalidName",
     "Newer",
     "NotFound",
@@ -157,6 +158,10 @@ class Superseded(PlatformError):
 
 class Newer(PlatformError):
     """The stored data has a newer format than this worker reads: hand the task back."""
+
+
+class FlowMissing(PlatformError):
+    """A flow that other workers have, and this one has not: hand the task back."""
 
 
 class Unavailable(PlatformError):

@@ -26,10 +26,24 @@ class Settings(BaseSettings):
     process_workers: int = Field(2, ge=1, description="processes for steps with isolation='process'")
     task_bytes_max: int = Field(4 * 1024 * 1024, ge=1024, description="largest task accepted, in bytes")
     inline_bytes_max: int = Field(64 * 1024, ge=256, description="largest payload kept inline, in bytes")
-    queues: str = Field("", description="queues whose steps this worker runs, separated by commas")
+    queues: str = Field(
+        "",
+        pattern=r"^ *([A-Za-z0-9_-]{1,32} *(, *[A-Za-z0-9_-]{1,32} *)*)?$",
+        description="queues whose steps this worker runs, separated by commas",
+    )
+    flows: str = Field("", description="Python files or modules[:name] with flows, separated by commas")
     trace: str = Field("", pattern="^(|console|otlp)$", description="export spans: console, or otlp")
 
     @property
     def queue_names(self) -> list[str]:
         """``queues`` as a list, each name once."""
-        return list(dict.fromkeys(name.strip() for name in self.queues.split(",") if name.strip()))
+        return _names(self.queues)
+
+    @property
+    def flow_modules(self) -> list[str]:
+        """``flows`` as a list, each name once."""
+        return _names(self.flows)
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

@@ -13,7 +13,7 @@ import secrets
 import socket
 import sys
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -24,9 +24,11 @@ from wpa.adapters.nats.server import EmbeddedServer
 from wpa.adapters.nats.service import serve_api
 from wpa.engine.api import Api
 from wpa.engine.runner import StepRunner
+from wpa.engine.schedules import Schedules
 from wpa.engine.services import Services
 from wpa.engine.worker import Worker
 from wpa.hooks.host import PluginHost
+from wpa.hooks.modules import load_module
 from wpa.model.limits import Limits
 from wpa.model.times import rfc3339
 from wpa.ports.tracing import Tracer
@@ -51,6 +53,8 @@ class WorkerInfo:
     server_version: str
     durability: str
     step_types: list[str]
+    flows: list[str] = field(default_factory=list)
+    queues: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
 
@@ -93,9 +97,12 @@ def embedded_server(settings: Settings, *, data_dir: Path, port: int, sync: str 
     return EmbeddedServer(data_dir, port=port, sync=sync)
 
 
-def plugin_host() -> PluginHost:
-    """Discover the installed plugins. What fails to import is reported, not raised."""
-    return PluginHost.discover()
+def plugin_host(modules: Iterable[str] = ()) -> PluginHost:
+    """Discover the installed plugins, and what ``modules`` (files, too) declare.
+
+    A plugin that fails to import is reported, not raised. Raises ModuleRefused for one of ``modules``.
+    """
+    return PluginHost.discover(modules=[load_module(name) for name in modules])
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -119,9 +126,10 @@ async def serve_worker(
 ) -> None:
     """Run one worker, and its share of the API, until ``stop`` is set; then drain.
 
-    Raises Unavailable where no server answers at ``url``, PlatformError where it won't do.
+    Raises Unavailable where no server answers at ``url``, PlatformError where it won't do, and ModuleRefused
+    for a module of flows that can't be imported.
     """
-    host = host or plugin_host()
+    host = host or plugin_host(settings.flow_modules)
     worker_id = _worker_id()
     ports = await open_ports(
         url,
@@ -133,16 +141,27 @@ async def serve_worker(
     tracer = _tracer(settings, worker_id)
     runner = StepRunner(host, ports.live, ports.clock, worker_id, settings.threads, settings.process_workers)
     try:
-        services = Services(ports, runner, settings, limits_of(settings), worker_id, tracer)
-        api = Api(services, host.signatures(), lambda: uuid.uuid4().hex)
+        services = Services(ports, runner, settings, limits_of(settings), worker_id, tracer, host.flows())
+        await services.library.publish_flows(host.flow_documents(), worker_id)
+        api = Api(
+            services,
+            host.signatures(),
+            lambda: uuid.uuid4().hex,
+            schedules=Schedules(services),
+            roster=ports.roster,
+        )
         service = await serve_api(ports.transport, api.verbs, api.handle, version())
-        presence = asyncio.create_task(_announce(ports, worker_id, host), name="wpa-presence")
+        presence = asyncio.create_task(
+            _announce(ports, worker_id, host, settings.queue_names), name="wpa-presence"
+        )
         info = WorkerInfo(
             id=worker_id,
             url=url,
             server_version=str(ports.transport.nc.connected_server_version),
             durability=await ports.durability(),
             step_types=host.names(),
+            flows=sorted(host.flows()),
+            queues=settings.queue_names,
             broken=[f"{plugin.name}: {plugin.error}" for plugin in host.plugins() if plugin.error],
         )
         log.info("worker %s on nats-server %s; %s", worker_id, info.server_version, info.durability)
@@ -171,7 +190,7 @@ def _tracer(settings: Settings, worker_id: str) -> Tracer | None:
     return OtelTracer(exporter_named(settings.trace), worker_id)
 
 
-async def _announce(ports: NatsPorts, worker_id: str, host: PluginHost) -> None:
+async def _announce(ports: NatsPorts, worker_id: str, host: PluginHost, queues: list[str]) -> None:
     """Keep the worker's presence fresh."""
     started = rfc3339(ports.clock.now_ms())
     while True:
@@ -182,6 +201,8 @@ async def _announce(ports: NatsPorts, worker_id: str, host: PluginHost) -> None:
             "version": version(),
             "started_at": started,
             "step_types": host.names(),
+            "queues": queues,
+            "flows": sorted(host.flows()),
         }
         await ports.announce(worker_id, about)
         await ports.clock.sleep(PRESENCE_EVERY_S)

@@ -16,8 +16,7 @@ from nats.aio.client import Client as Connection
 from nats.aio.msg import Msg
 
 from tests.servers import NatsServer, find_binary
-from wpa import client as module
-from wpa.client import Client, without_password
+from wpa.client import Client, channel, following, without_password
 from wpa.errors import InvalidName, OverLimit, TaskRejected, Unavailable
 
 Body = dict[str, Any]
@@ -73,8 +72,8 @@ async def worker(nats_server: NatsServer, tenant: str) -> AsyncIterator[Worker]:
 async def client(
     nats_server: NatsServer, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Client]:
-    monkeypatch.setattr(module, "POLL_EVERY_S", 0.3)
-    monkeypatch.setattr(module, "REQUEST_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(following, "POLL_EVERY_S", 0.3)
+    monkeypatch.setattr(channel, "REQUEST_TIMEOUT_S", 0.3)
     async with await Client.connect(nats_server.url, tenant) as client:
         yield client
 
@@ -247,6 +246,53 @@ async def test_a_watch_fills_gaps_from_the_journal_and_drops_repeats(client: Cli
         worker.is_at("COMPLETED", event("workflow_step_completed", 3), last)
         await worker.publish(last)  # 3 was missed
         assert [one["seq"] async for one in events] == [3, 4]
+
+
+async def test_an_end_that_was_retried_is_none(client: Client, worker: Worker) -> None:
+    failed, again = event("workflow_failed", 2), event("workflow_resumed", 3)
+    worker.is_at("RUNNING", STARTED, failed, again)
+    events = client.watch("e1")
+    async with asyncio.timeout(20):
+        assert [await anext(events) for _ in range(3)] == [STARTED, failed, again]
+        last = event("workflow_completed", 4)
+        await worker.publish(last)
+        assert [one async for one in events] == [last]
+
+
+@pytest.mark.parametrize("status", ["WAITING", "PAUSED"])
+async def test_a_result_goes_on_over_waits_and_takes_a_cancel_for_an_end(
+    client: Client, worker: Worker, status: str
+) -> None:
+    worker.is_at(status)
+    waiting = asyncio.create_task(client.result("e1"))
+    await asyncio.sleep(0.5)
+    assert not waiting.done()
+    worker.is_at("CANCELLED")
+    await worker.publish(event("workflow_cancelled", 3))
+    async with asyncio.timeout(10):
+        assert await waiting == {"status": "CANCELLED"}
+
+
+async def test_an_ask_that_times_out_is_repeated_as_the_same_ask(client: Client, worker: Worker) -> None:
+    worker.answers["signal"] = {"ok": True, "execution_id": "e1", "duplicate": False, "queued": True}
+    worker.deaf = 1
+    assert (await client.signal("e1", "go", {"n": 1})).queued
+    bodies = [body for _, body in worker.asked]
+    assert len(bodies) == 2
+    assert bodies[0] == bodies[1]
+    assert bodies[0]["id"]
+
+
+async def test_a_rerun_keeps_the_old_input_unless_it_is_given_one(client: Client, worker: Worker) -> None:
+    worker.answers["rerun"] = {
+        "ok": True, "execution_id": "n", "workflow_id": "w", "version": "1", "forked_from": "e1", "duplicate": False,
+    }  # fmt: skip
+    await client.rerun("e1")
+    await client.rerun("e1", input=None, from_step="a")
+    (_, first), (_, second) = worker.asked
+    assert "input" not in first
+    assert first["new_execution_id"]
+    assert (second["input"], second["from_step"]) == (None, "a")
 
 
 async def test_a_history_of_many_pages(client: Client, worker: Worker) -> None:

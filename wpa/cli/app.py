@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wpa.cli import definitions, dlq, executions, plugins, processes
+from wpa.cli import approvals, asks, definitions, dlq, executions, fleet, plugins, processes
 
 __all__ = ["app"]
 
@@ -45,6 +45,10 @@ def version() -> None:
 processes.register(app)
 definitions.register(app)
 executions.register(app)
+asks.register(app)
+app.add_typer(approvals.app, name="approvals")
+app.add_typer(fleet.app, name="schedule")
+fleet.register(app)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(plugins.plugin_app, name="plugin")
 plugins.register(app)

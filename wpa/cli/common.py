@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import os
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -21,16 +23,21 @@ __all__ = [
     "EXIT_FAILED",
     "EXIT_UNAVAILABLE",
     "AsJson",
+    "AsUser",
     "NatsUrl",
     "Tenant",
     "console",
     "err",
     "find_url",
     "json_text",
+    "login_name",
     "make_console",
     "plain",
     "print_json",
     "print_problems",
+    "read_json",
+    "refuse_constant",
+    "requester",
     "run_async",
     "run_client",
     "shown",
@@ -71,6 +78,22 @@ NatsUrl = Annotated[
 ]
 Tenant = Annotated[str, typer.Option("--tenant", envvar="WPA_TENANT", help="the tenant to speak for")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+AsUser = Annotated[
+    str, typer.Option("--as", "--user", envvar="WPA_USER", help="who asks; by default, who is logged in")
+]
+
+
+def login_name() -> str:
+    """Who is logged in; empty where the system can't say."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
+
+
+def requester(user: str) -> dict[str, str]:
+    """The metadata of what is asked from here."""
+    return {"source": "cli", "user_id": user or login_name()}
 
 
 def plain(text: str) -> str:
@@ -160,6 +183,28 @@ def print_problems(problems: list[Problem], title: str = "") -> None:
         hint = f"  [dim]{shown(problem.hint)}[/]" if problem.hint else ""
         err.print(f"  [cyan]{shown(problem.path)}[/]  {shown(problem.message)}{hint}", soft_wrap=True)
     err.print(f"[red]{len(problems)} problem{'s' if len(problems) != 1 else ''}[/]")
+
+
+def read_json(text: str, what: str) -> Any:
+    """JSON given as text, as ``@file``, or as ``-`` for standard input; leaves where it is none."""
+    try:
+        if text == "-":
+            return json.loads(sys.stdin.read(), parse_constant=refuse_constant)
+        if text.startswith("@"):
+            return json.loads(Path(text[1:]).read_text(encoding="utf-8"), parse_constant=refuse_constant)
+        return json.loads(text, parse_constant=refuse_constant)
+    except OSError as error:
+        err.print(f"[red]{what}:[/] {shown(text[1:])} can't be read: {error.strerror}", soft_wrap=True)
+    except RecursionError:
+        err.print(f"[red]{what}:[/] nested too deeply", soft_wrap=True)
+    except ValueError as error:
+        err.print(f"[red]{what}:[/] not JSON: {shown(str(error))}", soft_wrap=True)
+    raise typer.Exit(EXIT_BAD_INPUT)
+
+
+def refuse_constant(name: str) -> None:
+    """For ``json.loads``: Python reads NaN and Infinity, and the encoder would send null instead."""
+    raise ValueError(f"{name} is not JSON; send null or a string")
 
 
 def print_json(value: Any) -> None:

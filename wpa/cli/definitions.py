@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +17,7 @@ from wpa.cli.common import (
     console,
     err,
     fail,
+    login_name,
     print_json,
     print_problems,
     run_client,
@@ -61,7 +61,7 @@ def deploy(
     async def main(client: Any) -> None:
         for path in files:
             try:
-                done = await client.deploy(read_definition(path), deployed_by=_user())
+                done = await client.deploy(read_definition(path), deployed_by=login_name())
             except DefinitionError as error:
                 print_problems(error.problems, f"[red]{shown(str(path))}[/] is not deployed:")
                 raise typer.Exit(EXIT_BAD_INPUT) from None
@@ -72,13 +72,6 @@ def deploy(
                 console.print(f"{done['workflow_id']} {done['version']} {news}", highlight=False)
 
     run_client(nats, tenant, main)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return ""
 
 
 def validate(
@@ -215,13 +208,14 @@ def definitions(
             print_json(rows)
             return
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("workflow", "version", "latest", "deployed at", "by", "hash"):
+        for column in ("workflow", "version", "kind", "latest", "deployed at", "by", "hash"):
             table.add_column(column)
         for row in rows:
             latest = "yes" if row["latest"] else ""
             table.add_row(
                 row["workflow_id"],
                 row["version"],
+                row.get("kind", "plan"),
                 latest,
                 row["deployed_at"],
                 shown(row["deployed_by"]),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
 import typer
@@ -14,21 +13,26 @@ from wpa.cli.common import (
     EXIT_BAD_INPUT,
     EXIT_FAILED,
     AsJson,
+    AsUser,
     NatsUrl,
     Tenant,
     console,
     err,
     json_text,
     print_json,
+    read_json,
+    refuse_constant,
+    requester,
     run_client,
     shown,
 )
 from wpa.model.events import COMPLETED
 from wpa.model.ids import DEFAULT_TENANT
+from wpa.model.state import Status
 
-__all__ = ["register"]
+__all__ = ["ExecutionId", "register", "wait_for_end"]
 
-STATUSES = ("CREATED", "RUNNING", "COMPENSATING", "COMPLETED", "FAILED", "ROLLED_BACK")
+STATUSES: Final = get_args(Status)
 
 ExecutionId = Annotated[str, typer.Argument(metavar="ID", help="the execution's id")]
 
@@ -41,28 +45,6 @@ def register(app: typer.Typer) -> None:
     app.command("list")(list_executions)
     app.command()(watch)
     app.command()(payload)
-
-
-def read_json(text: str, what: str) -> Any:
-    """JSON given as text, as ``@file``, or as ``-`` for standard input."""
-    try:
-        if text == "-":
-            return json.loads(sys.stdin.read(), parse_constant=_refuse_constant)
-        if text.startswith("@"):
-            return json.loads(Path(text[1:]).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        return json.loads(text, parse_constant=_refuse_constant)
-    except OSError as error:
-        err.print(f"[red]{what}:[/] {shown(text[1:])} can't be read: {error.strerror}", soft_wrap=True)
-    except RecursionError:
-        err.print(f"[red]{what}:[/] nested too deeply", soft_wrap=True)
-    except ValueError as error:
-        err.print(f"[red]{what}:[/] not JSON: {shown(str(error))}", soft_wrap=True)
-    raise typer.Exit(EXIT_BAD_INPUT)
-
-
-def _refuse_constant(name: str) -> None:
-    # Python reads them, and the encoder would send null instead.
-    raise ValueError(f"{name} is not JSON; send null or a string")
 
 
 def start(
@@ -80,6 +62,10 @@ def start(
         list[str] | None, typer.Option("--var", help="a variable, NAME=JSON; may be repeated")
     ] = None,
     priority: Annotated[int, typer.Option("--priority", min=0, max=9)] = 5,
+    start_at: Annotated[
+        str, typer.Option("--start-at", metavar="TIME", help="begin then, e.g. 2026-11-20T10:00:00Z")
+    ] = "",
+    user: AsUser = "",
     nats: NatsUrl = "",
     tenant: Tenant = DEFAULT_TENANT,
     as_json: AsJson = False,
@@ -96,7 +82,8 @@ def start(
             version=version,
             variables=variables,
             priority=priority,
-            metadata={"source": "cli"},
+            start_at=start_at,
+            metadata=requester(user),
         )
         if not wait:
             if as_json:
@@ -105,15 +92,7 @@ def start(
                 known = " (it was started before)" if result.duplicate else ""
                 console.print(f"{result.execution_id}{known}", highlight=False, soft_wrap=True)
             return
-        ended = await _follow(client, result.execution_id, quiet=as_json)
-        if as_json:
-            print_json(ended)
-        else:
-            from wpa.cli.render import status_view
-
-            console.print(status_view(ended))
-        if ended["status"] != "COMPLETED":
-            raise typer.Exit(EXIT_FAILED)
+        await wait_for_end(client, result.execution_id, as_json=as_json)
 
     run_client(nats, tenant, main)
 
@@ -124,21 +103,27 @@ def _variable(item: str) -> tuple[str, Any]:
         err.print(f"[red]--var:[/] {shown(repr(item))} must look like NAME=JSON", soft_wrap=True)
         raise typer.Exit(EXIT_BAD_INPUT)
     try:
-        return name, json.loads(text, parse_constant=_refuse_constant)
+        return name, json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         return name, text  # a plain string needs no quotes
 
 
-async def _follow(client: Any, execution_id: str, *, quiet: bool) -> Any:
-    """Show an execution live up to its end; its status document."""
-    if quiet:
-        return await client.result(execution_id)
-    from wpa.cli.render import Watcher
+async def wait_for_end(client: Any, execution_id: str, *, as_json: bool) -> None:
+    """Follow an execution to its end, show how it ended, and leave with 1 where it did not succeed."""
+    if as_json:
+        ended = await client.result(execution_id)
+        print_json(ended)
+    else:
+        from wpa.cli.render import status_view
+        from wpa.cli.watching import Watcher
 
-    with Watcher(console) as watcher:
-        async for event in client.watch(execution_id):
-            watcher.show(event)
-    return await client.result(execution_id)
+        with Watcher(console) as watcher:
+            async for event in client.watch(execution_id):
+                watcher.show(event)
+        ended = await client.result(execution_id)
+        console.print(status_view(ended))
+    if ended["status"] != "COMPLETED":
+        raise typer.Exit(EXIT_FAILED)
 
 
 def status(
@@ -172,7 +157,7 @@ def history(
         if as_json:
             print_json(events)
             return
-        from wpa.cli.render import history_view
+        from wpa.cli.watching import history_view
 
         console.print(history_view(events, full=full))
 
@@ -181,7 +166,7 @@ def history(
 
 def list_executions(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)] = 20,
-    status: Annotated[str, typer.Option("--status", help="RUNNING, COMPLETED, FAILED, ROLLED_BACK ...")] = "",
+    status: Annotated[str, typer.Option("--status", help="WAITING, RUNNING, FAILED ...")] = "",
     workflow: Annotated[str, typer.Option("--workflow", help="only this workflow's")] = "",
     nats: NatsUrl = "",
     tenant: Tenant = DEFAULT_TENANT,
@@ -224,13 +209,10 @@ def watch(
             if name != COMPLETED:
                 raise typer.Exit(EXIT_FAILED)
             return
-        from wpa.cli.render import Watcher, status_view
+        from wpa.cli.watching import Watcher
 
         if execution:
-            ended = await _follow(client, execution, quiet=False)
-            console.print(status_view(ended))
-            if ended["status"] != "COMPLETED":
-                raise typer.Exit(EXIT_FAILED)
+            await wait_for_end(client, execution, as_json=False)
             return
         with Watcher(console, many=True) as watcher:
             async for event in client.watch():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ import typer
 from rich.logging import RichHandler
 
 from wpa.cli.common import (
+    EXIT_BAD_INPUT,
     URL_FILE,
     NatsUrl,
     Tenant,
@@ -34,6 +36,7 @@ from wpa.model.ids import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from wpa import wire
+    from wpa.hooks.host import PluginHost
     from wpa.settings import Settings
 
 __all__ = ["register"]
@@ -53,7 +56,20 @@ Sync = Annotated[
 ]
 LogLevel = Annotated[str, typer.Option("--log-level", envvar="WPA_LOG_LEVEL")]
 
+Queues = Annotated[
+    list[str] | None,
+    typer.Option("--queue", help="run the steps of this queue, too; give it once for each"),
+]
+Flows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--flows", help="register the flows and steps of a Python file, or of a module[:flow]; once for each"
+    ),
+]
+
 RESTART_FIRST_S, RESTART_MAX_S, RESTART_FORGET_S = 0.2, 5.0, 60.0
+
+GC_THRESHOLDS = (20_000, 20, 20)
 
 
 def register(app: typer.Typer) -> None:
@@ -75,17 +91,20 @@ def dev(
     sync: Sync = "100ms",
     nats: NatsUrl = "",
     tenant: Tenant = DEFAULT_TENANT,
+    queue: Queues = None,
+    flows: Flows = None,
     log_level: LogLevel = "WARNING",
 ) -> None:
     """An embedded server and a worker, from one command. Ctrl-C stops both cleanly."""
     from wpa import wire
 
-    settings = _settings(log_level)
+    settings = _settings(log_level, **_given(queues=_joined(queue), flows=_joined(flows)))
+    host = _plugins(settings)
 
     async def main() -> None:
         async with _stop_signals() as stop, _server(settings, data_dir, port, sync, nats, stop) as url:
             first = f"tenant       {tenant}\n" + ("" if nats else f"data         {data_dir.absolute()}\n")
-            await _work(settings, url, stop, banner=first, tenant=tenant, definitions=definitions)
+            await _work(settings, url, stop, host=host, banner=first, tenant=tenant, definitions=definitions)
 
     _run(wire.run, main())
 
@@ -117,19 +136,48 @@ def worker(
         typer.Option("--ack-wait", min=0.2, help="seconds until a silent worker's tasks move on"),
     ] = None,
     grace: Annotated[float | None, typer.Option("--grace", min=0, help="seconds to finish at a stop")] = None,
+    queue: Queues = None,
+    flows: Flows = None,
     log_level: LogLevel = "INFO",
 ) -> None:
     """A worker alone, on a server that is already there."""
     from wpa import wire
 
-    given = {"concurrency": concurrency, "ack_wait_s": ack_wait, "grace_s": grace}
-    settings = _settings(log_level, **{name: value for name, value in given.items() if value is not None})
+    given = _given(
+        concurrency=concurrency,
+        ack_wait_s=ack_wait,
+        grace_s=grace,
+        queues=_joined(queue),
+        flows=_joined(flows),
+    )
+    settings = _settings(log_level, **given)
+    host = _plugins(settings)
 
     async def main() -> None:
         async with _stop_signals() as stop:
-            await _work(settings, find_url(nats), stop)
+            await _work(settings, find_url(nats), stop, host=host)
 
     _run(wire.run, main())
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given; the others are left to the environment."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _joined(values: list[str] | None) -> str | None:
+    return ",".join(values) if values else None
+
+
+def _plugins(settings: Settings) -> PluginHost:
+    """Import the plugins and the flows: before anything is started, so that a typo costs nothing."""
+    from wpa import wire
+
+    try:
+        return wire.plugin_host(settings.flow_modules)
+    except WpaError as error:
+        err.print(f"[red]--flows:[/] {shown(str(error))}", soft_wrap=True)
+        raise typer.Exit(EXIT_BAD_INPUT) from None
 
 
 def _settings(log_level: str, **given: Any) -> Settings:
@@ -254,6 +302,7 @@ async def _work(
     url: str,
     stop: asyncio.Event,
     *,
+    host: PluginHost,
     banner: str = "",
     tenant: str = DEFAULT_TENANT,
     definitions: Path | None = None,
@@ -262,19 +311,33 @@ async def _work(
     from wpa import wire
 
     ready: asyncio.Future[wire.WorkerInfo] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(wire.serve_worker(settings, url, stop=stop, ready=ready.set_result))
+    serving = asyncio.create_task(
+        wire.serve_worker(settings, url, stop=stop, ready=ready.set_result, host=host)
+    )
     stopping = asyncio.create_task(stop.wait())
     either: set[asyncio.Future[Any]] = {serving, ready, stopping}
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if ready.done():
         await _introduce(settings, ready.result(), banner, tenant, definitions)
+        _spare_the_collector()
     elif stop.is_set():
         # It is still looking for a server, perhaps for ever; it holds nothing that could be lost.
         serving.cancel()
         await asyncio.wait({serving})
         return
     await serving
+
+
+def _spare_the_collector() -> None:
+    """Look for garbage cycles more rarely, and never in what is loaded by now.
+
+    A worker makes some hundred containers for each execution, and reference counts free nearly all of them.
+    With Python's own thresholds, looking through them took up to a quarter of a worker's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 async def _introduce(
@@ -287,6 +350,10 @@ async def _introduce(
     console.print(f"NATS         {without_password(info.url)}", highlight=False, soft_wrap=True)
     console.print(shown(banner), end="", highlight=False, soft_wrap=True)
     console.print(f"step types   {', '.join(info.step_types)}", highlight=False, soft_wrap=True)
+    if info.flows:
+        console.print(f"flows        {', '.join(info.flows)}", highlight=False, soft_wrap=True)
+    if info.queues:
+        console.print(f"queues       {', '.join(info.queues)}", highlight=False, soft_wrap=True)
     for broken in info.broken:
         err.print(f"[red]plugin {shown(broken)}[/]", soft_wrap=True)
     if definitions is not None:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from wpa.cli.common import json_text, plain
-from wpa.model.events import TERMINAL
 
-__all__ = ["STATUS_STYLE", "Watcher", "executions_view", "history_view", "status_view"]
+__all__ = [
+    "STATUS_STYLE",
+    "Body",
+    "asked_by",
+    "executions_view",
+    "reason",
+    "short",
+    "status_view",
+    "styled",
+    "took",
+    "waiting_text",
+    "when",
+]
 
 STATUS_STYLE = {
     "COMPLETED": "green",
@@ -26,18 +36,13 @@ STATUS_STYLE = {
     "ROLLED_BACK": "magenta",
     "FAILED": "red",
     "failed": "red",
+    "WAITING": "cyan",
+    "waiting": "cyan",
+    "PAUSED": "yellow",
+    "CANCELLED": "magenta",
+    "cancelled": "dim",
     "skipped": "dim",
     "pending": "dim",
-}
-
-EVENT_STYLE = {
-    "workflow_completed": "green",
-    "workflow_failed": "red",
-    "workflow_step_failed": "red",
-    "workflow_rolled_back": "magenta",
-    "workflow_compensating": "yellow",
-    "workflow_step_compensated": "yellow",
-    "workflow_recovered": "yellow",
 }
 
 ID_KEPT_WHOLE = 40
@@ -59,7 +64,17 @@ def took(milliseconds: int | None) -> str:
         return f"{milliseconds} ms"
     if milliseconds < 120_000:
         return f"{milliseconds / 1000:.1f} s"
-    return f"{milliseconds // 60_000} min {milliseconds % 60_000 // 1000} s"
+    if milliseconds < 7_200_000:
+        return f"{milliseconds // 60_000} min {milliseconds % 60_000 // 1000} s"
+    minutes = milliseconds // 60_000
+    if minutes < 2_880:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1_440} d {minutes % 1_440 // 60} h"
+
+
+def when(moment: str) -> str:
+    """A moment for people: to the second."""
+    return f"{moment[:19]}Z" if moment[19:20] == "." and moment.endswith("Z") else moment
 
 
 def short(value: Any, most: int = 60) -> str:
@@ -73,6 +88,45 @@ def reason(error: Body | None) -> str:
     return plain(f"{error['type']}: {error['message']}") if error else ""
 
 
+def asked_by(by: Body | None) -> str:
+    """Who asked, as far as it is known."""
+    by = by or {}
+    return plain(str(by.get("user_id") or by.get("agent_id") or by.get("source") or ""))
+
+
+def waiting_text(slot: Body) -> str:
+    """What a slot waits for, on one line: as the status shows it, or the event of a resting execution."""
+    kind, name = slot["kind"], plain(slot.get("name", ""))
+    step: str = slot["step"]
+    what = {
+        "timer": f"the time of {step}",
+        "signal": f"signal {name} ({step})",
+        "approval": f"approval {step}",
+        "child": f"execution {name} ({step})",
+        "remote": f"a worker that serves queue {name} ({step})",
+        "retry": f"the next attempt at {step}",
+    }.get(kind, step)
+    if approval := slot.get("approval"):
+        what = f"{what} {_approvers(approval)}"
+    if slot.get("since") and kind not in ("timer", "retry"):
+        what += f" since {when(slot['since'])}"
+    if slot.get("until"):
+        what += f"{',' if slot.get('since') else ''} until {when(slot['until'])}"
+    if approval and approval["message"]:
+        what += f": {plain(approval['message'])}"
+    return what
+
+
+def _approvers(approval: Body) -> str:
+    """Of whom an approval is wanted, and who has approved."""
+    who = [*approval["users"], *(f"role {role}" for role in approval["roles"])]
+    text = f"of {', '.join(map(plain, who)) if who else 'anybody'}"
+    given = [asked_by(answer["by"]) or "somebody" for answer in approval["answers"]]
+    if approval["count"] > 1:
+        text += f" ({len(given)} of {approval['count']}{': ' + ', '.join(given) if given else ''})"
+    return text
+
+
 def status_view(found: Body) -> RenderableType:
     """A status document."""
     progress = found["progress"]
@@ -83,50 +137,89 @@ def status_view(found: Body) -> RenderableType:
         f"  {progress['completed']}/{progress['total']} steps, {progress['percentage']} %",
         f"  {took(found['duration_ms'])}",
     )
+    return Group(head, _steps(found["steps"]), *_waits(found), *_relations(found), *_end(found))
+
+
+def _steps(steps: list[Body]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("step", "type", "status", "attempt", "took", "output or error"):
         table.add_column(column, overflow="fold" if column == "output or error" else "ellipsis")
-    for step in found["steps"]:
+    for step in steps:
         status = step["status"]
         if step["compensation"]:
             status = {"completed": "undone", "failed": "NOT undone"}.get(
                 step["compensation"]["status"], f"undo {step['compensation']['status']}"
             )
-        last = (
-            reason(step["error"])
-            if step["error"]
-            else short(step["output"])
-            if step["output"] is not None
-            else ""
-        )
         attempt = str(step["attempt"]) if step["attempt"] else ""
+        uses = f"{step['uses']} @{step['name']}" if step["kind"] == "remote" else step["uses"]
         table.add_row(
-            step["step"], step["uses"], styled(status), attempt, took(step["duration_ms"]), escape(last)
+            step["step"], uses, styled(status), attempt, took(step["duration_ms"]), escape(_last(step))
         )
-    parts: list[RenderableType] = [head, table]
+    return table
+
+
+def _last(step: Body) -> str:
+    """What there is to say of a step: why it failed, what it waits for, or what it gave."""
+    if step["error"]:
+        return reason(step["error"])
+    if step["status"] == "waiting":
+        until = f"until {when(step['until'])}" if step["until"] else ""
+        return f"{plain(step['name'] or '')} {until}".strip()
+    return short(step["output"]) if step["output"] is not None else ""
+
+
+def _waits(found: Body) -> list[Text]:
+    """What the execution waits for, and what waits for it."""
+    lines = []
+    if found.get("start_at") and not found["finished_at"]:
+        lines.append(Text(f"begins at {when(found['start_at'])}", style="cyan"))
+    if found.get("blocked"):
+        lines.append(Text(f"blocked: {reason(found['blocked'])}", style="red"))
+        if found.get("wake_at"):
+            lines.append(Text(f"it is tried again at {when(found['wake_at'])}, or by `wpa resume`"))
+    lines += [
+        Text(f"waiting for {waiting_text(slot)}", style="cyan") for slot in found.get("waiting_for", ())
+    ]
+    signals = found.get("signals") or {"count": 0}
+    if signals["count"] and not found["finished_at"]:
+        lines.append(Text(f"{signals['count']} signals not taken: {', '.join(signals['names'])}"))
+    if found.get("deadline_at") and not found["finished_at"]:
+        lines.append(Text(f"deadline {when(found['deadline_at'])}"))
+    if cancel := found.get("cancel"):
+        how = "" if cancel.get("compensate", True) else ", without compensation"
+        why = f": {plain(cancel['reason'])}" if cancel.get("reason") else ""
+        by = asked_by(cancel.get("by"))
+        lines.append(Text(f"cancel asked{f' by {by}' if by else ''}{how}{why}", style="magenta"))
+    return lines
+
+
+def _relations(found: Body) -> list[Text]:
+    """The executions that this one has to do with."""
+    lines = []
+    if parent := found.get("parent"):
+        lines.append(Text(f"parent {parent['execution_id']} ({parent['slot']})"))
+    if found.get("forked_from"):
+        lines.append(Text(f"rerun of {found['forked_from']}"))
+    lines += [
+        Text(f"child {child['execution_id']} ({child['slot']}): {child['status']}")
+        for child in found.get("children", ())
+    ]
+    return lines
+
+
+def _end(found: Body) -> list[Text]:
+    """How it ended, or is about to."""
+    lines = []
     if found["error"]:
         where = f" at {found['failed_step']}" if found.get("failed_step") else ""
-        parts.append(Text(f"failed{where}: {reason(found['error'])}", style="red"))
+        lines.append(Text(f"failed{where}: {reason(found['error'])}", style="red"))
     if found["undone"]:
-        parts.append(Text(f"undone: {', '.join(found['undone'])}", style="magenta"))
+        lines.append(Text(f"undone: {', '.join(found['undone'])}", style="magenta"))
     if found["not_undone"]:
-        parts.append(Text(f"NOT undone: {', '.join(found['not_undone'])}", style="red bold"))
+        lines.append(Text(f"NOT undone: {', '.join(found['not_undone'])}", style="red bold"))
     if found["status"] == "COMPLETED":
-        parts.append(Text(f"output: {short(found['output'], 400)}"))
-    return Group(*parts)
-
-
-def history_view(events: list[Body], *, full: bool) -> RenderableType:
-    """A journal."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("seq", "time", "event", "what", "worker"):
-        table.add_column(column, overflow="fold" if column == "what" else "ellipsis")
-    for event in events:
-        what = json_text(event["data"]) if full else describe(event)
-        name = Text(event["event"].removeprefix("workflow_"), style=EVENT_STYLE.get(event["event"], ""))
-        worker = f"{event['worker']} #{event['epoch']}"
-        table.add_row(str(event["seq"]), event["timestamp"][11:], name, escape(what), worker)
-    return table
+        lines.append(Text(f"output: {short(found['output'], 400)}"))
+    return lines
 
 
 def executions_view(rows: list[Body]) -> RenderableType:
@@ -135,120 +228,30 @@ def executions_view(rows: list[Body]) -> RenderableType:
         return Text("no executions yet; start one with `wpa start WORKFLOW`", style="dim")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     longest = max(len(row["execution_id"]) for row in rows)
-    for column in ("execution", "workflow", "status", "last event", "at", "events"):
+    waits = [_row_waits(row) for row in rows]
+    columns = ["execution", "workflow", "status", "last event", "at", "events"]
+    for column in [*columns, "waiting for"] if any(waits) else columns:
         # An id that is cut is worth nothing: the others give way first.
         table.add_column(column, no_wrap=column == "execution" and longest <= ID_KEPT_WHOLE, overflow="fold")
-    for row in rows:
-        table.add_row(
+    for row, waited in zip(rows, waits, strict=True):
+        cells = [
             row["execution_id"],
             row["workflow_id"],
             styled(row["status"]),
             row["last_event"].removeprefix("workflow_"),
             row["timestamp"],
             str(row["events"]),
-        )
+        ]
+        table.add_row(*cells, *([escape(waited)] if any(waits) else []))
     return table
 
 
-def describe(event: Body) -> str:
-    """An event on one line."""
-    data = event.get("data") or {}
-    name = event["event"]
-    step = data.get("step") or event.get("step") or ""
-    if name == "workflow_step_failed":
-        then = "gives up" if data["final"] else f"retry at {data['retry_at'][11:]}"
-        return f"{step} #{data['attempt']}: {reason(data['error'])}; {then}"
-    if name in ("workflow_step_completed", "workflow_step_compensated"):
-        return f"{step} #{data['attempt']}  {took(data['duration_ms'])}  {short(data['output'])}"
-    if name == "workflow_decision_point":
-        decision = data["decision"]
-        taken = ", ".join(decision.get("taken", ())) or (
-            "skipped" if decision["kind"] == "if" else "no branch"
-        )
-        return f"{step} -> {taken}"
-    if name in ("workflow_failed", "workflow_rolled_back", "workflow_compensating"):
-        undone = f"; undone: {', '.join(data['undone'])}" if data.get("undone") else ""
-        left = f"; NOT undone: {', '.join(data['not_undone'])}" if data.get("not_undone") else ""
-        return f"{data.get('failed_step') or ''} {reason(data['error'])}{undone}{left}".strip()
-    if name == "workflow_recovered":
-        return f"from {data['previous_worker']}: {data['reason']}"
-    if name == "workflow_completed":
-        return f"{took(data.get('duration_ms'))}  {short(data.get('output'))}"
-    if name == "step_progress":
-        return f"{step}  {event['percentage']:.0f} %  {plain(event.get('message', ''))}"
-    if name == "step_started":
-        return f"{event.get('slot', step)} #{event['attempt']}"
-    return f"next: {', '.join(data.get('next', ()))}" if data.get("next") else ""
-
-
-class Watcher:
-    """Shows events as they come: a bar for each step on a terminal, plain lines elsewhere."""
-
-    def __init__(self, console: Console, *, many: bool = False) -> None:
-        self._console = console
-        self._many = many
-        self._bars: dict[str, TaskID] = {}
-        self._ended: set[str] = set()
-        self._progress: Progress | None = None
-        if console.is_terminal and not many:
-            self._progress = Progress(
-                TextColumn("{task.description:<20}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.percentage:>3.0f} %"),
-                TextColumn("{task.fields[note]}"),
-                console=console,
-            )
-
-    def __enter__(self) -> Watcher:
-        if self._progress is not None:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def show(self, event: Body) -> None:
-        """Show one event."""
-        name = event["event"]
-        if self._progress is not None:
-            self._bar(name, event)
-            if "seq" not in event:
-                return
-        time = event["timestamp"][11:]
-        label = Text(
-            name.removeprefix("workflow_"), style=EVENT_STYLE.get(name, "dim" if "seq" not in event else "")
-        )
-        who = f"{event['execution_id']}  " if self._many else ""
-        line = Text.assemble((f"{time}  {who}", "dim"), label, "  ", describe(event))
-        self._console.print(line, soft_wrap=True)
-
-    def _bar(self, name: str, event: Body) -> None:
-        assert self._progress is not None  # noqa: S101  the caller has looked
-        data = event.get("data") or {}
-        step: str = data.get("step") or event.get("step") or ""
-        if step and name in ("step_started", "step_progress"):
-            note = escape(plain(event.get("message", "")))
-            # A bar that is full was seen to end: what is late, and says otherwise, is from before.
-            if step not in self._ended or event.get("slot", step) != step:
-                self._update(step, event.get("percentage", 0.0), note)
-        elif name == "workflow_step_completed":
-            self._ended.add(step)
-            self._update(step, 100, "[green]done[/]")
-        elif name == "workflow_step_failed":
-            self._update(step, 0, f"[red]{escape(reason(data['error']))}[/]")
-        elif name == "workflow_step_compensated":
-            self._update(step, 0, "[magenta]undone[/]")
-        for slot in data.get("next", ()):
-            # Begun before we were listening, perhaps: the journal knows what runs.
-            if (running := slot.partition(":")[0]) not in self._bars:
-                self._update(running, 0, "")
-        if name in TERMINAL:
-            for bar in self._bars.values():
-                self._progress.stop_task(bar)
-
-    def _update(self, step: str, percentage: float, note: str) -> None:
-        assert self._progress is not None  # noqa: S101
-        if step not in self._bars:
-            self._bars[step] = self._progress.add_task(escape(step), total=100, note="")
-        self._progress.update(self._bars[step], completed=percentage, note=note)
+def _row_waits(row: Body) -> str:
+    """What an execution in a list waits for, where its last event says so."""
+    if row.get("blocked"):
+        return f"blocked: {plain(row['blocked']['type'])}"
+    slots = row.get("waiting_for") or []
+    if not slots:
+        return f"until {when(row['until'])}" if row.get("until") else ""
+    more = f" and {len(slots) - 1} more" if len(slots) > 1 else ""
+    return waiting_text(slots[0]) + more

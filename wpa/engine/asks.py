@@ -19,6 +19,7 @@ from wpa.kernel import requests, waits
 from wpa.kernel.draft import Draft
 from wpa.kernel.execution import Diverged
 from wpa.kernel.program import Approval
+from wpa.model.ids import idempotency_key
 from wpa.model.state import Signal, Slot, State, decode_state, encode_state, is_terminal
 from wpa.model.tasks import (
     PAUSE,
@@ -169,7 +170,7 @@ async def _result(services: Services, state: State, task: ChildEndedTask | StepR
             return None
         told["status"] = task.payload.status
         return Signal(id=f"child:{slot.id}:{state.run}", slot=slot.id, payload=told)
-    if slot.kind != "remote":
+    if slot.kind != "remote" or task.payload.key not in ("", idempotency_key(state.key, slot.id)):
         return None
     told |= {"attempt": task.payload.attempt, "started_at": task.payload.started_at}
     identity = f"result:{slot.id}:{state.run}:{task.payload.attempt}"

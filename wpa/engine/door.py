@@ -10,20 +10,38 @@ import msgspec
 
 from wpa.errors import TaskRejected
 from wpa.model.codec import decode_task, start_hash
-from wpa.model.ids import check_execution
+from wpa.model.ids import check_execution, check_workflow
 from wpa.model.limits import Limits
 from wpa.model.state import State
-from wpa.model.tasks import Envelope, Task, TimerDue
+from wpa.model.tasks import SCHEDULE_DUE, Envelope, ScheduleDue, Task, TimerDue
 from wpa.model.times import rfc3339
 from wpa.ports.live import Live
 from wpa.ports.tasks import Lease
 
-__all__ = ["REPLY_HEADER", "Request", "admit", "answer", "conflict", "dead_letter_headers"]
+__all__ = [
+    "ONCE_HEADER",
+    "REPLY_HEADER",
+    "TRIGGER_HEADER",
+    "Heard",
+    "Origin",
+    "Request",
+    "admit",
+    "answer",
+    "conflict",
+    "dead_letter_headers",
+    "letter_headers",
+]
 
 REPLY_HEADER = "Wpa-Reply"
 """A task may name a subject here (an inbox): it gets the engine's answer, or the error."""
 
-_DUE = msgspec.json.Decoder(TimerDue)
+ONCE_HEADER = "Wpa-Idempotency-Key"
+"""On a start: two starts of an execution under the same key are the same, whatever they carry."""
+TRIGGER_HEADER = "Trigger"
+"""On what is no task, but a message for a workflow's triggers: a dead letter of theirs that is tried again.
+It holds an :class:`Origin` as JSON."""
+
+_DUE = msgspec.json.Decoder(Envelope)
 
 
 def conflict(state: State) -> TaskRejected:
@@ -53,17 +71,56 @@ class Request(msgspec.Struct, kw_only=True):
         answer(self.live, self.lease, body)
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a message for a workflow's triggers comes from."""
+
+    workflow: str
+    subject: str
+    """The one that it was published on."""
+    pattern: str
+    """What it was heard on: the ``subject`` of triggers."""
+    message: str
+    """Names the message, so that the same follows from it at every try."""
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    """The publisher's."""
+
+
+class Heard(Envelope, frozen=True, kw_only=True):
+    """A message for the triggers of a workflow: the lease's own bytes."""
+
+    origin: Origin
+
+
+_ORIGIN = msgspec.json.Decoder(Origin)
+
+
 def admit(lease: Lease, limits: Limits, live: Live) -> Request:
     """Decode and check a task. Raises TaskRejected with all that a publisher needs to mend it."""
     if lease.source.kind == "due":
         return _admit_due(lease, live)
+    if TRIGGER_HEADER in lease.headers:
+        return _request(lease, _heard(lease), "", live)
     task = decode_task(lease.data, lease.tenant, limits)
     if not isinstance(task, Task):
         return _request(lease, task, task.execution_id, live)
     execution = task.execution_id or f"{task.workflow_id[:64]}-{lease.identity}"
     request = _request(lease, task, execution, live)
-    request.workflow, request.start_hash = task.workflow_id, start_hash(task)
+    request.workflow = task.workflow_id
+    once = lease.headers.get(ONCE_HEADER)
+    request.start_hash = _key_hash(task.workflow_id, once) if once else start_hash(task)
     return request
+
+
+def _key_hash(workflow: str, key: str) -> str:
+    return hashlib.blake2b(f"{workflow}\n{key}".encode(), digest_size=16).hexdigest()
+
+
+def _heard(lease: Lease) -> Heard:
+    try:
+        origin = _ORIGIN.decode(lease.headers[TRIGGER_HEADER])
+    except msgspec.DecodeError as error:
+        raise TaskRejected("not_a_task", f"its header {TRIGGER_HEADER} can't be read: {error}") from None
+    return Heard(type="trigger", workflow_id=check_workflow(origin.workflow), origin=origin)
 
 
 def _request(lease: Lease, task: Envelope, execution: str, live: Live) -> Request:
@@ -81,10 +138,14 @@ def _request(lease: Lease, task: Envelope, execution: str, live: Live) -> Reques
 def _admit_due(lease: Lease, live: Live) -> Request:
     """What rang: only the engine can set an alarm, so what is odd here is a mistake of its own."""
     try:
-        task = _DUE.decode(lease.data)
-        return _request(lease, task, check_execution(task.execution_id), live)
+        due = _DUE.decode(lease.data)
     except msgspec.DecodeError as error:
         raise TaskRejected("not_a_task", f"the alarm can't be read: {error}") from None
+    if due.type == SCHEDULE_DUE:
+        fired = ScheduleDue(type=due.type, workflow_id=check_workflow(due.workflow_id))
+        return _request(lease, fired, "", live)
+    execution = check_execution(due.execution_id)
+    return _request(lease, TimerDue(type=due.type, execution_id=execution), execution, live)
 
 
 def answer(live: Live, lease: Lease, body: dict[str, Any]) -> None:
@@ -111,11 +172,19 @@ def _is_hex(text: str) -> bool:
 
 def dead_letter_headers(lease: Lease, error: TaskRejected, worker: str, at_ms: int) -> dict[str, str]:
     """Why a task was rejected, as headers beside its untouched bytes."""
+    headers = letter_headers(lease.source.subject, error, worker, at_ms)
+    headers["Wpa-Task-Sequence"] = str(lease.sequence)
+    if TRIGGER_HEADER in lease.headers:  # without it, the letter could not be tried again
+        headers[TRIGGER_HEADER] = lease.headers[TRIGGER_HEADER]
+    return headers
+
+
+def letter_headers(subject: str, error: TaskRejected, worker: str, at_ms: int) -> dict[str, str]:
+    """Why a message that came on ``subject`` is a dead letter."""
     headers = {
         "Wpa-Code": error.code,
         "Wpa-Reason": error.message[:2000].encode("ascii", "backslashreplace").decode(),
-        "Wpa-Subject": lease.source.subject,
-        "Wpa-Task-Sequence": str(lease.sequence),
+        "Wpa-Subject": subject,
         "Wpa-Rejected-At": rfc3339(at_ms),
         "Wpa-Worker": worker,
     }

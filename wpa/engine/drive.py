@@ -28,6 +28,8 @@ __all__ = ["Drive"]
 
 NAP_MS: Final = 2_000
 """What is due within this time is waited for here; for all else the execution comes to rest."""
+NEWS_WITHIN_S: Final = 0.1
+"""So long it is waited for what somebody in this worker is about to say, before looking again."""
 
 
 class Drive:
@@ -89,11 +91,13 @@ class Drive:
             if is_terminal(state.status):
                 await self.finish(state)
                 return
-            if state.failing and await attempts.stop_sleepers():
+            if _fails(state) and await attempts.stop_sleepers():
                 continue  # what only waited for a retry is given up
             ready = self._take_todo(clock.now_ms())
             if not ready and not attempts and not self._due_soon():
-                if await self._rest():
+                if self._services.turns.waited_for(state.tenant, state.execution):
+                    await attempts.next(NEWS_WITHIN_S)
+                elif await self._rest():
                     return
                 continue
             attempt = await self._next_attempt(ready)
@@ -111,7 +115,7 @@ class Drive:
             if slot.status != "open":
                 continue  # given up in the meantime
             if slot.retry_at and (
-                state.failing or state.status == "PAUSED" or parse_ms(slot.retry_at) - now_ms > NAP_MS
+                _fails(state) or state.status == "PAUSED" or parse_ms(slot.retry_at) - now_ms > NAP_MS
             ):
                 later.append(slot_id)
             else:
@@ -126,7 +130,8 @@ class Drive:
     async def _next_attempt(self, ready: list[str]) -> Attempt | None:
         """Begin what is ready; the first attempt to end, or None where it is time to look around."""
         execution, attempts = self._execution, self._attempts
-        if len(ready) == 1 and not attempts and len(execution.state.open) == 1:
+        alone = len(ready) == 1 and not attempts and len(execution.state.open) == 1
+        if alone and not execution.state.deadline_at:  # by which the attempt would have to be stopped
             attempt = await attempts.directly(execution, ready[0])
             if attempt is None:
                 self._todo.append(ready[0])
@@ -204,7 +209,8 @@ class Drive:
         for position, event in tail:
             state = execution.state
             name = f"{state.tenant}.{state.execution}"
-            if event.epoch < self.epoch:
+            known = event.event in ev.ASKED and event.epoch == state.epoch  # asked while we take over
+            if event.epoch < self.epoch and not known:
                 # Older than our own epoch: what we had loaded was not all there was. Load again.
                 raise Conflict(f"{name} was read from a replica that lagged behind")
             if event.epoch > self.epoch or event.event not in ev.ASKED:
@@ -240,3 +246,8 @@ class Drive:
     async def finish(self, state: State) -> None:
         await self._effects.ended(state)
         await self._keeper.rest(state)
+
+
+def _fails(state: State) -> bool:
+    """Whether a step has given up and the rest is wound down. While it compensates, undos are retried."""
+    return bool(state.failing) and state.status == "RUNNING"

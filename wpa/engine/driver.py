@@ -15,7 +15,8 @@ The order of actions is the whole point; each line of the commit protocol has it
 from __future__ import annotations
 
 import logging
-import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from wpa.engine.asks import decide, find, interrupts
@@ -26,6 +27,7 @@ from wpa.engine.effects import Effects
 from wpa.engine.loading import Loaded, Values, load, revive
 from wpa.engine.services import Services
 from wpa.engine.snapshots import Keeper
+from wpa.engine.turns import Line
 from wpa.errors import Conflict, NotFound, TaskRejected
 from wpa.kernel.draft import Draft, seal
 from wpa.kernel.execution import Diverged, Execution, Start
@@ -38,6 +40,7 @@ from wpa.model.events import Event, Failure
 from wpa.model.state import Slot, State, decode_state, encode_state, is_terminal
 from wpa.model.tasks import Task, TimerDue
 from wpa.model.times import parse_ms, rfc3339
+from wpa.ports.journal import Stored
 
 __all__ = ["Driver"]
 
@@ -139,7 +142,7 @@ class Driver:
             metadata=request.metadata,
             context=task.payload.execution_context,
             lease=request.lease.identity,
-            seed="" if program.pinned else secrets.token_hex(16),
+            seed="" if program.pinned else services.new_seed(request.execution),
             start_at_ms=parse_ms(task.start_at) if task.start_at else 0,
             parent=task.parent,
             forked_from=task.fork.execution_id if task.fork else "",
@@ -203,7 +206,11 @@ class Driver:
             return await self._block(state, error)
         self._drive.take(execution, values, state.epoch + 1)
         reason = f"the task was delivered again ({self._request.lease.delivered})"
-        await self._drive.record(execution.recovered(services.worker, reason, services.clock.now_ms()))
+        while not await self._drive.record(
+            execution.recovered(services.worker, reason, services.clock.now_ms())
+        ):
+            if is_terminal(execution.state.status):
+                return True  # terminated in the meantime
         services.ports.live.nudge(previous, state.tenant, state.execution, self.epoch, "taken_over")
         log.info("took over %s.%s from %s, epoch %d", state.tenant, state.execution, previous, self.epoch)
         await self._drive.resume_effects()
@@ -211,40 +218,67 @@ class Driver:
 
     async def _begin_ask(self) -> bool:
         """Record what is asked; drive on where the execution was at rest and has to go on."""
+        request = self._request
+        async with self._services.turns.turn(request.tenant, request.execution) as line:
+            then = await self._ask(line)
+        return await then()
+
+    async def _ask(self, line: Line) -> Callable[[], Awaitable[bool]]:
+        """Record what is asked. Answers with what follows from it, to be done when the turn is over."""
         services, request = self._services, self._request
+        loaded = line.take_known()
         while True:
-            loaded = await self._find()
+            loaded = loaded or await self._find()
             if loaded is None:
-                return False
+                return _nothing
             self._keeper.adopt(loaded)
             state = loaded.state
             if state.lease == request.lease.identity:
-                return await self._take_over(loaded)
+                return partial(self._take_over, loaded)
             if isinstance(request.task, TimerDue) and await self._still_blocked(state):
-                return False
-            draft = await decide(services, state, request.task, request.lease.identity)
+                return _nothing
+            try:
+                draft = await decide(services, state, request.task, request.lease.identity)
+            except TaskRejected:
+                line.known = loaded
+                raise
             if draft is None:
-                request.answer({"ok": True, "execution_id": state.execution, "duplicate": True})
-                await self._heal(state)
-                return False
+                return partial(self._asked_before, state)
             driving = "lease" in draft.data
             before, epoch = state.worker, state.epoch + driving
             event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=epoch)
             try:
                 position = await commit(services.ports.journal, event, state.position)
-            except Lost:
-                continue  # decide again, on what is there now
-            request.answer({"ok": True, "execution_id": state.execution, "duplicate": False})
+            except Lost as lost:
+                # Decide again, on what is there now.
+                loaded = loaded._replace(state=_folded(state, lost.tail))
+                continue
             # As it is stored: what is told to the program must be what a later load will tell it.
-            state = fold(state, decode_event(encode_event(event)))
-            state.position = position
+            state = _folded(state, [(position, decode_event(encode_event(event)))])
             if driving:
-                return await self._pick_up(state, reopened="reopen" in draft.data)
-            if is_terminal(state.status):
-                await self._drive.finish(state)
-            reason = "cancel" if interrupts(request.task) else "news"
-            services.ports.live.nudge(before, state.tenant, state.execution, state.epoch, reason)
-            return False
+                return partial(self._go_on, state, draft)
+            if not is_terminal(state.status):
+                line.known = loaded._replace(state=state)
+            return partial(self._tell, state, before)
+
+    async def _asked_before(self, state: State) -> bool:
+        self._request.answer({"ok": True, "execution_id": state.execution, "duplicate": True})
+        await self._heal(state)
+        return False
+
+    async def _go_on(self, state: State, draft: Draft) -> bool:
+        self._request.answer({"ok": True, "execution_id": state.execution, "duplicate": False})
+        return await self._pick_up(state, reopened="reopen" in draft.data)
+
+    async def _tell(self, state: State, driver: str) -> bool:
+        """What was asked is recorded; whoever drives the execution should know at once."""
+        request = self._request
+        request.answer({"ok": True, "execution_id": state.execution, "duplicate": False})
+        reason = "cancel" if interrupts(request.task) else "news"
+        self._services.ports.live.nudge(driver, state.tenant, state.execution, state.epoch, reason)
+        if is_terminal(state.status):
+            await self._drive.finish(state)
+        return False
 
     async def _find(self) -> Loaded | None:
         """The execution that the request names; None for an alarm that outlived its execution."""
@@ -311,3 +345,14 @@ class Driver:
                 await self._drive.finish(state)
         elif state.status != "PAUSED" or self._request.lease.delivered > 1:
             await self._drive.settle_down(state)
+
+
+async def _nothing() -> bool:
+    return False
+
+
+def _folded(state: State, tail: list[Stored]) -> State:
+    for position, event in tail:
+        state = fold(state, event)
+        state.position = position
+    return state

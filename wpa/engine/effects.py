@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -37,6 +37,8 @@ from wpa.model.times import parse_ms, rfc3339
 __all__ = ["Effects"]
 
 log = logging.getLogger("wpa.engine")
+
+T = TypeVar("T")
 
 RETRY_S: Final = 0.25
 RETRY_MAX_S: Final = 5.0
@@ -109,6 +111,10 @@ class Effects:
         if slot.retry_at:
             return
         want = execution.wants[slot.id]
+        # Large inputs go by reference: the message has to fit through the server.
+        inputs = await self._until_done(
+            lambda: self._services.payloads.store(state.tenant, state.execution, want.inputs)
+        )
         task = StepTask(
             tenant_id=state.tenant,
             workflow_id=state.workflow,
@@ -116,7 +122,7 @@ class Effects:
             step=want.step,
             slot=slot.id,
             uses=want.uses,
-            inputs=want.inputs,
+            inputs=inputs,
             attempt=slot.attempt,
             idempotency_key=idempotency_key(state.key, slot.id),
             metadata=state.metadata,
@@ -176,12 +182,11 @@ class Effects:
         tasks = self._services.ports.tasks
         await self._until_done(lambda: tasks.publish(tenant, data, headers or {}))
 
-    async def _until_done(self, effect: Callable[[], Awaitable[Any]]) -> None:
+    async def _until_done(self, effect: Callable[[], Awaitable[T]]) -> T:
         delay = RETRY_S
         while True:
             try:
-                await effect()
-                return
+                return await effect()
             except Unavailable as error:
                 log.debug("an effect is tried again: %s", error)
             await asyncio.sleep(delay)

@@ -59,6 +59,10 @@ class StepRunner:
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._closed = False
 
+    def has(self, name: str) -> bool:
+        """Whether a plugin of this worker has the step type."""
+        return self._catalog.get(name) is not None
+
     async def run(self, call: StepCall) -> StepResult:
         """Make one attempt. Never raises but CancelledError."""
         found = self._catalog.get(call.uses)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from wpa.engine.library import Library
 from wpa.engine.payloads import Payloads
 from wpa.engine.runner import StepCall, StepRunner
+from wpa.engine.turns import Turns
+from wpa.kernel.program import Program
 from wpa.model import events as ev
 from wpa.model.events import Failure
 from wpa.model.limits import Limits
@@ -30,6 +34,7 @@ class Services:
         limits: Limits,
         worker: str,
         tracer: Tracer | None = None,
+        flows: Mapping[str, Program] | None = None,
     ) -> None:
         self.ports = ports
         self.runner = runner
@@ -37,8 +42,9 @@ class Services:
         self.limits = limits
         self.worker = worker
         self.clock: Clock = ports.clock
-        self.library = Library(ports.definitions, ports.clock)
+        self.library = Library(ports.definitions, ports.clock, flows)
         self.payloads = Payloads(ports.blobs, limits)
+        self.turns = Turns()
         self._tracer = tracer
         self._count = 0
 
@@ -46,6 +52,10 @@ class Services:
         """An event id that no other try, of this worker or another, will ever have."""
         self._count += 1
         return f"{self.worker}-{self._count:x}"
+
+    def new_seed(self, execution: str) -> str:
+        """Randomness for a new execution's program, hexadecimal. A test may want the same each time."""
+        return secrets.token_hex(16)
 
     def announce(self, call: StepCall, at_ms: int) -> None:
         """Publish the ``step_started`` live event of an attempt (best effort, not stored)."""

@@ -11,13 +11,17 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from wpa.engine.door import Request, admit, answer, dead_letter_headers
+from wpa.engine.deployments import Deployments
+from wpa.engine.door import Heard, Request, admit, answer, dead_letter_headers
 from wpa.engine.driver import Driver
 from wpa.engine.inbox import Inbox
+from wpa.engine.library import is_reserved
 from wpa.engine.remote import RemoteSteps
+from wpa.engine.schedules import Schedules
 from wpa.engine.services import Services
+from wpa.engine.triggers import Triggers
 from wpa.errors import PlatformError, Superseded, TaskRejected, Unavailable
-from wpa.model.tasks import Task, TimerDue
+from wpa.model.tasks import ScheduleDue, Task, TimerDue
 from wpa.ports.tasks import Feed, Lease, Source
 
 __all__ = ["Worker"]
@@ -28,6 +32,10 @@ HEARTBEATS_PER_ACK_WAIT = 3
 DISCOVER_EVERY_S = 1.0
 HAND_BACK_S = 1.0
 """How long a task rests before it is tried again after trouble that is nobody's fault."""
+DROP_WITHIN_S = 0.5
+"""How long a worker that is cancelled waits for the steps that it cancels."""
+TRIGGERS_SHARE = 0.2
+"""The share of the grace period in which messages for triggers that were heard are seen to."""
 CLEAN_UP_SHARE = 0.8
 """The share of the grace period after which what still runs is handed back."""
 
@@ -50,6 +58,9 @@ class Worker:
         self._services = services
         self._inbox = Inbox()
         self._remote = RemoteSteps(services)
+        self._schedules = Schedules(services)
+        self._triggers = Triggers(services)
+        self._deployments = Deployments(services, [self._triggers.deployed, self._schedules.deployed])
         self._feeds: dict[Source, Feed] = {}
         self._tenants: set[str] = set()
         self._held: dict[tuple[str, str], _Held] = {}
@@ -70,11 +81,17 @@ class Worker:
         background = [
             asyncio.create_task(self._heartbeat(), name="wpa-heartbeat"),
             asyncio.create_task(self._discover(), name="wpa-discover"),
+            asyncio.create_task(self._deployments.run(), name="wpa-deployments"),
         ]
         try:
             await stop.wait()
             await self._drain(services.settings.grace_s)
+        except asyncio.CancelledError:
+            await self._drop()
+            raise
         finally:
+            self._triggers.abandon()
+            self._remote.close()
             for task in [*background, *self._chores]:
                 task.cancel()
             await asyncio.gather(*background, *self._chores, return_exceptions=True)
@@ -88,6 +105,7 @@ class Worker:
         self._draining = True
         log.info("draining: %d executions under way, %d tasks handed back", self._driving, len(self._inbox))
         await asyncio.gather(*(feed.close() for feed in self._feeds.values()))
+        await self._triggers.close(grace_s * TRIGGERS_SHARE)
         for request in self._inbox.clear():
             self._let_go(request)
             request.lease.nak()
@@ -102,25 +120,46 @@ class Worker:
             if unfinished:
                 await asyncio.wait(unfinished, timeout=grace_s * (1 - CLEAN_UP_SHARE) + 0.5)
 
+    async def _drop(self) -> None:
+        """Cancelled without a stop: begin nothing more, and hand back at once what is held."""
+        self._draining = True
+        self._remote.drain()
+        for request in self._inbox.clear():
+            self._let_go(request)
+            request.lease.nak()
+        running = {held.task for held in self._held.values() if held.task is not None} | self._remote.running
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=DROP_WITHIN_S)
+
     # -- tenants -----------------------------------------------------------------------------
 
     def _on_definition(self, tenant: str, workflow: str) -> None:
-        if tenant and tenant not in self._tenants:
+        if tenant and tenant not in self._tenants and not is_reserved(tenant):
             self._news.add(tenant)
             self._changed.set()
 
     async def _discover(self) -> None:
-        """Open a feed for every tenant that has deployed something or has tasks waiting."""
+        """Open a feed for every tenant that has deployed something, or has anything waiting for us.
+
+        A tenant whose executions all sleep, and that has deployed nothing (flows), shows when one's alarm
+        has rung.
+        """
         ports = self._services.ports
+        served = set(self._services.settings.queue_names)
         while True:
             try:
                 self._changed.clear()
                 tenants = await ports.definitions.tenants() | await ports.tasks.tenants() | self._news
+                if served:
+                    tenants |= {tenant for tenant, queue in await ports.tasks.queues() if queue in served}
             except PlatformError as error:
                 log.warning("can't look for tenants: %s", error)
                 tenants = self._news
             for tenant in sorted(tenants - self._tenants):
-                await self._open(tenant)
+                if not is_reserved(tenant):
+                    await self._open(tenant)
             try:
                 async with asyncio.timeout(DISCOVER_EVERY_S):
                     await self._changed.wait()
@@ -176,9 +215,7 @@ class Worker:
             self._begin()
         else:
             # A cancel must not wait until one of those that it may be meant for has ended.
-            held.driver = Driver(services, request)
-            held.task = asyncio.create_task(self._drive(held, held.driver))
-            self._driving += 1
+            self._see_to(held)
 
     def _begin(self) -> None:
         """Drive as many of the waiting requests as there is room for."""
@@ -186,21 +223,30 @@ class Worker:
             request = self._inbox.take()
             if request is None:
                 return
-            held = self._held[(request.tenant, request.lease.identity)]
-            held.driver = Driver(self._services, request)
-            held.task = asyncio.create_task(self._drive(held, held.driver))
-            self._driving += 1
+            self._see_to(self._held[(request.tenant, request.lease.identity)])
             self._credit(request.lease.source)
+
+    def _see_to(self, held: _Held) -> None:
+        request = held.request
+        if isinstance(request.task, ScheduleDue):
+            work = self._schedules.fired(request.lease, request.task.workflow_id)
+        elif isinstance(request.task, Heard):
+            work = self._triggers.retried(request.lease, request.task.origin)
+        else:
+            held.driver = Driver(self._services, request)
+            work = held.driver.drive()
+        held.task = asyncio.create_task(self._drive(held, work))
+        self._driving += 1
 
     def _credit(self, source: Source) -> None:
         if not self._draining:
             self._feeds[source].request(1)
 
-    async def _drive(self, held: _Held, driver: Driver) -> None:
+    async def _drive(self, held: _Held, work: Coroutine[Any, Any, None]) -> None:
         request = held.request
-        name = f"{request.tenant}.{request.execution}"
+        name = f"{request.tenant}.{request.execution or request.task.workflow_id}"
         try:
-            await driver.drive()
+            await work
         except TaskRejected as error:
             await self._bury(request.lease, error)
         except Superseded as error:

@@ -1,25 +1,30 @@
-"""The plugin host: discovers plugins once, holds their step types, and survives the bad ones.
+"""The plugin host: discovers plugins once, holds their step types and flows, and survives the bad ones.
 
-A plugin that can't be imported, or whose ``wpa_steps`` raises, disables its own step types and nothing
-else, loudly. Two plugins that claim one step type: the first keeps it (the built-ins, then by name of the
-entry point), and the later one is told so in the log and in ``wpa plugins``. Each plugin's hooks are called
-apart from the others', so that one that raises keeps nobody else from being called.
+A plugin that can't be imported, or whose hooks raise, disables its own step types and flows and nothing
+else, loudly. Two plugins that claim one step type, or one flow: the first keeps it (the built-ins, then by
+name of the entry point), and the later one is told so in the log and in ``wpa plugins``. Each plugin's hooks
+are called apart from the others', so that one that raises keeps nobody else from being called.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterable
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pluggy
 
 from wpa.hooks import specs
-from wpa.hooks.steps import step_type_of
+from wpa.hooks.modules import Declared
+from wpa.hooks.steps import input_schema_of, step_type_of
 from wpa.model.steptype import StepSignature
 from wpa.ports.steps import StepType
+
+if TYPE_CHECKING:
+    from wpa.flow import FlowProgram
 
 __all__ = ["GROUP", "PluginHost", "PluginInfo"]
 
@@ -38,6 +43,7 @@ class PluginInfo(msgspec.Struct, kw_only=True):
     location: str = ""
     hooks: list[str] = msgspec.field(default_factory=list)
     steps: list[str] = msgspec.field(default_factory=list)
+    flows: list[str] = msgspec.field(default_factory=list)
     error: str = ""
     """All that is wrong with it; it may have working step types all the same."""
 
@@ -49,12 +55,16 @@ class PluginHost:
         self._manager = pluggy.PluginManager("wpa")
         self._manager.add_hookspecs(specs)
         self._steps: dict[str, StepType] = {}
+        self._flows: dict[str, FlowProgram] = {}
         self._plugins: list[PluginInfo] = []
         self._registered: list[tuple[PluginInfo, object]] = []
 
     @classmethod
-    def discover(cls, extra: Iterable[tuple[str, object]] = ()) -> PluginHost:
-        """Load every installed plugin (entry points of group ``wpa``), then ``extra`` (name, module)."""
+    def discover(
+        cls, extra: Iterable[tuple[str, object]] = (), modules: Iterable[Declared] = ()
+    ) -> PluginHost:
+        """Load every installed plugin (entry points of group ``wpa``), then ``extra`` (name, module), then
+        what ``modules`` declare (:func:`wpa.hooks.modules.load_module`)."""
         host = cls()
         for entry in sorted(metadata.entry_points(group=GROUP), key=_rank):
             info = PluginInfo(name=entry.name, location=entry.value)
@@ -70,6 +80,17 @@ class PluginHost:
             host._register(info, module)
         for name, module in extra:
             host._register(PluginInfo(name=name), module)
+        for declared in modules:
+            info = PluginInfo(name=declared.name, location=declared.location)
+            host._plugins.append(info)
+            # What the module has only imported, a plugin may have registered.
+            known = [found.fn for found in (*host._steps.values(), *host._flows.values())]
+            for item in declared.steps:
+                if item not in known:
+                    host._add(info, item)
+            for item in declared.flows:
+                if item not in known:
+                    host._add_flow(info, item)
         return host
 
     def _break(self, info: PluginInfo, error: BaseException) -> None:
@@ -87,10 +108,8 @@ class PluginHost:
             registered = True
             callers = self._manager.get_hookcallers(module) or []
             info.hooks = sorted(caller.name for caller in callers if hasattr(specs, caller.name))
-            answers = self._ask("wpa_steps", module)
-            if "wpa_steps" in info.hooks and not answers:
-                raise TypeError("wpa_steps returned None; return a list of step types")
-            declared = [item for answer in answers for item in answer]
+            declared = self._declared("wpa_steps", info, module)
+            flows = self._declared("wpa_flows", info, module)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -105,6 +124,15 @@ class PluginHost:
             self._complain(info, f"there is no hook {unknown}: it is never called")
         for item in declared:
             self._add(info, item)
+        for item in flows:
+            self._add_flow(info, item)
+
+    def _declared(self, hook: str, info: PluginInfo, module: Any) -> list[object]:
+        """What a hook of a plugin returns, which may be any iterable."""
+        answers = self._ask(hook, module)
+        if hook in info.hooks and not answers:
+            raise TypeError(f"{hook} returned None; return a list")
+        return [item for answer in answers for item in answer]
 
     def _add(self, info: PluginInfo, item: object) -> None:
         found = step_type_of(item)
@@ -116,6 +144,22 @@ class PluginHost:
             source = f"{info.distribution} {info.version} ({found.source})".strip()
             self._steps[found.name] = msgspec.structs.replace(found, source=source)
             info.steps.append(found.name)
+
+    def _add_flow(self, info: PluginInfo, item: object) -> None:
+        from wpa.flow import flow_of  # late: most workers have no flows, and need not pay for them
+
+        found = flow_of(item)
+        if found is None:
+            self._complain(info, f"wpa_flows returned {item!r}, which is not declared with @flow")
+        elif found.id in self._flows:
+            self._complain(info, f"flow {found.id} is taken: {self._flows[found.id].fn.__module__} has it")
+        else:
+            self._flows[found.id] = found.with_signatures(self._signature)
+            info.flows.append(found.id)
+
+    def _signature(self, name: str) -> StepSignature | None:
+        found = self._steps.get(name)
+        return None if found is None else found.signature
 
     def _complain(self, info: PluginInfo, message: str) -> None:
         info.error = f"{info.error}; {message}" if info.error else message
@@ -132,6 +176,23 @@ class PluginHost:
     def signatures(self) -> dict[str, StepSignature]:
         """The public faces of all step types, by name."""
         return {name: found.signature for name, found in self._steps.items()}
+
+    def flows(self) -> dict[str, FlowProgram]:
+        """All flows, by id."""
+        return dict(self._flows)
+
+    def flow_documents(self) -> dict[str, dict[str, Any]]:
+        """What is shown of each flow, by id: there is no document of it but its code."""
+        return {
+            name: {
+                "id": name,
+                "version": found.version,
+                "description": (inspect.getdoc(found.fn) or "").strip().partition("\n")[0],
+                "module": found.fn.__module__,
+                "input": input_schema_of(found.fn),
+            }
+            for name, found in self._flows.items()
+        }
 
     def plugins(self) -> list[PluginInfo]:
         """Every plugin that was found, the broken ones too."""

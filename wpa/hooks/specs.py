@@ -21,6 +21,11 @@ def wpa_steps() -> Iterable[StepType | Callable[..., Any]]:  # type: ignore[empt
 
 
 @hookspec
+def wpa_flows() -> Iterable[Callable[..., Any]]:  # type: ignore[empty-body]
+    """The plugin's flows: functions declared with ``@flow``. Called once, at discovery."""
+
+
+@hookspec
 def wpa_worker_started(worker: str) -> None:
     """A worker has begun to take tasks. For clients and caches that live as long as it does."""
 

@@ -23,7 +23,7 @@ from wpa.errors import StepFailed, WpaError
 from wpa.model.steptype import StepSignature
 from wpa.ports.steps import Isolation, StepContext, StepType
 
-__all__ = ["StepDeclarationError", "step", "step_type_of"]
+__all__ = ["StepDeclarationError", "input_schema_of", "step", "step_type_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,6 +64,15 @@ def step_type_of(declared: object) -> StepType | None:
         return declared
     found = getattr(declared, "__wpa_step__", None)
     return found if isinstance(found, StepType) else None
+
+
+def input_schema_of(fn: Callable[..., Any]) -> dict[str, Any]:
+    """The JSON Schema of an object whose members are passed to ``fn`` by name; {} where it can't be told."""
+    try:
+        hints = get_type_hints(fn, include_extras=True)
+        return _inputs(fn.__name__, list(inspect.signature(fn).parameters.values()), hints, "")[1]
+    except Exception:
+        return {}
 
 
 def _check_name(name: str) -> None:

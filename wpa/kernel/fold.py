@@ -291,6 +291,8 @@ def _ended(state: State, event: Event) -> None:
         state.error = _failure(data["error"])
         state.failed_step = data.get("failed_step", "")
     state.not_undone = list(data.get("not_undone", ()))
+    if data.get("terminated"):
+        state.cancel = Cancel(compensate=False, reason=data.get("reason", ""), by=data.get("by") or {})
 
 
 # -- waiting ---------------------------------------------------------------------------------

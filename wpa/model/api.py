@@ -5,7 +5,7 @@ Every reply has ``ok``. Where it is false, the reply is a :class:`Refusal`, what
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -13,13 +13,15 @@ from msgspec import UNSET, Meta, UnsetType
 from wpa.model import api_asks as asks
 from wpa.model.api_common import ApiProblem, ExecutionRequest, Ok, Refusal
 from wpa.model.api_status import ExecutionStatus
-from wpa.model.event_data import Moment, WaitingFor
+from wpa.model.event_data import WaitingFor
+from wpa.model.event_parts import Moment
 from wpa.model.events import Event, Failure
 from wpa.model.tasks import StartPayload, TaskMetadata
 
 __all__ = ["VERBS", "Refusal", "Verb"]
 
 Sequence = Annotated[int, Meta(ge=1, description="the dead letter's sequence")]
+
 
 class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The task envelope without what the request already says. Accepted means stored: it will run."""
@@ -127,8 +129,9 @@ class DefinitionRow(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     hash: str
     deployed_at: Moment
-    deployed_by: str
-    latest: bool
+    deployed_by: Annotated[str, Meta(description="of a flow: the worker that has it")]
+    latest: Annotated[bool, Meta(description="what a start without a version takes")]
+    kind: Annotated[Literal["plan", "flow"], Meta(description="`flow`: code that workers have installed")]
 
 
 class DefinitionsReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +149,7 @@ class DefinitionReply(msgspec.Struct, frozen=True, kw_only=True):
     workflow_id: str
     version: str
     hash: str
+    kind: Literal["plan", "flow"]
     document: Annotated[dict[str, Any], Meta(description="a definition")]
 
 
@@ -218,7 +222,7 @@ VERBS: Final[dict[str, Verb]] = {
     "schedule_list": Verb("every schedule", asks.SchedulesRequest, asks.SchedulesReply),
     "schedule_pause": Verb("start nothing by itself until resumed", asks.ScheduleRequest, asks.ScheduleReply),
     "schedule_resume": Verb("end a schedule's pause", asks.ScheduleRequest, asks.ScheduleReply),
-    "schedule_trigger": Verb("start what is scheduled now", asks.ScheduleRequest, asks.ScheduleReply),
+    "schedule_trigger": Verb("start what is scheduled now", asks.ScheduleRequest, asks.TriggerReply),
     "schedule_delete": Verb("forget a schedule", asks.ScheduleRequest, asks.ScheduleReply),
     "workers": Verb("the workers that are there", asks.WorkersRequest, asks.WorkersReply),
     "deploy": Verb("check and keep a definition", DeployRequest, DeployReply),

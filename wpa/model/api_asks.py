@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from wpa.model.api_common import Ok
 from wpa.model.api_status import WaitingView
-from wpa.model.event_data import Moment
+from wpa.model.event_parts import Moment
 from wpa.model.tasks import TaskMetadata
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "SchedulesReply",
     "SchedulesRequest",
     "SignalRequest",
+    "TriggerReply",
     "WorkersReply",
     "WorkersRequest",
 ]
@@ -144,8 +145,15 @@ class ScheduleReply(msgspec.Struct, frozen=True, kw_only=True):
     """It is done."""
 
     ok: Ok
+    schedule: Annotated[dict[str, Any], Meta(description="as it is now")]
+
+
+class TriggerReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What was started."""
+
+    ok: Ok
     workflow_id: str
-    execution_id: Annotated[str, Meta(description="what a trigger has started")] | UnsetType = UNSET
+    execution_id: str
 
 
 class WorkersRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +170,9 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     started_at: Moment
     step_types: list[str]
     queues: Annotated[list[str], Meta(description="the queues whose steps it runs")] = msgspec.field(
+        default_factory=list
+    )
+    flows: Annotated[list[str], Meta(description="the flows that it has")] = msgspec.field(
         default_factory=list
     )
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from wpa.model.event_data import Moment, Payload
+from wpa.model.event_parts import Moment, Payload, WaitName
 from wpa.model.events import Failure
 from wpa.model.state import Cancel, Parent, Status
 
@@ -64,9 +64,7 @@ class StepStatus(msgspec.Struct, frozen=True, kw_only=True):
     duration_ms: int | None
     retry_at: Moment | None
     until: Annotated[Moment, Meta(description="its moment, or its time-out")] | None
-    name: (
-        Annotated[str, Meta(description="the signal, the child's execution id, or the step's queue")] | None
-    )
+    name: Annotated[str, Meta(description="the signal, the child's execution id, or the step's queue")] | None
     input: Payload
     output: Payload
     error: Failure | None
@@ -100,10 +98,7 @@ class WaitingView(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["timer", "signal", "approval", "child", "remote", "retry"]
     since: Moment
     until: Annotated[Moment, Meta(description="its moment, or its time-out")] | UnsetType = UNSET
-    name: (
-        Annotated[str, Meta(description="the signal, the child's execution id, or the step's queue")]
-        | UnsetType
-    ) = UNSET
+    name: WaitName | UnsetType = UNSET
     approval: Annotated[ApprovalView, Meta(description="of kind `approval` only")] | UnsetType = UNSET
 
 

@@ -18,7 +18,6 @@ from wpa.model.schema import TASK_MODELS, Schema, component_schemas, event_kinds
 __all__ = ["asyncapi"]
 
 IN_COMPONENTS: Final = "#/components/schemas/{name}"
-_DEFINITION_FIELDS: Final = (("DeployRequest", "document"), ("DefinitionReply", "document"))
 
 
 def asyncapi(definition_schema: Schema) -> Schema:
@@ -40,8 +39,11 @@ def asyncapi(definition_schema: Schema) -> Schema:
         **component_schemas(models, IN_COMPONENTS),
         **_definition(definition_schema),
     }
-    for model, field in _DEFINITION_FIELDS:
-        schemas[model]["properties"][field] = {"$ref": IN_COMPONENTS.format(name="Definition")}
+    definition = {"$ref": IN_COMPONENTS.format(name="Definition")}
+    schemas["DeployRequest"]["properties"]["document"] = definition
+    schemas["DefinitionReply"]["properties"]["document"] = {
+        "anyOf": [definition, {"type": "object", "description": "of a flow: what is known of it"}]
+    }
     return {
         "asyncapi": "3.0.0",
         "info": {

@@ -26,10 +26,12 @@ from wpa.model.limits import Limits
 from wpa.model.tasks import ASKS, START, Envelope, SignalTask, Task
 from wpa.model.times import parse_ms
 
-__all__ = ["TASK_TYPES", "decode_event", "decode_task", "encode_event", "start_hash"]
+__all__ = ["TASK_TYPES", "check_bytes", "decode_event", "decode_task", "encode_event", "start_hash"]
 
 TASK_TYPES: Final = (START, *ASKS)
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+REASON_CHARS_MAX: Final = 2_000
+"""Of ``reason`` and ``comment``, which are kept in the journal and the snapshot."""
 LABEL_CHARS_MAX: Final = 256
 """Of ``task_id``, ``global_task_id`` and each field of ``metadata``."""
 
@@ -72,12 +74,7 @@ def decode_task(data: bytes, tenant: str, limits: Limits) -> Envelope:
     ``not_json``, ``not_a_task``, ``unknown_type``, ``bad_number``, ``wrong_tenant``, ``invalid_name``
     (:class:`InvalidName`) and ``over_limit`` (:class:`OverLimit`).
     """
-    if len(data) > limits.task_bytes_max:
-        raise OverLimit(f"the task has {len(data)} bytes; the most is {limits.task_bytes_max}")
-    if not data.isascii():
-        _check_utf8(data)
-    if data.count(b"[") + data.count(b"{") > limits.nesting_max:
-        _check_nesting(data, limits.nesting_max)
+    check_bytes(data, limits)
     try:
         task: Envelope = _decode(data)
     except msgspec.ValidationError as error:
@@ -88,6 +85,16 @@ def decode_task(data: bytes, tenant: str, limits: Limits) -> Envelope:
         _check_numbers(task)
     _check(task, tenant)
     return task
+
+
+def check_bytes(data: bytes, limits: Limits, what: str = "task") -> None:
+    """Raise TaskRejected for what should not even be looked at: too long, not UTF-8, or nested too deeply."""
+    if len(data) > limits.task_bytes_max:
+        raise OverLimit(f"the {what} has {len(data)} bytes; the most is {limits.task_bytes_max}")
+    if not data.isascii():
+        _check_utf8(data, what)
+    if data.count(b"[") + data.count(b"{") > limits.nesting_max:
+        _check_nesting(data, limits.nesting_max, what)
 
 
 def _decode(data: bytes) -> Envelope:
@@ -105,17 +112,17 @@ def _decode(data: bytes) -> Envelope:
     return task if decoder is None else decoder.decode(data)
 
 
-def _check_utf8(data: bytes) -> None:
+def _check_utf8(data: bytes, what: str) -> None:
     """The decoder skips what it doesn't know without looking, so the whole is looked at here."""
     try:
         data.decode()
     except UnicodeDecodeError as error:
         raise TaskRejected(
-            "not_json", f"the task is not valid UTF-8: {error.reason} at byte {error.start}"
+            "not_json", f"the {what} is not valid UTF-8: {error.reason} at byte {error.start}"
         ) from None
 
 
-def _check_nesting(data: bytes, most: int) -> None:
+def _check_nesting(data: bytes, most: int, what: str) -> None:
     """Refuse what is nested deeper than ``most``, without recursion and at C speed.
 
     Without its escapes, every second piece between quotes is outside of strings; a string that never
@@ -126,7 +133,7 @@ def _check_nesting(data: bytes, most: int) -> None:
     outside = b"".join(data.split(b'"')[::2])
     steps = outside.translate(_BRACKETS_TO_STEPS, _NOT_BRACKETS)
     if max(accumulate(memoryview(steps).cast("b")), default=0) > most:
-        raise OverLimit(f"the task is nested more than {most} levels deep")
+        raise OverLimit(f"the {what} is nested more than {most} levels deep")
 
 
 def _not_json(data: bytes, error: Exception) -> TaskRejected:
@@ -175,12 +182,10 @@ def _check(task: Envelope, tenant: str) -> None:
         )
     if isinstance(task, Task):
         _check_start(task)
-    elif not task.execution_id:
-        raise TaskRejected("not_a_task", f"$.execution_id is missing: a {task.type} needs one")
+    else:
+        _check_ask(task)
     if task.execution_id:
         _name("$.execution_id", check_execution, task.execution_id)
-    if isinstance(task, SignalTask):
-        _name("$.payload.signal", check_signal, task.payload.signal)
     if not 0 <= task.priority <= 9:
         raise TaskRejected("not_a_task", f"$.priority is {task.priority}; it must be from 0 to 9")
     if task.created_at:
@@ -200,6 +205,18 @@ def _check(task: Envelope, tenant: str) -> None:
             raise InvalidName(
                 f"$.{name} is {_shown(value)}; it must be at most {LABEL_CHARS_MAX} printable characters"
             )
+
+
+def _check_ask(task: Envelope) -> None:
+    if not task.execution_id:
+        raise TaskRejected("not_a_task", f"$.execution_id is missing: a {task.type} needs one")
+    if isinstance(task, SignalTask):
+        _name("$.payload.signal", check_signal, task.payload.signal)
+    for field in ("reason", "comment"):
+        words = getattr(getattr(task, "payload", None), field, "")
+        if len(words) > REASON_CHARS_MAX:
+            most = REASON_CHARS_MAX
+            raise OverLimit(f"$.payload.{field} has {len(words)} characters; the most is {most}")
 
 
 def _check_start(task: Task) -> None:

@@ -13,72 +13,29 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from wpa.model import events as ev
+from wpa.model.event_parts import (
+    Attempt,
+    By,
+    Dropped,
+    DurationMs,
+    Lease,
+    Moment,
+    Next,
+    Opens,
+    Payload,
+    Percentage,
+    SignalIds,
+    SlotId,
+    StepId,
+    StepNames,
+    TimedOut,
+    WaitName,
+    Worker,
+)
 from wpa.model.events import Failure
 from wpa.model.state import Parent, Signal, SlotKind
 
-__all__ = ["EVENT_DATA", "LIVE_EVENTS", "Moment", "Payload", "WaitingFor"]
-
-Moment = Annotated[
-    str, Meta(description="RFC 3339, UTC, milliseconds", extra_json_schema={"format": "date-time"})
-]
-StepId = Annotated[str, Meta(description="the step's id in the definition")]
-SlotId = Annotated[
-    str,
-    Meta(description="`<step>`, `<step>:<n>` from its second occurrence on, `<step>:undo` for its undoing"),
-]
-Next = Annotated[list[str], Meta(description="the slots that are open from this event on")]
-Percentage = Annotated[int, Meta(ge=0, le=100, description="what share of the steps is settled")]
-Attempt = Annotated[int, Meta(ge=1, description="counts the starts of this slot, from 1")]
-DurationMs = Annotated[int, Meta(ge=0, description="milliseconds")]
-StepNames = Annotated[list[str], Meta(description="step ids")]
-Payload = Annotated[
-    Any,
-    Meta(
-        description='any JSON; `{"$blob": {"key", "size", "sha256"}}` stands for a payload in the object '
-        "store `wpa_payloads`"
-    ),
-]
-
-
-By = Annotated[dict[str, Any], Meta(description="who asked: the `metadata` of the task")]
-Lease = Annotated[
-    str,
-    Meta(description="identity of the task that drives the execution on; its author is now the driver"),
-]
-SignalIds = Annotated[list[str], Meta(description="ids of the signals that are used up by it")]
-TimedOut = Annotated[bool, Meta(description="nothing came in time")]
-Worker = Annotated[str, Meta(description="the worker that ran it for a queue")]
-
-
-class OpenedWait(msgspec.Struct, frozen=True, kw_only=True):
-    """What a slot that is open from now on waits for."""
-
-    kind: SlotKind
-    uses: Annotated[str, Meta(description="the step type")] = ""
-    until: Annotated[Moment, Meta(description="its moment, or its time-out")] | UnsetType = UNSET
-    name: (
-        Annotated[str, Meta(description="the signal, the child's execution id, or the step's queue")]
-        | UnsetType
-    ) = UNSET
-    abandon: (
-        Annotated[bool, Meta(description="a child that goes on when nobody waits for it any more")]
-        | UnsetType
-    ) = UNSET
-
-
-class _Opens(msgspec.Struct, frozen=True, kw_only=True):
-    """What any event may say of the slots beside the one that it is about."""
-
-    waits: (
-        Annotated[dict[str, OpenedWait], Meta(description="of the slots in `next` those that wait")]
-        | UnsetType
-    ) = UNSET
-    dropped: (
-        Annotated[list[str], Meta(description="slots that are not wanted any more: cancelled")] | UnsetType
-    ) = UNSET
-    recorded: (
-        Annotated[list[Any], Meta(description="values that a flow came by, for its replay")] | UnsetType
-    ) = UNSET
+__all__ = ["EVENT_DATA", "LIVE_EVENTS", "WaitingFor"]
 
 
 class SettledBefore(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +57,7 @@ class SettledBefore(msgspec.Struct, frozen=True, kw_only=True):
     error: Failure | None = None
 
 
-class WorkflowStarted(_Opens, frozen=True, kw_only=True):
+class WorkflowStarted(Opens, frozen=True, kw_only=True):
     """The execution exists. Always the first event, and the only one with that ``seq``, 1."""
 
     version: Annotated[str, Meta(description="the definition's version; the execution stays on it")]
@@ -117,9 +74,9 @@ class WorkflowStarted(_Opens, frozen=True, kw_only=True):
         Annotated[Parent, Meta(description="the execution, and its slot, that waits for this one")]
         | UnsetType
     ) = UNSET
-    forked_from: (
-        Annotated[str, Meta(description="the execution that this one is a rerun of")] | UnsetType
-    ) = UNSET
+    forked_from: Annotated[str, Meta(description="the execution that this one is a rerun of")] | UnsetType = (
+        UNSET
+    )
     settled: (
         Annotated[list[SettledBefore], Meta(description="what a rerun takes over, in order")] | UnsetType
     ) = UNSET
@@ -128,7 +85,7 @@ class WorkflowStarted(_Opens, frozen=True, kw_only=True):
     progress_percentage: Percentage
 
 
-class WorkflowStepCompleted(_Opens, frozen=True, kw_only=True):
+class WorkflowStepCompleted(Opens, frozen=True, kw_only=True):
     """An attempt succeeded, or a wait is over; the step never runs again."""
 
     step: StepId
@@ -148,7 +105,7 @@ class WorkflowStepCompleted(_Opens, frozen=True, kw_only=True):
     progress_percentage: Percentage
 
 
-class WorkflowStepFailed(_Opens, frozen=True, kw_only=True):
+class WorkflowStepFailed(Opens, frozen=True, kw_only=True):
     """An attempt failed: to be retried at ``retry_at``, or for good where ``final``."""
 
     step: StepId
@@ -179,7 +136,7 @@ class WorkflowStepFailed(_Opens, frozen=True, kw_only=True):
     progress_percentage: Percentage
 
 
-class WorkflowDecisionPoint(_Opens, frozen=True, kw_only=True):
+class WorkflowDecisionPoint(Opens, frozen=True, kw_only=True):
     """A switch, or a step's ``if``, was decided."""
 
     step: StepId
@@ -231,9 +188,7 @@ class WorkflowCompleted(msgspec.Struct, frozen=True, kw_only=True):
     """The end: every step is settled, and this is the output."""
 
     output: Payload
-    dropped: (
-        Annotated[list[str], Meta(description="slots that are not wanted any more: cancelled")] | UnsetType
-    ) = UNSET
+    dropped: Dropped | UnsetType = UNSET
     duration_ms: DurationMs
     progress_percentage: Percentage
 
@@ -270,10 +225,7 @@ class WaitingFor(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="`remote`: a worker that serves a queue; `retry`: the next attempt's moment"),
     ]
     until: Annotated[Moment, Meta(description="its moment, or its time-out")] | UnsetType = UNSET
-    name: (
-        Annotated[str, Meta(description="the signal, the child's execution id, or the step's queue")]
-        | UnsetType
-    ) = UNSET
+    name: WaitName | UnsetType = UNSET
 
 
 class WorkflowWaiting(msgspec.Struct, frozen=True, kw_only=True):
@@ -297,7 +249,7 @@ class WorkflowWaiting(msgspec.Struct, frozen=True, kw_only=True):
     ) = UNSET
 
 
-class WorkflowResumed(_Opens, frozen=True, kw_only=True):
+class WorkflowResumed(Opens, frozen=True, kw_only=True):
     """The execution goes on: its alarm rang, a pause ended, or a failed one is tried again."""
 
     reason: Annotated[str, Meta(examples=["timer", "go on", "retry", "asked"])]
@@ -357,7 +309,7 @@ class WorkflowCancelled(msgspec.Struct, frozen=True, kw_only=True):
     duration_ms: DurationMs
 
 
-class WorkflowContinued(_Opens, frozen=True, kw_only=True):
+class WorkflowContinued(Opens, frozen=True, kw_only=True):
     """The execution starts over with other input, under the same id: its slots are forgotten."""
 
     input: Payload

@@ -18,6 +18,7 @@ __all__ = [
     "PAUSE",
     "RESUME",
     "RETRY",
+    "SCHEDULE_DUE",
     "SIGNAL",
     "START",
     "STEP_RESULT",
@@ -30,6 +31,7 @@ __all__ = [
     "Fork",
     "MigrateTask",
     "ReasonTask",
+    "ScheduleDue",
     "SignalTask",
     "StartPayload",
     "StepResultTask",
@@ -37,6 +39,7 @@ __all__ = [
     "TimerDue",
     "Task",
     "TaskMetadata",
+    "schedule_due",
     "timer_due",
 ]
 
@@ -52,6 +55,7 @@ MIGRATE: Final = "workflow_migrate"
 CHILD_ENDED: Final = "workflow_child_ended"
 STEP_RESULT: Final = "workflow_step_result"
 TIMER_DUE: Final = "timer_due"
+SCHEDULE_DUE: Final = "schedule_due"
 
 
 class TaskMetadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,6 +203,8 @@ class StepResultPayload(msgspec.Struct, frozen=True, kw_only=True):
 
     slot: str
     attempt: int
+    key: str = ""
+    """The step's idempotency key: tells a result of this run of the execution from an earlier run's."""
     worker: str = ""
     started_at: str = ""
     output: Any = None
@@ -233,6 +239,15 @@ class TimerDue(Envelope, frozen=True, kw_only=True):
 def timer_due(execution: str) -> bytes:
     """The body of an execution's alarm."""
     return b'{"type":"%s","execution_id":"%s"}' % (TIMER_DUE.encode(), execution.encode())
+
+
+class ScheduleDue(Envelope, frozen=True, kw_only=True):
+    """A workflow's schedule fires. On the due feed only, as :class:`TimerDue`."""
+
+
+def schedule_due(workflow: str) -> bytes:
+    """The body of a schedule's firings."""
+    return b'{"type":"%s","workflow_id":"%s"}' % (SCHEDULE_DUE.encode(), workflow.encode())
 
 
 class StepTask(msgspec.Struct, frozen=True, kw_only=True):

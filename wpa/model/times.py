@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 __all__ = ["parse_ms", "rfc3339"]
 
@@ -10,7 +11,13 @@ __all__ = ["parse_ms", "rfc3339"]
 def rfc3339(ms: int) -> str:
     """Milliseconds since the Unix epoch, as ``2026-11-20T10:00:00.000Z``."""
     seconds, rest = divmod(ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    return f"{_second(seconds)}.{rest:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    """Every event of every execution within a second writes the same: made once, not a dozen times each."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def parse_ms(text: str) -> int:

@@ -14,6 +14,7 @@ from wpa.ports.clock import Clock
 from wpa.ports.definitions import Definitions
 from wpa.ports.journal import Journal
 from wpa.ports.live import Live
+from wpa.ports.records import Records
 from wpa.ports.snapshots import Snapshots
 from wpa.ports.tasks import TaskQueue
 from wpa.ports.timers import Timers
@@ -30,6 +31,7 @@ class Ports:
     tasks: TaskQueue
     timers: Timers
     definitions: Definitions
+    records: Records
     blobs: Blobs
     live: Live
     clock: Clock

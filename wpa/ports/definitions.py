@@ -39,6 +39,10 @@ class Definitions(Protocol):
         """The tenants that have deployed anything."""
         ...
 
+    async def workflows(self) -> set[tuple[str, str]]:
+        """Every (tenant, workflow) of which a version is deployed."""
+        ...
+
     def on_change(self, callback: Callable[[str, str], None]) -> None:
         """Call back with (tenant, workflow) when a definition may have changed, ("", "") for all."""
         ...

@@ -8,6 +8,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from tests.unit.cli.fakes import FakeClient
+from wpa.cli import common
 from wpa.cli.app import app
 from wpa.client import Client
 
@@ -28,8 +29,10 @@ def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
 @pytest.fixture
 def wpa(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run a command in this process. A traceback in it is an error of the test."""
-    for name in ("WPA_NATS_URL", "WPA_TENANT", "WPA_DATA_DIR", "WPA_NATS_CREDS"):
+    for name in ("WPA_NATS_URL", "WPA_TENANT", "WPA_DATA_DIR", "WPA_NATS_CREDS", "WPA_USER"):
         monkeypatch.delenv(name, raising=False)
+
+    monkeypatch.setattr(common.console, "width", 200)
 
     def run(*arguments: str, input: str | None = None) -> Result:
         result = CliRunner().invoke(app, list(arguments), input=input)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from wpa.client import StartResult
+from wpa.client import AskResult, RerunResult, StartResult
+from wpa.errors import TaskRejected
 
 Body = dict[str, Any]
 
 
-def step(name: str, status: str = "completed", **changes: Any) -> Body:
+def step(step: str, status: str = "completed", **changes: Any) -> Body:
     """A step of a status document."""
     body: Body = {
-        "step": name,
+        "step": step,
         "uses": "core.echo",
         "kind": "step",
         "status": status,
@@ -21,6 +22,9 @@ def step(name: str, status: str = "completed", **changes: Any) -> Body:
         "started_at": None,
         "finished_at": None,
         "duration_ms": 12,
+        "retry_at": None,
+        "until": None,
+        "name": None,
         "input": {},
         "output": None,
         "error": None,
@@ -37,6 +41,7 @@ def status(state: str = "COMPLETED", **changes: Any) -> Body:
         "version": "1",
         "tenant_id": "default",
         "status": state,
+        "finished_at": None,
         "duration_ms": 1500,
         "progress": {"total": 1, "completed": 1, "failed": 0, "skipped": 0, "percentage": 100},
         "steps": [step("a")],
@@ -72,6 +77,9 @@ class FakeClient:
         self.rows: list[Body] = []
         self.letter: Body = {}
         self.raises: Exception | None = None
+        self.refuses: dict[str, TaskRejected] = {}
+        """Executions of which nothing can be asked, and why."""
+        self.duplicate = False
 
     async def __aenter__(self) -> FakeClient:
         return self
@@ -107,6 +115,75 @@ class FakeClient:
         self._called("watch", execution)
         for one in self.events:
             yield one
+
+    def _asked(self, name: str, execution: str, *what: Any) -> AskResult:
+        self._called(name, (execution, *what))
+        if execution in self.refuses:
+            raise self.refuses[execution]
+        return AskResult(execution, duplicate=self.duplicate)
+
+    async def signal(self, execution: str, name: str, payload: Any, **options: Any) -> AskResult:
+        return self._asked("signal", execution, name, payload, options)
+
+    async def approve(self, execution: str, step: str, **options: Any) -> AskResult:
+        return self._asked("approve", execution, step, options)
+
+    async def reject(self, execution: str, step: str, **options: Any) -> AskResult:
+        return self._asked("reject", execution, step, options)
+
+    async def pause(self, execution: str, **options: Any) -> AskResult:
+        return self._asked("pause", execution, options)
+
+    async def resume(self, execution: str, **options: Any) -> AskResult:
+        return self._asked("resume", execution, options)
+
+    async def cancel(self, execution: str, **options: Any) -> AskResult:
+        return self._asked("cancel", execution, options)
+
+    async def terminate(self, execution: str, **options: Any) -> AskResult:
+        return self._asked("terminate", execution, options)
+
+    async def retry(self, execution: str, **options: Any) -> AskResult:
+        return self._asked("retry", execution, options)
+
+    async def migrate(self, execution: str, version: str, **options: Any) -> AskResult:
+        return self._asked("migrate", execution, version, options)
+
+    async def rerun(self, execution: str, **options: Any) -> RerunResult:
+        self._called("rerun", (execution, options))
+        return RerunResult(options["new_execution_id"] or "made", "order", "1", execution, self.duplicate)
+
+    async def approvals(self, limit: int) -> list[Body]:
+        self._called("approvals", limit)
+        return self.rows
+
+    async def schedules(self) -> list[Body]:
+        self._called("schedules")
+        return self.rows
+
+    async def pause_schedule(self, workflow: str) -> Body:
+        self._called("pause_schedule", workflow)
+        return {"workflow_id": workflow, "paused": True}
+
+    async def resume_schedule(self, workflow: str) -> Body:
+        self._called("resume_schedule", workflow)
+        return {"workflow_id": workflow, "paused": False}
+
+    async def delete_schedule(self, workflow: str) -> Body:
+        self._called("delete_schedule", workflow)
+        return {"workflow_id": workflow}
+
+    async def trigger_schedule(self, workflow: str) -> str:
+        self._called("trigger_schedule", workflow)
+        return f"{workflow}-now"
+
+    async def workers(self) -> list[Body]:
+        self._called("workers")
+        return self.rows
+
+    async def definition(self, workflow: str, version: str = "") -> Body:
+        self._called("definition", (workflow, version))
+        return {"document": {}}
 
     async def deploy(self, document: Body, deployed_by: str = "") -> Body:
         self._called("deploy", document)

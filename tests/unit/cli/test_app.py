@@ -10,7 +10,8 @@ from click.testing import Result
 
 COMMANDS = [
     *("dev", "server", "worker", "deploy", "validate", "graph", "schema", "start", "status", "history"),
-    *("list", "watch", "plugins", "plugin", "dlq", "version", "definitions"),
+    *("list", "watch", "plugins", "plugin", "dlq", "version", "definitions", "workers", "schedule"),
+    *("signal", "approvals", "pause", "resume", "cancel", "terminate", "retry", "rerun", "migrate"),
 ]
 
 

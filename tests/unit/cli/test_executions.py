@@ -26,7 +26,7 @@ def test_start_sends_what_was_typed(wpa: Wpa, client: FakeClient) -> None:
     result = wpa(
         *("start", "order", "-i", '{"n": 1}', "--id", "o1", "--version", "2", "--priority", "9"),
         *("--var", "a=1", "--var", "b=plain text", "--var", 'c={"d": null}', "--tenant", "acme"),
-        *("--nats", "nats://h:1"),
+        *("--nats", "nats://h:1", "--start-at", "2026-11-20T10:00:00Z", "--as", "ada"),
     )
     assert (result.exit_code, result.stdout) == (0, "o1\n")
     assert client.calls[0] == ("connect", ("nats://h:1", "acme"))
@@ -34,6 +34,8 @@ def test_start_sends_what_was_typed(wpa: Wpa, client: FakeClient) -> None:
     assert (workflow, data) == ("order", {"n": 1})
     assert options["variables"] == {"a": 1, "b": "plain text", "c": {"d": None}}
     assert (options["execution_id"], options["version"], options["priority"]) == ("o1", "2", 9)
+    assert options["start_at"] == "2026-11-20T10:00:00Z"
+    assert options["metadata"] == {"source": "cli", "user_id": "ada"}
 
 
 def test_input_comes_from_a_file_or_standard_input_too(wpa: Wpa, client: FakeClient, tmp_path: Path) -> None:
@@ -133,6 +135,23 @@ def test_a_list_in_a_pipe_is_not_cut(wpa: Wpa, client: FakeClient, monkeypatch: 
     result = wpa("list", "--status", "running", "--workflow", "order", "-n", "5")
     assert name in result.stdout
     assert client.calls[-1] == ("executions", {"limit": 5, "status": "running", "workflow": "order"})
+
+
+def test_a_list_shows_what_is_waited_for(wpa: Wpa, client: FakeClient) -> None:
+    row = {"workflow_id": "w", "last_event": "workflow_waiting", "timestamp": "2026-01-02T03:04:05.678Z"}
+    row |= {"status": "WAITING", "events": 3}
+    signal = {"slot": "a", "step": "a", "kind": "signal", "name": "[/x]", "until": "2026-01-03T00:00:00.000Z"}
+    failure = {"type": "NonDeterminism", "message": "m"}
+    client.rows = [
+        {**row, "execution_id": "e1", "waiting_for": [signal, signal, signal]},
+        {**row, "execution_id": "e2", "waiting_for": [], "until": "2026-01-04T00:00:00.000Z"},
+        {**row, "execution_id": "e3", "waiting_for": [], "blocked": failure},
+        {**row, "execution_id": "e4"},
+    ]
+    lines = wpa("list").stdout.splitlines()
+    assert "signal [/x] (a) until 2026-01-03T00:00:00Z and 2 more" in lines[1]
+    assert lines[2].rstrip().endswith("until 2026-01-04T00:00:00Z")
+    assert lines[3].rstrip().endswith("blocked: NonDeterminism")
 
 
 def test_an_empty_list_says_why(wpa: Wpa, client: FakeClient) -> None:

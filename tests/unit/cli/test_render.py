@@ -6,7 +6,12 @@ import pytest
 from rich.console import Console
 
 from tests.unit.cli.fakes import event, status, step
-from wpa.cli.render import Watcher, describe, executions_view, status_view, took
+from wpa.cli.render import executions_view, status_view, took
+from wpa.cli.watching import Watcher, describe
+
+DAY = "2026-01-02T00:00:00.000Z"
+APPROVAL = {"slot": "review", "step": "review", "kind": "approval"}
+RETRY = {"slot": "b", "step": "b", "kind": "retry", "until": DAY}
 
 
 def printed(view: object, width: int = 200) -> str:
@@ -17,7 +22,17 @@ def printed(view: object, width: int = 200) -> str:
 
 @pytest.mark.parametrize(
     ("milliseconds", "text"),
-    [(None, ""), (0, "0 ms"), (999, "999 ms"), (1000, "1.0 s"), (119_999, "120.0 s"), (125_000, "2 min 5 s")],
+    [
+        (None, ""),
+        (0, "0 ms"),
+        (999, "999 ms"),
+        (1000, "1.0 s"),
+        (119_999, "120.0 s"),
+        (125_000, "2 min 5 s"),
+        (7_200_000, "2 h 0 min"),
+        (172_799_999, "47 h 59 min"),
+        (180_000_000, "2 d 2 h"),
+    ],
 )
 def test_durations_are_for_people(milliseconds: int | None, text: str) -> None:
     assert took(milliseconds) == text
@@ -53,6 +68,58 @@ def test_a_rolled_back_execution_shows_why_and_what_was_undone() -> None:
     assert " NOT undone " in reserve
 
 
+def test_a_waiting_execution_shows_for_whom_since_when_and_until_when() -> None:
+    approval = {
+        "message": "ship [/it]?",
+        "users": ["ada"],
+        "roles": ["manager"],
+        "count": 2,
+        "answers": [{"by": {"user_id": "bob"}, "decision": "approved", "comment": "", "at": DAY}],
+    }
+    text = printed(
+        status_view(
+            status(
+                "WAITING",
+                steps=[
+                    step("review", "waiting", uses="core.approval", until=DAY),
+                    step("train", "waiting", kind="remote", uses="ml.train", name="gpu"),
+                ],
+                waiting_for=[
+                    {**APPROVAL, "since": "2026-01-01T00:00:00.000Z", "until": DAY, "approval": approval},
+                    {"slot": "train", "step": "train", "kind": "remote", "name": "gpu", "since": DAY},
+                ],
+                signals={"count": 2, "names": ["go"]},
+                deadline_at=DAY,
+                parent={"execution_id": "p", "slot": "sub"},
+                children=[{"slot": "c", "execution_id": "x-c", "status": "waiting"}],
+                forked_from="old",
+                cancel={"reason": "enough", "by": {"user_id": "eve"}, "compensate": False},
+            )
+        )
+    )
+    for line in (
+        "waiting for approval review of ada, role manager (1 of 2: bob) since 2026-01-01T00:00:00Z,",
+        " until 2026-01-02T00:00:00Z: ship [/it]?",
+        "waiting for a worker that serves queue gpu (train) since 2026-01-02T00:00:00Z",
+        "2 signals not taken: go",
+        "deadline 2026-01-02T00:00:00Z",
+        "parent p (sub)",
+        "child x-c (c): waiting",
+        "rerun of old",
+        "cancel asked by eve, without compensation: enough",
+    ):
+        assert line in text
+    assert "ml.train @gpu" in text
+
+
+def test_what_is_blocked_and_what_begins_later() -> None:
+    failure = {"type": "NonDeterminism", "message": "- a\n+ b"}
+    text = printed(status_view(status("WAITING", blocked=failure, wake_at=DAY, start_at=DAY)))
+    assert "begins at 2026-01-02T00:00:00Z" in text
+    assert "blocked: NonDeterminism: - a\n+ b" in text
+    assert "tried again at 2026-01-02T00:00:00Z, or by `wpa resume`" in text
+
+
 @pytest.mark.parametrize("characters", [32, 40, 128])
 def test_no_character_of_an_id_is_lost_on_a_narrow_terminal(characters: int) -> None:
     row = {
@@ -80,6 +147,54 @@ def test_no_character_of_an_id_is_lost_on_a_narrow_terminal(characters: int) -> 
         (event("step_progress", None, step="t", percentage=12.5, message="page\x1b[1A"), "t  12 %  page␛[1A"),
         (event("workflow_recovered", previous_worker="w0", reason="gone"), "from w0: gone"),
         (event("workflow_compensating", failed_step="s", error={"type": "T", "message": "m"}), "s T: m"),
+        (
+            event("workflow_waiting", waiting_for=[APPROVAL, RETRY]),
+            "for approval review; the next attempt at b until 2026-01-02T00:00:00Z",
+        ),
+        (event("workflow_waiting", waiting_for=[], until=DAY), "until 2026-01-02T00:00:00Z"),
+        (event("workflow_waiting", waiting_for=[], blocked={"type": "T", "message": "m"}), "blocked: T: m"),
+        (event("workflow_started", next=[], start_at=DAY), "begins at 2026-01-02T00:00:00Z"),
+        (event("workflow_resumed", reason="timer"), "timer"),
+        (event("workflow_resumed", reason="go on", next=["a", "b"]), "go on  next: a, b"),
+        (event("workflow_paused", by={"user_id": "ada\x1b"}, reason="r"), "by ada␛: r"),
+        (event("workflow_paused", by={}, reason=""), ""),
+        (
+            event("workflow_signalled", signal={"name": "go", "payload": [1], "by": {"source": "cli"}}),
+            "go  [1]  by cli",
+        ),
+        (
+            event("workflow_signalled", signal={"slot": "c", "payload": {"status": "FAILED"}}),
+            'c  {"status": "FAILED"}',
+        ),
+        (
+            event(
+                "workflow_signalled",
+                signal={
+                    "slot": "r",
+                    "payload": {"approved": False, "comment": "no"},
+                    "by": {"user_id": "ada"},
+                },
+            ),
+            "r rejected  by ada: no",
+        ),
+        (
+            event("workflow_escalated", step="r", users=["bob"], roles=["boss"]),
+            "r: now bob, role boss may answer, too",
+        ),
+        (
+            event("workflow_cancel_requested", by={"user_id": "ada"}, reason="", compensate=False),
+            "by ada, without compensation",
+        ),
+        (
+            event("workflow_cancelled", by={}, reason="", terminated=True, undone=[], not_undone=["a"]),
+            "terminated ; NOT undone: a",
+        ),
+        (
+            event("workflow_cancelled", by={}, reason="", terminated=False, undone=["a"], not_undone=[]),
+            "undone: a",
+        ),
+        (event("workflow_continued", run=3, input={"page": 2}, next=[]), 'run 3 with {"page": 2}'),
+        (event("workflow_migrated", version="2", previous_version="1", by={}), "from version 1 to 2"),
     ],
 )
 def test_events_on_one_line(one: dict[str, object], text: str) -> None:

@@ -374,3 +374,9 @@ def test_events_survive_the_codec() -> None:
         data={"output": {"ñ": [1, 2.5, None]}},
     )
     assert decode_event(encode_event(event)) == event
+
+
+def test_a_reason_is_kept_in_the_journal_and_so_is_limited() -> None:
+    task = {"type": "workflow_pause", "execution_id": "x", "payload": {"reason": "r" * 2_001}}
+    with pytest.raises(OverLimit, match=r"\$\.payload\.reason has 2001 characters; the most is 2000"):
+        decode_task(msgspec.json.encode(task), "acme", Limits())

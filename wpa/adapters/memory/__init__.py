@@ -15,7 +15,7 @@ from wpa.adapters.memory.clock import VirtualClock
 from wpa.adapters.memory.journal import MemoryJournal
 from wpa.adapters.memory.live import MemoryLive
 from wpa.adapters.memory.server import Connection, MemoryServer
-from wpa.adapters.memory.stores import MemoryBlobs, MemoryDefinitions, MemorySnapshots
+from wpa.adapters.memory.stores import MemoryBlobs, MemoryDefinitions, MemoryRecords, MemorySnapshots
 from wpa.adapters.memory.tasks import MemoryTasks
 from wpa.adapters.memory.timers import MemoryTimers
 from wpa.ports import Ports
@@ -37,6 +37,7 @@ async def open_ports(server: MemoryServer | None = None, *, ack_wait_s: float = 
         tasks=MemoryTasks(connection, ack_wait_s),
         timers=MemoryTimers(connection),
         definitions=MemoryDefinitions(connection),
+        records=MemoryRecords(connection),
         blobs=MemoryBlobs(connection),
         live=MemoryLive(connection),
         clock=server.clock,

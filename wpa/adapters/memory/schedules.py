@@ -49,6 +49,19 @@ class Schedules:
     def clear(self, tenant: str, name: str) -> None:
         self._entries.pop((tenant, name), None)
 
+    @property
+    def next_ms(self) -> int | None:
+        """When the next alarm or schedule is due; None: none is set."""
+        while self._due and not self._is_current(self._due[0]):
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else None
+
+    def _is_current(self, due: tuple[int, int, tuple[str, str]]) -> bool:
+        """Whether what was to ring has not been replaced, or cleared, since."""
+        _, number, key = due
+        entry = self._entries.get(key)
+        return entry is not None and entry.number == number
+
     def _number(self) -> int:
         self._counter += 1
         return self._counter

@@ -46,6 +46,7 @@ class MemoryServer:
         self.schedules = Schedules(self.clock, self._ring)
         self.executions = Bucket()
         self.definitions = Bucket()
+        self.records = Bucket()
         self.blobs: dict[str, bytes] = {}
         self._consumers: dict[Source, Consumer] = {}
         self._subscriptions: dict[int, _Subscription] = {}

@@ -10,7 +10,7 @@ from wpa.adapters.memory.server import Connection
 from wpa.errors import Conflict, NotFound
 from wpa.ports.definitions import StoredDefinition
 
-__all__ = ["MemoryBlobs", "MemoryDefinitions", "MemorySnapshots"]
+__all__ = ["MemoryBlobs", "MemoryDefinitions", "MemoryRecords", "MemorySnapshots"]
 
 
 class MemorySnapshots:
@@ -27,6 +27,31 @@ class MemorySnapshots:
     async def put(self, tenant: str, execution: str, data: bytes, revision: int) -> int:
         await self._connection.turn()
         return self._bucket.put(f"{tenant}.{execution}", bytes(data), revision)
+
+
+class MemoryRecords:
+    """See :class:`wpa.ports.records.Records`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._bucket = connection.server.records
+
+    async def get(self, tenant: str, kind: str, name: str) -> tuple[bytes, int] | None:
+        await self._connection.turn()
+        return self._bucket.get(f"{tenant}.{kind}.{name}")
+
+    async def put(self, tenant: str, kind: str, name: str, data: bytes, revision: int) -> int:
+        await self._connection.turn()
+        return self._bucket.put(f"{tenant}.{kind}.{name}", bytes(data), revision)
+
+    async def list(self, tenant: str, kind: str) -> list[tuple[str, bytes]]:
+        await self._connection.turn()
+        prefix = f"{tenant}.{kind}."
+        return [
+            (key.removeprefix(prefix), found[0])
+            for key in self._bucket.keys
+            if key.startswith(prefix) and (found := self._bucket.get(key))
+        ]
 
 
 class MemoryDefinitions:
@@ -69,8 +94,12 @@ class MemoryDefinitions:
         ]
 
     async def tenants(self) -> set[str]:
+        return {tenant for tenant, _ in await self.workflows()}
+
+    async def workflows(self) -> set[tuple[str, str]]:
         await self._connection.turn()
-        return {key.partition(".")[0] for key in self._bucket.keys}
+        keys = [key.split(".", 1) for key in self._bucket.keys if key.count(".") == 1]
+        return {(tenant, workflow) for tenant, workflow in keys}
 
     def on_change(self, callback: Callable[[str, str], None]) -> None:
         self._callbacks.append(callback)

@@ -42,6 +42,10 @@ class MemoryLease:
         return self._message.sequence
 
     @property
+    def stored_ms(self) -> int:
+        return self._message.stored_ms
+
+    @property
     def identity(self) -> str:
         identity = f"{self._message.stored_ms:x}-{self._message.sequence:x}"
         return f"due-{identity}" if self.source.kind == "due" else identity
@@ -107,7 +111,7 @@ class MemoryTasks:
         return message.sequence
 
     async def tenants(self) -> set[str]:
-        return {tenant for _, kind, tenant, *_ in await self._held() if kind == "tasks"}
+        return {tenant for _, kind, tenant, *_ in await self._held() if kind in ("tasks", "due")}
 
     async def queues(self) -> set[tuple[str, str]]:
         return {(tenant, queue[0]) for _, kind, tenant, *queue in await self._held() if kind == "steps"}
@@ -115,7 +119,8 @@ class MemoryTasks:
     async def _held(self) -> list[list[str]]:
         """The subjects that hold messages now, by their tokens."""
         await self._connection.turn()
-        return [subject.split(".") for subject in self._server.tasks.subjects]
+        subjects = [*self._server.tasks.subjects, *self._server.due.subjects]
+        return [subject.split(".") for subject in subjects]
 
     async def open(self, source: Source | str, deliver: Callable[[Lease], None]) -> MemoryFeed:
         await self._connection.turn()

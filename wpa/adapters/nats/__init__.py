@@ -13,7 +13,7 @@ from wpa.adapters.nats import streams
 from wpa.adapters.nats.journal import NatsJournal
 from wpa.adapters.nats.kv import Bucket
 from wpa.adapters.nats.live import NatsLive
-from wpa.adapters.nats.stores import NatsBlobs, NatsDefinitions, NatsSnapshots
+from wpa.adapters.nats.stores import NatsBlobs, NatsDefinitions, NatsRecords, NatsSnapshots
 from wpa.adapters.nats.tasks import NatsTasks
 from wpa.adapters.nats.timers import NatsTimers
 from wpa.adapters.nats.transport import Transport
@@ -34,6 +34,11 @@ class NatsPorts(Ports):
         bucket = Bucket(self.transport, streams.WORKERS_BUCKET)
         with contextlib.suppress(PlatformError):  # presence is a courtesy, never worth an error
             await bucket.set(worker, msgspec.json.encode(about))
+
+    async def roster(self) -> list[dict[str, Any]]:
+        """What the workers that are there say of themselves. Raises Unavailable."""
+        bucket = Bucket(self.transport, streams.WORKERS_BUCKET)
+        return [msgspec.json.decode(about) for _, about in await bucket.values("")]
 
     async def durability(self) -> str:
         """What a power cut can take, in words for the worker's first log line."""
@@ -73,6 +78,7 @@ async def open_ports(
         tasks=NatsTasks(transport, ack_wait_s),
         timers=NatsTimers(transport),
         definitions=definitions,
+        records=NatsRecords(transport),
         blobs=NatsBlobs(transport),
         live=NatsLive(transport),
         clock=SystemClock(),

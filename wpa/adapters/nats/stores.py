@@ -15,7 +15,7 @@ from wpa.adapters.nats.transport import Message, Transport
 from wpa.errors import Conflict, NotFound, Unavailable
 from wpa.ports.definitions import StoredDefinition
 
-__all__ = ["NatsBlobs", "NatsDefinitions", "NatsSnapshots"]
+__all__ = ["NatsBlobs", "NatsDefinitions", "NatsRecords", "NatsSnapshots"]
 
 
 class NatsSnapshots:
@@ -29,6 +29,24 @@ class NatsSnapshots:
 
     async def put(self, tenant: str, execution: str, data: bytes, revision: int) -> int:
         return await self._bucket.put(f"{tenant}.{execution}", data, revision)
+
+
+class NatsRecords:
+    """See :class:`wpa.ports.records.Records`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._bucket = Bucket(transport, streams.RECORDS_BUCKET)
+
+    async def get(self, tenant: str, kind: str, name: str) -> tuple[bytes, int] | None:
+        return await self._bucket.get(f"{tenant}.{kind}.{name}")
+
+    async def put(self, tenant: str, kind: str, name: str, data: bytes, revision: int) -> int:
+        return await self._bucket.put(f"{tenant}.{kind}.{name}", data, revision)
+
+    async def list(self, tenant: str, kind: str) -> list[tuple[str, bytes]]:
+        prefix = f"{tenant}.{kind}"
+        found = await self._bucket.values(prefix)
+        return [(key.removeprefix(f"{prefix}."), value) for key, value in found]
 
 
 class _Pointer(msgspec.Struct):
@@ -81,13 +99,16 @@ class NatsDefinitions:
         ]
 
     async def tenants(self) -> set[str]:
+        return {tenant for tenant, _ in await self.workflows()}
+
+    async def workflows(self) -> set[tuple[str, str]]:
         info = await streams.api(
             self._transport,
             f"STREAM.INFO.KV_{self._bucket.name}",
             {"subjects_filter": f"$KV.{self._bucket.name}.*.*"},
         )
-        subjects = info["state"].get("subjects") or {}
-        return {subject.split(".")[2] for subject in subjects}
+        keys = [subject.split(".") for subject in info["state"].get("subjects") or {}]
+        return {(tenant, workflow) for _, _, tenant, workflow in keys}
 
     def on_change(self, callback: Callable[[str, str], None]) -> None:
         self._callbacks.append(callback)

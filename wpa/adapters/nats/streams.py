@@ -28,6 +28,7 @@ EXECUTIONS_BUCKET: Final = "wpa_executions"
 DEFINITIONS_BUCKET: Final = "wpa_definitions"
 WORKERS_BUCKET: Final = "wpa_workers"
 PAYLOADS_BUCKET: Final = "wpa_payloads"
+RECORDS_BUCKET: Final = "wpa_records"
 
 _SECOND: Final = 1_000_000_000
 _DAY: Final = 86_400 * _SECOND
@@ -100,6 +101,7 @@ def _wanted(replicas: int) -> list[dict[str, Any]]:
         },
         _bucket(EXECUTIONS_BUCKET),
         _bucket(DEFINITIONS_BUCKET),
+        _bucket(RECORDS_BUCKET),
         _bucket(WORKERS_BUCKET, max_age=30 * _SECOND, discard="new"),
         {
             "name": f"OBJ_{PAYLOADS_BUCKET}",

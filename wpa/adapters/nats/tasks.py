@@ -42,7 +42,17 @@ log = logging.getLogger("wpa.nats")
 class NatsLease:
     """See :class:`wpa.ports.tasks.Lease`."""
 
-    __slots__ = ("_headers", "_reply", "_transport", "data", "delivered", "identity", "sequence", "source")
+    __slots__ = (
+        "_headers",
+        "_reply",
+        "_transport",
+        "data",
+        "delivered",
+        "identity",
+        "sequence",
+        "source",
+        "stored_ms",
+    )
 
     def __init__(self, transport: Transport, source: Source, message: Message) -> None:
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<timestamp>.<pending>, with
@@ -56,8 +66,10 @@ class NatsLease:
         self.data = message.data
         self.delivered = int(tokens[4 + offset])
         self.sequence = int(tokens[5 + offset])
+        stored_ns = int(tokens[7 + offset])
+        self.stored_ms = stored_ns // 1_000_000
         # The sequence alone could come again, were the stream ever deleted and made anew.
-        identity = f"{int(tokens[7 + offset]):x}-{self.sequence:x}"
+        identity = f"{stored_ns:x}-{self.sequence:x}"
         # Tasks and steps share one stream and its sequences; the timers have their own.
         self.identity = f"due-{identity}" if source.kind == "due" else identity
 
@@ -197,15 +209,18 @@ class NatsTasks:
         return await self._transport.publish_acked(subject, data, header_lines(headers))
 
     async def tenants(self) -> set[str]:
-        return {subject.split(".")[2] for subject in await self._held("workflow.tasks.*")}
+        held = await asyncio.gather(
+            self._held(streams.TASKS, "workflow.tasks.*"), self._held(streams.TIMERS, "workflow.due.*")
+        )
+        return {subject.split(".")[2] for subjects in held for subject in subjects}
 
     async def queues(self) -> set[tuple[str, str]]:
-        tokens = [subject.split(".") for subject in await self._held("workflow.steps.*.*")]
+        tokens = [subject.split(".") for subject in await self._held(streams.TASKS, "workflow.steps.*.*")]
         return {(tenant, queue) for _, _, tenant, queue in tokens}
 
-    async def _held(self, pattern: str) -> dict[str, int]:
+    async def _held(self, stream: str, pattern: str) -> dict[str, int]:
         """The subjects that hold messages now, and how many."""
-        info = await api(self._transport, f"STREAM.INFO.{streams.TASKS}", {"subjects_filter": pattern})
+        info = await api(self._transport, f"STREAM.INFO.{stream}", {"subjects_filter": pattern})
         held: dict[str, int] = info["state"].get("subjects") or {}
         return held
 

@@ -1,0 +1,143 @@
+"""Requests and answers over one connection, for one tenant; and patience while nobody answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Awaitable
+from typing import Any, Final, TypeVar
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client as Connection
+
+from wpa.errors import DefinitionError, OverLimit, Problem, TaskRejected, Unavailable
+
+__all__ = ["Away", "Body", "Channel", "check_json"]
+
+log = logging.getLogger("wpa.client")
+
+REQUEST_TIMEOUT_S: Final = 5.0
+TRIES: Final = 3
+AWAY_FOR_S: Final = 10.0
+AWAY_RETRY_S: Final = 0.5
+
+Body = dict[str, Any]
+T = TypeVar("T")
+
+
+class _ServerAway(Unavailable):
+    """A worker answered, but it can't reach what it needs."""
+
+
+class Channel:
+    """Asks the workers of wpa, in the name of one tenant."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._nc = connection
+        self.tenant = tenant
+
+    async def close(self) -> None:
+        """Send what is still to be sent, and close the connection."""
+        with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+            await self._nc.flush(timeout=1)
+        await self._nc.close()
+
+    async def request(self, verb: str, body: Body | None = None) -> Body:
+        """One request to ``workflow.api.<tenant>.<verb>``; every verb may be repeated.
+
+        Tried again while nobody answers, and for ten seconds while a worker answers that the server is
+        away (a cluster that elects a leader takes about seven). Raises TaskRejected or DefinitionError
+        with the engine's reasons, Unavailable when it stays like that.
+        """
+        deadline = time.monotonic() + AWAY_FOR_S
+        while True:
+            try:
+                return await self._request(verb, body)
+            except _ServerAway as error:
+                if time.monotonic() > deadline:
+                    raise Unavailable(str(error)) from None
+                await asyncio.sleep(AWAY_RETRY_S)
+
+    async def _request(self, verb: str, body: Body | None) -> Body:
+        subject = f"workflow.api.{self.tenant}.{verb}"
+        reason = ""
+        for tried in range(TRIES):
+            try:
+                reply = await self._nc.request(
+                    subject, msgspec.json.encode(body or {}), timeout=REQUEST_TIMEOUT_S
+                )
+            except nats.errors.NoRespondersError:
+                reason = f"no worker answers on {subject}; start one with `wpa dev` or `wpa worker`"
+                if tried < TRIES - 1:
+                    await asyncio.sleep(0.5 * (tried + 1))
+            except (TimeoutError, nats.errors.TimeoutError):
+                reason = f"no answer on {subject} within {REQUEST_TIMEOUT_S:g} s"
+            except (nats.errors.Error, OSError) as error:
+                raise Unavailable(f"{subject}: {error}") from error
+            else:
+                return self._unwrap(msgspec.json.decode(reply.data))
+        raise Unavailable(reason)
+
+    @staticmethod
+    def _unwrap(answer: Body) -> Body:
+        if answer.get("ok"):
+            return answer
+        error: Body = answer.get("error") or {}
+        problems = [Problem(p["path"], p["message"], p.get("hint", "")) for p in error.get("problems", ())]
+        code, message = error.get("code", "unknown"), error.get("message", "no reason given")
+        if code == "invalid_definition":
+            raise DefinitionError(problems)
+        if code == "unavailable":
+            raise _ServerAway(message)
+        raise TaskRejected(code, message, problems)
+
+
+class Away:
+    """Patience for somebody who waits: once a worker has answered, a silent while is no failure.
+
+    The execution is durable; whoever waits for it must not be less so. Without a first answer, though,
+    nothing says that there is anybody to wait for.
+    """
+
+    def __init__(self) -> None:
+        self._answered = False
+        self._told = False
+
+    async def ask(self, question: Awaitable[T]) -> T | None:
+        """The answer, or None where none came, which is logged once in an outage."""
+        try:
+            answer = await question
+        except Unavailable as error:
+            if not self._answered:
+                raise
+            if not self._told:
+                log.warning("%s; still waiting", error)
+                self._told = True
+            return None
+        self._answered, self._told = True, False
+        return answer
+
+
+def check_json(value: Any, what: str) -> None:
+    """Refuse what the encoder would write as null, or not come to an end with.
+
+    Raises ValueError for NaN or Infinity, OverLimit for what is nested too deeply.
+    """
+    try:
+        finite = _is_finite(value)
+    except RecursionError:
+        raise OverLimit(f"{what} is nested too deeply") from None
+    if not finite:
+        raise ValueError(f"{what} holds NaN or Infinity, which are not JSON: send null or a string")
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    return not isinstance(value, (list, tuple)) or all(map(_is_finite, value))

@@ -1,0 +1,119 @@
+"""The verbs about definitions: deploy, validate, list, show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from wpa import plan
+from wpa.engine.api_common import Body, Handler, text
+from wpa.engine.api_fleet import Schedules
+from wpa.engine.library import FLOWS
+from wpa.engine.services import Services
+from wpa.errors import DefinitionError, NotFound, TaskRejected
+from wpa.model.ids import check_version, check_workflow
+from wpa.model.steptype import StepSignature
+from wpa.model.times import rfc3339
+from wpa.ports.definitions import StoredDefinition
+
+__all__ = ["DefinitionVerbs"]
+
+
+class DefinitionVerbs:
+    """Keeps definitions, and shows them. What a new version starts by itself is set up with it."""
+
+    def __init__(
+        self, services: Services, signatures: Mapping[str, StepSignature], schedules: Schedules | None
+    ) -> None:
+        self._services = services
+        self._signatures = signatures
+        self._schedules = schedules
+
+    def verbs(self) -> dict[str, Handler]:
+        """What it answers, by verb."""
+        return {
+            "deploy": self.deploy,
+            "validate": self.validate,
+            "definitions": self.definitions,
+            "definition": self.definition,
+        }
+
+    async def deploy(self, tenant: str, body: Body) -> Body:
+        document = body.get("document")
+        problems = plan.check(document, self._signatures)
+        if problems or not isinstance(document, dict):
+            raise DefinitionError(problems)
+        workflow, version = str(document["id"]), str(document["version"])
+        digest = plan.content_hash(document)
+        stored = StoredDefinition(
+            workflow=workflow,
+            version=version,
+            hash=digest,
+            kind="plan",
+            document=msgspec.Raw(msgspec.json.encode(document)),
+            deployed_at=rfc3339(self._services.clock.now_ms()),
+            deployed_by=str(body.get("deployed_by") or ""),
+        )
+        created = await self._services.ports.definitions.put(tenant, stored)
+        if not created:
+            found = await self._services.ports.definitions.get(tenant, workflow, version)
+            if found is not None and found.hash != digest:
+                raise TaskRejected(
+                    "version_conflict",
+                    f"{workflow} {version} is deployed already with other content; versions are immutable: "
+                    "give the changed document a new version",
+                )
+        if self._schedules is not None:
+            # For a version that is there already, too: whoever deployed it may have died right here.
+            program = await self._services.library.program(tenant, workflow, version)
+            await self._schedules.deployed(tenant, program)
+        return {"workflow_id": workflow, "version": version, "hash": digest, "created": created}
+
+    async def validate(self, tenant: str, body: Body) -> Body:
+        problems = plan.check(body.get("document"), self._signatures)
+        return {"problems": [problem.as_dict() for problem in problems]}
+
+    async def definitions(self, tenant: str, body: Body) -> Body:
+        """Every version of the tenant's plans, and of the flows, which serve every tenant."""
+        store = self._services.ports.definitions
+        rows = []
+        for owner, stored in (
+            (tenant, await store.list(tenant)),
+            (FLOWS, await self._services.library.flows()),
+        ):
+            latest = {name: await store.latest(owner, name) for name in {one.workflow for one in stored}}
+            rows += [_row(one, latest[one.workflow]) for one in stored]
+        return {"definitions": sorted(rows, key=lambda row: (row["workflow_id"], row["deployed_at"]))}
+
+    async def definition(self, tenant: str, body: Body) -> Body:
+        """One document: a plan of the tenant's, or else what is known of a flow."""
+        workflow, asked = check_workflow(body.get("workflow_id")), text(body, "version")
+        store = self._services.ports.definitions
+        if asked:
+            check_version(asked)
+        for owner in (tenant, FLOWS):
+            version = asked or await store.latest(owner, workflow)
+            found = await store.get(owner, workflow, version) if version else None
+            if found is not None:
+                return {
+                    "workflow_id": workflow,
+                    "version": found.version,
+                    "hash": found.hash,
+                    "kind": found.kind,
+                    "document": found.document,
+                }
+        await self._services.library.program(tenant, workflow, asked)  # it knows why there is none
+        raise NotFound("unknown_version", f"workflow {workflow} has no version {asked!r}")
+
+
+def _row(stored: StoredDefinition, latest: str | None) -> Body:
+    return {
+        "workflow_id": stored.workflow,
+        "version": stored.version,
+        "hash": stored.hash,
+        "deployed_at": stored.deployed_at,
+        "deployed_by": stored.deployed_by,
+        "latest": latest == stored.version,
+        "kind": stored.kind,
+    }

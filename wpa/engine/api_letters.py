@@ -1,0 +1,70 @@
+"""The verbs about dead letters: list, show, retry."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+from wpa.engine.api_common import Body, Handler, whole
+from wpa.errors import NotFound
+from wpa.ports.tasks import TaskQueue
+
+__all__ = ["LetterVerbs"]
+
+LETTER_TEXT_MAX = 64 * 1024
+LETTER_BYTES_MAX = 5 * 1024 * 1024
+
+
+class LetterVerbs:
+    """Shows rejected tasks, and queues them again."""
+
+    def __init__(self, tasks: TaskQueue) -> None:
+        self._tasks = tasks
+
+    def verbs(self) -> dict[str, Handler]:
+        """What it answers, by verb."""
+        return {"dlq_list": self.list_letters, "dlq_show": self.show, "dlq_retry": self.retry}
+
+    async def list_letters(self, tenant: str, body: Body) -> Body:
+        letters = await self._tasks.buried(tenant, whole(body, "limit", 50, 1, 1_000))
+        return {"letters": [_letter(sequence, data, headers) for sequence, data, headers in letters]}
+
+    async def show(self, tenant: str, body: Body) -> Body:
+        sequence, data, headers = await self._exhume(tenant, body)
+        letter = _letter(sequence, data, headers)
+        letter["headers"] = headers
+        letter["text"] = data[:LETTER_TEXT_MAX].decode(errors="replace")
+        # A larger one could not be answered with; it is kept all the same, and can be retried.
+        letter["base64"] = base64.b64encode(data).decode() if len(data) <= LETTER_BYTES_MAX else None
+        return {"letter": letter}
+
+    async def retry(self, tenant: str, body: Body) -> Body:
+        """Queue the original bytes again, then remove the letter. At least once, if it is repeated."""
+        sequence, data, headers = await self._exhume(tenant, body)
+        kept = {name: value for name, value in headers.items() if not name.startswith("Wpa-")}
+        task_sequence = await self._tasks.publish(tenant, data, kept)
+        await self._tasks.discard(tenant, sequence)
+        return {"task_sequence": task_sequence}
+
+    async def _exhume(self, tenant: str, body: Body) -> tuple[int, bytes, dict[str, str]]:
+        sequence = whole(body, "sequence", 0, 1, 1 << 53)
+        found = await self._tasks.exhume(tenant, sequence)
+        if found is None:
+            raise NotFound(
+                "unknown_letter", f"tenant {tenant} has no dead letter {sequence}; see `wpa dlq list`"
+            )
+        return sequence, *found
+
+
+def _letter(sequence: int, data: bytes, headers: dict[str, str]) -> Body:
+    letter: Body = {
+        "sequence": sequence,
+        "code": headers.get("Wpa-Code", ""),
+        "message": headers.get("Wpa-Reason", ""),
+        "timestamp": headers.get("Wpa-Rejected-At", ""),
+        "subject": headers.get("Wpa-Subject", ""),
+        "size": len(data),
+    }
+    if "Wpa-Problems" in headers:
+        letter["problems"] = json.loads(headers["Wpa-Problems"])
+    return letter
