@@ -20,8 +20,8 @@ from nats.js.client import JetStreamContext
 PAYLOAD = b"x" * 600
 """About the size of an event with a 200-byte output, in its envelope."""
 
-APPENDS = {"seq1": 3, "seq3": 5, "fan10": 14, "saga3": 8}
-SNAPSHOT_BYTES = {"seq1": 900, "seq3": 1_700, "fan10": 5_000, "saga3": 2_200}
+APPENDS = {"seq1": 3, "seq3": 5, "fan10": 14, "saga3": 8, "flow3": 5}
+SNAPSHOT_BYTES = {"seq1": 900, "seq3": 1_700, "fan10": 5_000, "saga3": 2_200, "flow3": 1_700}
 HEADERS = {
     "ce-specversion": "1.0",
     "ce-id": "floor-000000",

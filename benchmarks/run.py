@@ -1,75 +1,48 @@
-"""``make bench``: throughput and latency of the engine, beside the floor, in one run.
+"""``make bench``: what executions cost: that work, beside the floor, and that wait, beside their targets.
 
 One client process (this one), one worker process (or one floor process), the embedded server. Engine and
 floor take turns, round by round, so that a machine whose speed drifts is fair to both; the figures are
 medians over the rounds. Latency is from a start's publish to its terminal event, as the client sees them.
+Each scenario of waiting has a new server and a new worker in each round.
 Written to ``benchmarks/latest.json``. See ``docs/benchmarks.md`` for the method.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
 import json
 import os
 import platform
 import statistics
-import sys
-import tempfile
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from floor import APPENDS
 from load import Load, Result, connect
+from processes import HERE, process, server, worker
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
-from workloads import ENDS, WORKLOADS
+from scenarios import SCENARIOS, play
+from tables import show_scenarios, show_workloads
+from workloads import BESIDE, ENDS, WORKLOADS
 
 from wpa import wire
 from wpa.client import Client
-from wpa.settings import Settings
 
-HERE = Path(__file__).parent
-TOTALS = {"seq1": 6_000, "seq3": 4_000, "fan10": 1_500, "saga3": 3_000}
+TOTALS = {"seq1": 6_000, "seq3": 4_000, "fan10": 1_500, "saga3": 3_000, "flow3": 4_000}
 WARM_UP = 300
 
 console = Console()
 
 
-@contextlib.asynccontextmanager
-async def process(*command: str, ends: bool = False) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process that says ``ready``; one that ``ends`` by itself is waited for, another is told to stop."""
-    started = await asyncio.create_subprocess_exec(
-        sys.executable, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
-    assert started.stdout is not None
-    try:
-        while b"ready" not in (line := await started.stdout.readline()):
-            if not line:
-                raise RuntimeError(f"{command} ended before it was ready")
-        yield started
-    finally:
-        if started.returncode is None and not ends:
-            started.terminate()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(20):
-                await started.communicate()
-        if started.returncode is None:
-            started.kill()
-
-
 class Bench:
     def __init__(self, url: str, args: argparse.Namespace, progress: Progress) -> None:
         self.url, self.args, self.progress = url, args, progress
-        self.per_s: dict[str, list[float]] = {name: [] for name in WORKLOADS}
-        self.floor_per_s: dict[str, list[float]] = {name: [] for name in WORKLOADS}
-        self.at: dict[str, dict[int, list[Result]]] = {name: {1: [], 50: []} for name in WORKLOADS}
-        steps = args.rounds * len(args.workloads) * 4
-        self.bar = progress.add_task("benchmarks", total=steps)
+        self.per_s: dict[str, list[float]] = {name: [] for name in ENDS}
+        self.floor_per_s: dict[str, list[float]] = {name: [] for name in ENDS}
+        self.at: dict[str, dict[int, list[Result]]] = {name: {1: [], 50: []} for name in ENDS}
+        self.bar = progress.add_task("workloads", total=args.rounds * len(args.workloads) * 4)
 
     def total(self, name: str) -> int:
         return max(100, int(TOTALS[name] * self.args.scale))
@@ -78,10 +51,10 @@ class Bench:
         self.progress.update(self.bar, advance=1, description=what)
 
     async def engine(self) -> None:
-        async with process("-c", "from wpa.cli import main; main()", "worker", "--nats", self.url):
+        async with worker(self.url):
             nc = await connect(self.url)
             async with await Client.connect(self.url) as client:
-                for name in self.args.workloads:
+                for name in set(self.args.workloads) & WORKLOADS.keys():
                     await client.deploy({"id": name, "version": "1", "steps": WORKLOADS[name]})
             for name in self.args.workloads:
                 load = Load(nc, "default", name)
@@ -130,62 +103,63 @@ class Bench:
                     row[f"{label}_ms{suffix}"] = round(
                         statistics.median(run.percentile(share) for run in runs), 2
                     )
+            if (plan := BESIDE.get(name)) in self.args.workloads:
+                pairs = zip(self.per_s[name], self.per_s[plan], strict=True)
+                row[f"beside_{plan}"] = round(statistics.median(a / b for a, b in pairs), 3)
             found[name] = row
         return found
 
 
 async def main(args: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory(prefix="wpa-bench-") as folder, Progress(console=console) as progress:
-        server = wire.embedded_server(Settings(), data_dir=Path(folder), port=0, sync=args.sync)
-        url = await server.start()
-        try:
-            bench = Bench(url, args, progress)
-            for _ in range(args.rounds):
-                await bench.engine()
-                await bench.floor()
-        finally:
-            await server.stop()
-    found = bench.report()
-    show(found)
-    document = {
-        **found,
-        "about": {
-            "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "wpa": wire.version(),
-            "python": platform.python_version(),
-            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-            "sync": args.sync,
-            "rounds": args.rounds,
-            "in_flight": 200,
-            "load_1m": round(os.getloadavg()[0], 2),
-        },
-    }
-    args.output.write_text(json.dumps(document, indent=2) + "\n")
+    found: dict[str, Any] = {}
+    with Progress(console=console) as progress:
+        if args.workloads:
+            async with server(args.sync) as embedded:
+                bench = Bench(embedded.url, args, progress)
+                for _ in range(args.rounds):
+                    await bench.engine()
+                    await bench.floor()
+            found |= bench.report()
+        if args.scenarios:
+            bar = progress.add_task("scenarios", total=args.rounds * len(args.scenarios))
+            for name in args.scenarios:
+                rounds = []
+                for _ in range(args.rounds):
+                    rounds.append(await play(name, args.sync, args.scale))
+                    progress.update(bar, advance=1, description=name)
+                found[name] = {key: statistics.median(played[key] for played in rounds) for key in rounds[0]}
+    show_workloads(console, {name: found[name] for name in args.workloads})
+    show_scenarios(console, {name: found[name] for name in args.scenarios})
+    args.output.write_text(json.dumps(found | {"about": about(args)}, indent=2) + "\n")
     console.print(f"written to {args.output}", highlight=False)
 
 
-def show(found: dict[str, Any]) -> None:
-    table = Table(
-        title="executions per second (200 in flight), latency in ms", box=None, padding=(0, 2, 0, 0)
-    )
-    columns = ["workload", "/s", "floor /s", "ratio", "p50", "p95", "p99", "p50 @50", "p95 @50", "p99 @50"]
-    for column in columns:
-        table.add_column(column, justify="left" if column == "workload" else "right")
-    for name, row in found.items():
-        keys = ["per_s", "floor_per_s", "ratio", "p50_ms", "p95_ms", "p99_ms", "p50_ms_at_50", "p95_ms_at_50"]
-        table.add_row(name, *(str(row[key]) for key in [*keys, "p99_ms_at_50"]))
-    console.print(table)
+def about(args: argparse.Namespace) -> dict[str, Any]:
+    """Where and how it was measured."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "wpa": wire.version(),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "sync": args.sync,
+        "rounds": args.rounds,
+        "scale": args.scale,
+        "in_flight": 200,
+        "load_1m": round(os.getloadavg()[0], 2),
+    }
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, []], help="all of them by default")
+    parser.add_argument("names", nargs="*", choices=[*ENDS, *SCENARIOS, []], help="all of them by default")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=1.0, help="how many executions, against the default")
+    parser.add_argument("--scale", type=float, default=1.0, help="how much of it, against the default")
     parser.add_argument("--sync", default="100ms", help="the server's sync_interval: 100ms, or always")
     parser.add_argument("--output", type=Path, default=HERE / "latest.json")
     args = parser.parse_args()
-    args.workloads = args.workloads or list(WORKLOADS)
+    names = args.names or [*ENDS, *SCENARIOS]
+    args.workloads = [name for name in ENDS if name in names]
+    args.scenarios = [name for name in SCENARIOS if name in names]
     return args
 
 

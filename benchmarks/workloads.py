@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ENDS", "WORKLOADS"]
+__all__ = ["BESIDE", "ENDS", "WORKLOADS"]
 
 DATA = {"data": "x" * 190}
 
@@ -35,6 +35,14 @@ WORKLOADS: dict[str, list[dict[str, Any]]] = {
     "saga3": _saga(),
 }
 
-ENDS = {"seq1": "workflow_completed", "seq3": "workflow_completed", "fan10": "workflow_completed"} | {
-    "saga3": "workflow_rolled_back"
+ENDS = {
+    "seq1": "workflow_completed",
+    "seq3": "workflow_completed",
+    "fan10": "workflow_completed",
+    "saga3": "workflow_rolled_back",
+    "flow3": "workflow_completed",
 }
+"""How each ends. ``flow3`` is in ``flows.py``: the worker brings it along."""
+
+BESIDE = {"flow3": "seq3"}
+"""The plan that does the same as a flow."""

@@ -69,6 +69,14 @@ async def test_the_tail_of_a_journal(ports: Ports, tenant: str) -> None:
     assert await ports.journal.read(tenant, "x1", after=positions[-1]) == []
 
 
+async def test_a_page_of_a_journal(ports: Ports, tenant: str) -> None:
+    positions = await fill(ports, tenant, 601)
+    page = await ports.journal.read(tenant, "x1", positions[1], 3)
+    assert [found.seq for _, found in page] == [3, 4, 5]
+    assert [found.seq for _, found in await ports.journal.read(tenant, "x1", positions[598], 3)] == [600, 601]
+    assert len(await ports.journal.read(tenant, "x1", 0, 600)) == 600
+
+
 async def test_a_long_journal_is_read_whole(ports: Ports, tenant: str) -> None:
     positions = await fill(ports, tenant, 1_001)
     stored = await ports.journal.read(tenant, "x1")

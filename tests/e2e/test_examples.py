@@ -273,8 +273,11 @@ async def test_all_of_them_while_everything_is_killed(server: NatsServer, shop: 
                 ended = await client.result(name, timeout_s=WITHIN_S)
             except TimeoutError:
                 import json as j
-                print(j.dumps(await client.status(name), indent=1)); print(j.dumps(await client.history(name)))
-                for p in tmp_path.glob("*.log"): print(p, p.read_text())
+
+                print(j.dumps(await client.status(name), indent=1))
+                print(j.dumps(await client.history(name)))
+                for p in tmp_path.glob("*.log"):
+                    print(p, p.read_text())
                 raise
             assert (name, ended["status"], ended["output"]) == (name, case.status, case.output), ended[
                 "error"

@@ -22,15 +22,20 @@ def register(app: typer.Typer) -> None:
 
 
 def plugins(as_json: AsJson = False) -> None:
-    """The installed plugins: from where, with which hooks and step types."""
+    """The installed plugins, the engine's own steps first: from where, with which hooks, steps and flows."""
     from wpa import wire
+    from wpa.hooks.host import PluginInfo
+    from wpa.plan import SIGNATURES
 
     host = wire.plugin_host()
-    found = host.plugins()
+    found = [
+        PluginInfo(name="engine", distribution="wpa-engine", location="wpa.plan", steps=sorted(SIGNATURES)),
+        *host.plugins(),
+    ]
     if as_json:
         print_json([msgspec.to_builtins(plugin) for plugin in found])
     else:
-        signatures = host.signatures()
+        signatures = {**SIGNATURES, **host.signatures()}
         for plugin in found:
             origin = f"{plugin.distribution} {plugin.version}".strip()
             console.print(
@@ -40,7 +45,10 @@ def plugins(as_json: AsJson = False) -> None:
                 console.print(f"  hooks  {', '.join(plugin.hooks)}", highlight=False, soft_wrap=True)
             for name in plugin.steps:
                 about = signatures[name].description
+                about = about.partition("\n")[0]
                 console.print(f"  [green]{name:<22}[/] {escape(about)}", highlight=False, soft_wrap=True)
+            for name in plugin.flows:
+                console.print(f"  [cyan]{name:<22}[/] flow", highlight=False, soft_wrap=True)
             if plugin.error:
                 console.print(f"  [red]{escape(plugin.error)}[/]", soft_wrap=True)
     if any(plugin.error for plugin in found):

@@ -33,12 +33,13 @@ class Following(Channel):
     async def history(self, execution_id: str, after: int = 0) -> list[Body]:
         """All events past sequence ``after``, in order."""
         events: list[Body] = []
+        page = {"after": after}
         while True:
-            answer = await self.request("history", {"execution_id": execution_id, "after": after})
+            answer = await self.request("history", {"execution_id": execution_id, **page})
             events += answer["events"]
             if not answer["more"]:
                 return events
-            after = events[-1]["seq"]
+            page = {"after": events[-1]["seq"], "position": answer.get("next", 0)}
 
     async def executions(self, *, limit: int = 20, status: str = "", workflow: str = "") -> list[Body]:
         """The most recently active executions."""

@@ -187,18 +187,22 @@ class ExecutionVerbs:
             whole(body, "after", 0, 0, 1 << 53),
             whole(body, "limit", HISTORY_MAX, 1, HISTORY_MAX),
         )
-        stored = await services.ports.journal.read(tenant, execution)
-        if not stored:
+        position = whole(body, "position", 0, 0, 1 << 53)
+        # Without a position, what comes before `after` has to be read, too.
+        most = limit + 1 + (0 if position else after)
+        stored = await services.ports.journal.read(tenant, execution, position, most)
+        if not stored and not position:
             await find(services, tenant, execution)
         events: list[Event] = []
         size = 0
-        for _, event in stored:
+        for found, event in stored:
             if event.seq > after:
                 size += len(encode_event(event))
                 if events and (len(events) >= limit or size > ANSWER_BYTES_MAX):
-                    return {"events": events, "more": True}
+                    return {"events": events, "more": True, "next": position}
                 events.append(event)
-        return {"events": events, "more": False}
+            position = found
+        return {"events": events, "more": False, "next": position}
 
     async def list_executions(self, tenant: str, body: Body) -> Body:
         limit = whole(body, "limit", 20, 1, LIST_MAX)

@@ -84,7 +84,8 @@ class PluginHost:
             info = PluginInfo(name=declared.name, location=declared.location)
             host._plugins.append(info)
             # What the module has only imported, a plugin may have registered.
-            known = [found.fn for found in (*host._steps.values(), *host._flows.values())]
+            steps, flows = host._steps.values(), host._flows.values()
+            known = [*(found.fn for found in steps), *(found.fn for found in flows)]
             for item in declared.steps:
                 if item not in known:
                     host._add(info, item)

@@ -57,6 +57,7 @@ class HistoryRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     execution_id: str
     after: Annotated[int, Meta(ge=0, description="events past this `seq`")] = 0
+    position: Annotated[int, Meta(ge=0, description="`next` of the page before: found faster")] = 0
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 1_000
 
 
@@ -64,6 +65,7 @@ class HistoryReply(msgspec.Struct, frozen=True, kw_only=True):
     ok: Ok
     events: list[Event]
     more: Annotated[bool, Meta(description="there are further events: ask again, after the last one's `seq`")]
+    next: Annotated[int, Meta(description="where in the stream the next page begins: its `position`")] = 0
 
 
 class ListRequest(msgspec.Struct, frozen=True, kw_only=True):

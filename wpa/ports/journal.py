@@ -27,8 +27,10 @@ class Journal(Protocol):
         """
         ...
 
-    async def read(self, tenant: str, execution: str, after: int = 0) -> list[Stored]:
-        """All events of one execution past position ``after``, in order."""
+    async def read(
+        self, tenant: str, execution: str, after: int = 0, most: int | None = None
+    ) -> list[Stored]:
+        """The events of one execution past position ``after``, in order: all, or the first ``most``."""
         ...
 
     async def recent(self, tenant: str, limit: int) -> list[Event]:

@@ -26,10 +26,12 @@ class MemoryJournal:
         self._connection.server.publish(subject, data, headers)
         return message.sequence
 
-    async def read(self, tenant: str, execution: str, after: int = 0) -> list[Stored]:
+    async def read(
+        self, tenant: str, execution: str, after: int = 0, most: int | None = None
+    ) -> list[Stored]:
         await self._connection.turn()
         found = self._stream.read(f"workflow.events.{tenant}.{execution}", after)
-        return [(message.sequence, decode_event(message.data)) for message in found]
+        return [(message.sequence, decode_event(message.data)) for message in found[:most]]
 
     async def recent(self, tenant: str, limit: int) -> list[Event]:
         await self._connection.turn()

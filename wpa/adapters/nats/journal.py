@@ -44,13 +44,16 @@ class NatsJournal:
             headers += f"traceparent: {event.traceparent}\r\n"
         return await self._transport.publish_acked(subject, encode_event(event), headers.encode("ascii"))
 
-    async def read(self, tenant: str, execution: str, after: int = 0) -> list[Stored]:
+    async def read(
+        self, tenant: str, execution: str, after: int = 0, most: int | None = None
+    ) -> list[Stored]:
         stored: list[Stored] = []
         subject = f"workflow.events.{tenant}.{execution}"
         while True:
-            messages = await self._next(subject, after + 1, BATCH)
+            batch = BATCH if most is None else min(BATCH, most - len(stored))
+            messages = await self._next(subject, after + 1, batch)
             stored.extend((_sequence(message), decode_event(message.data)) for message in messages)
-            if len(messages) < BATCH:
+            if len(messages) < batch or len(stored) == most:
                 return stored
             after = stored[-1][0]
 

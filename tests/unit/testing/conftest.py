@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from wpa.testing.plugin import wpa
+
+__all__ = ["wpa"]

@@ -1,0 +1,30 @@
+"""What the test kit raises: always the test's fault or the workflow's, never to be handled by either."""
+
+from __future__ import annotations
+
+from wpa.errors import WpaError
+
+__all__ = ["CrashFailure", "NotEnded", "ReplayFailure", "TestKitError", "Unmocked"]
+
+
+class TestKitError(WpaError, AssertionError):
+    """A test that can't go on. An AssertionError, so that test runners count a failure, not an error."""
+
+    __test__ = False
+    """Not a test class, whatever its name looks like to a collector."""
+
+
+class Unmocked(TestKitError):
+    """The workflow came to a step, or a child, that the test gave no stand-in for."""
+
+
+class NotEnded(TestKitError):
+    """The execution waits for something that will not come by itself."""
+
+
+class CrashFailure(TestKitError):
+    """After a crash, the workflow did not do what it does without one."""
+
+
+class ReplayFailure(TestKitError):
+    """Today's code does not ask for what a stored journal says was done."""
