@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wpa.flow import call, flow
+from wpa import call, flow
 
 DATA = {"data": "x" * 190}
 

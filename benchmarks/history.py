@@ -17,7 +17,7 @@ from flows import many
 from wpa.adapters.nats import open_ports
 from wpa.adapters.nats.streams import JOURNAL
 from wpa.engine import loading
-from wpa.flow import FlowProgram, flow_of
+from wpa.flows import FlowProgram, flow_of
 from wpa.kernel.draft import Draft, seal
 from wpa.kernel.execution import Attempt, Execution, Start
 from wpa.kernel.fold import fold

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from wpa.flow import call, child, continue_as_new, flow
+from wpa import call, child, continue_as_new, flow
 
 
 @flow("digest-topic")

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from wpa.flow import Record, approval, call, flow
+from wpa import Record, approval, call, flow
 
 DAY_S = 24 * 3600.0
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from wpa.flow import call, flow, signal
+from wpa import call, flow, signal
 
 
 @flow("hello")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from wpa_orders import Address, Item, cancel_shipment, charge, notify, refund, release, reserve, ship
 
-from wpa.flow import Retry, StepFailed, call, flow, saga
+from wpa import Retry, StepFailed, call, flow, saga
 
 QUICKLY = Retry(max_attempts=4, initial_ms=200, max_ms=5_000)
 DELIVERY_CENTS = 490

@@ -16,7 +16,7 @@ from wpa.errors import TaskRejected
 Start = Callable[..., Wpa]
 
 FLOW = """
-from wpa.flow import call, flow, patched, signal
+from wpa import call, flow, patched, signal
 
 @flow("changing")
 async def changing() -> list:

@@ -19,7 +19,7 @@ FLOWS = '''
 import asyncio
 from pathlib import Path
 
-from wpa.flow import call, flow
+from wpa import call, flow
 from wpa.sdk import StepContext, step
 from wpa_e2e_steps import note
 

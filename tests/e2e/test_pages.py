@@ -22,7 +22,7 @@ from tests.e2e.pages import Session, blocks, rewritten, run_page, same
 from tests.e2e.processes import EXAMPLES, WPA, Wpa, environment
 from wpa.client import Client
 from wpa.errors import StepFailed, TaskRejected
-from wpa.flow import flow_of
+from wpa.flows import flow_of
 from wpa.testing import Result, Run, WorkflowEnvironment
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -60,3 +60,13 @@ def test_a_plugin_does_not_load_the_engine() -> None:
     )
     loaded = {name.split(".")[1] if "." in name else name for name in done.stdout.split()}
     assert loaded.isdisjoint({"engine", "adapters", "wire", "client", "cli", "nats"})
+
+
+def test_what_an_author_imports_is_at_the_top() -> None:
+    import wpa
+    from wpa import flows
+
+    for name in wpa.__all__:
+        assert getattr(wpa, name) is getattr(flows, name, getattr(sdk, name, None))
+    with pytest.raises(AttributeError, match="'wpa' has no attribute 'nothing'"):
+        wpa.nothing  # noqa: B018

@@ -24,7 +24,7 @@ from wpa.model.steptype import StepSignature
 from wpa.ports.steps import StepType
 
 if TYPE_CHECKING:
-    from wpa.flow import FlowProgram
+    from wpa.flows import FlowProgram
 
 __all__ = ["GROUP", "PluginHost", "PluginInfo"]
 
@@ -147,7 +147,7 @@ class PluginHost:
             info.steps.append(found.name)
 
     def _add_flow(self, info: PluginInfo, item: object) -> None:
-        from wpa.flow import flow_of  # late: most workers have no flows, and need not pay for them
+        from wpa.flows import flow_of  # late: most workers have no flows, and need not pay for them
 
         found = flow_of(item)
         if found is None:

@@ -14,11 +14,13 @@ from wpa.hooks import core
 from wpa.hooks.steps import step_type_of
 from wpa.model.steptype import StepSignature
 from wpa.ports.steps import StepContext, StepType
-from wpa.testing.errors import TestKitError, Unmocked
+from wpa.testing.errors import HIDDEN, TestKitError, Unmocked
 from wpa.testing.faults import Faults
 from wpa.testing.mocks import Mock
 
 __all__ = ["Call", "Steps", "step_types"]
+
+__tracebackhide__ = HIDDEN
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +91,7 @@ class Steps:
         failures: Callable[[str, str], int],
         now_ms: Callable[[], int],
         faults: Faults | None,
-        complain: Callable[[TestKitError], None],
+        complain: Callable[[AssertionError], None],
         threads: Executor,
     ) -> None:
         self.calls: list[Call] = []
@@ -166,7 +168,7 @@ class Steps:
         failures = self._failures(call.execution, call.key) if mock.counts else 0
         try:
             value = await mock(ctx, call.inputs, failures)
-        except TestKitError as error:
+        except AssertionError as error:  # a mock's own assertion is the test's, too
             raise self._complaint(error) from None
         return value if real is None else real.dump(value)
 
@@ -189,7 +191,7 @@ class Steps:
             )
         )
 
-    def _complaint(self, error: TestKitError) -> StepFailed:
+    def _complaint(self, error: AssertionError) -> StepFailed:
         """Tell the test, and end the attempt in a way that the workflow can't mend."""
         self._complain(error)
         return StepFailed(str(error), type=type(error).__name__, retryable=False)

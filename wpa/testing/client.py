@@ -13,12 +13,14 @@ from wpa.kernel.waits import waiting_for
 from wpa.model.events import Event
 from wpa.model.state import State, is_terminal
 from wpa.plan.durations import parse_duration_ms
-from wpa.testing.errors import NotEnded, TestKitError
+from wpa.testing.errors import HIDDEN, NotEnded, TestKitError
 from wpa.testing.journal import LastEvent, as_text, payload, read_journal, state_of
 from wpa.testing.result import Result
 from wpa.testing.world import TENANT, World
 
 __all__ = ["Client", "Duration", "milliseconds"]
+
+__tracebackhide__ = HIDDEN
 
 Duration = str | float | timedelta
 """``"24h"``, or seconds, or a timedelta."""
@@ -97,7 +99,7 @@ class Client:
     # -- looking -----------------------------------------------------------------------------
 
     def events(self, execution: str) -> list[Event]:
-        """The journal so far."""
+        """The journal so far; empty where the execution has not started."""
         return read_journal(self.world.server, TENANT, execution)
 
     def state(self, execution: str) -> State:

@@ -10,7 +10,7 @@ import msgspec
 from wpa.model import events as ev
 from wpa.model.events import Event
 from wpa.testing.environment import WorkflowEnvironment
-from wpa.testing.errors import CrashFailure
+from wpa.testing.errors import HIDDEN, CrashFailure
 from wpa.testing.faults import Faults
 from wpa.testing.handle import Run
 from wpa.testing.journal import as_text
@@ -18,6 +18,8 @@ from wpa.testing.result import Result
 from wpa.testing.workflows import WorkflowLike
 
 __all__ = ["run"]
+
+__tracebackhide__ = HIDDEN
 
 Script = Callable[[Run], None]
 

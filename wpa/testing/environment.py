@@ -11,7 +11,7 @@ from wpa.model.tasks import START
 from wpa.model.times import parse_ms, rfc3339
 from wpa.testing.catalog import Call, step_types
 from wpa.testing.client import Client, Duration, milliseconds
-from wpa.testing.errors import TestKitError
+from wpa.testing.errors import HIDDEN, TestKitError
 from wpa.testing.faults import Faults
 from wpa.testing.handle import Run
 from wpa.testing.mocks import Child
@@ -19,6 +19,8 @@ from wpa.testing.workflows import Workflow, WorkflowLike, workflow_of
 from wpa.testing.world import TENANT, World
 
 __all__ = ["WorkflowEnvironment"]
+
+__tracebackhide__ = HIDDEN
 
 NOW: Final = "2026-01-01T00:00:00Z"
 PRESENCE: Final = {"id": "wpa-testing", "version": "1", "steps": [{"id": "none", "uses": "core.noop"}]}

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from operator import methodcaller
+from typing import Final
+
 from wpa.errors import WpaError
 
-__all__ = ["CrashFailure", "NotEnded", "ReplayFailure", "TestKitError", "Unmocked"]
+__all__ = ["HIDDEN", "CrashFailure", "NotEnded", "ReplayFailure", "TestKitError", "Unmocked"]
+
+HIDDEN: Final = methodcaller("errisinstance", WpaError)
+"""A module's ``__tracebackhide__``: of what is raised on purpose, pytest shows the test's line, not ours."""
 
 
 class TestKitError(WpaError, AssertionError):

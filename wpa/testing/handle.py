@@ -11,9 +11,12 @@ from wpa.model.state import State
 from wpa.model.tasks import ANSWER, CANCEL, MIGRATE, PAUSE, RESUME, RETRY, SIGNAL, TERMINATE
 from wpa.testing.catalog import Call
 from wpa.testing.client import Client, Duration, milliseconds
+from wpa.testing.errors import HIDDEN
 from wpa.testing.result import Result
 
 __all__ = ["Run"]
+
+__tracebackhide__ = HIDDEN
 
 
 class Run:

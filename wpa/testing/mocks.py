@@ -8,7 +8,7 @@ world outside answers, and nothing could be compared.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -159,21 +159,23 @@ async def _settle(name: str, outcome: Any, ctx: StepContext, inputs: Any) -> Any
         raise outcome(f"the mock of {name} fails")
     if not callable(outcome):
         return outcome
-    answer = outcome(*_context_for(outcome, ctx), **_keywords(name, inputs))
+    answer = _called(name, outcome, ctx, {} if inputs is None else inputs)
     return await answer if inspect.isawaitable(answer) else answer
 
 
-def _context_for(function: Callable[..., Any], ctx: StepContext) -> Sequence[StepContext]:
-    try:
-        first = next(iter(inspect.signature(function).parameters), "")
-    except (TypeError, ValueError):  # a builtin without a signature
-        return ()
-    return (ctx,) if first == "ctx" else ()
-
-
-def _keywords(name: str, inputs: Any) -> Mapping[str, Any]:
-    if inputs is None:
-        return {}
+def _called(name: str, function: Callable[..., Any], ctx: StepContext, inputs: Any) -> Any:
     if not isinstance(inputs, dict):
         raise TestKitError(f"{name} was called with {inputs!r}, which is no JSON object of inputs")
-    return inputs
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a builtin without a signature
+        return function(**inputs)
+    given = (ctx,) if next(iter(signature.parameters), "") == "ctx" else ()
+    try:
+        signature.bind(*given, **inputs)
+    except TypeError as error:
+        # The step itself would be called with these: it is the test that has to be mended.
+        raise TestKitError(
+            f"the mock of {name} takes {signature}, but the step's inputs are {inputs!r}: {error}"
+        ) from None
+    return function(*given, **inputs)

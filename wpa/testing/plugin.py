@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["pytest_configure", "pytest_generate_tests", "wpa"]
 
+__tracebackhide__ = True
+
 MARKER = "wpa_journals"
 
 
@@ -34,13 +36,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if marker is None:
         return
     if len(marker.args) != 1 or "journal" not in metafunc.fixturenames:
-        raise pytest.UsageError(
+        raise pytest.Collector.CollectError(
             f"{metafunc.definition.nodeid}: @pytest.mark.{MARKER}('folder') needs a folder, and a test that "
             "takes `journal`"
         )
-    from wpa.testing import journals
+    from wpa.testing import TestKitError, journals
 
-    found = journals(Path(metafunc.definition.path).parent / marker.args[0])
+    try:
+        found = journals(Path(metafunc.definition.path).parent / marker.args[0])
+    except TestKitError as error:
+        raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {error}") from None
     metafunc.parametrize("journal", found, ids=[path.stem for path in found])
 
 

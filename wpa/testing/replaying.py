@@ -24,11 +24,13 @@ from wpa.model.codec import decode_event
 from wpa.model.events import Event
 from wpa.model.limits import Limits
 from wpa.model.times import parse_ms
-from wpa.testing.errors import ReplayFailure, TestKitError
+from wpa.testing.errors import HIDDEN, ReplayFailure, TestKitError
 from wpa.testing.journal import state_of
 from wpa.testing.workflows import WorkflowLike, program_of
 
 __all__ = ["Divergence", "Journal", "assert_replays", "journals", "replay"]
+
+__tracebackhide__ = HIDDEN
 
 Journal = Sequence[Event] | Sequence[Mapping[str, Any]] | str | Path
 """Events, the same as JSON objects, or the path of a file that holds them."""
@@ -64,13 +66,18 @@ def replay(
     """
     program, events = program_of(workflow), _events(journal)
     if events[0].workflow_id != program.id:
-        raise TestKitError(f"the journal is one of workflow {events[0].workflow_id}, not of {program.id}")
+        raise TestKitError(
+            f"the journal of {events[0].execution_id} is one of workflow {events[0].workflow_id}, not of "
+            f"{program.id}"
+        )
     checker = _Checker(program, events, payloads or {})
     # With continue_as_new, what went before is forgotten: each run is checked at its own end.
     ends = [place for place, event in enumerate(events) if event.event in (ev.CONTINUED, ev.COMPLETED)]
     for end in [*ends, len(events)]:
         if (divergence := checker.check(end)) is not None:
-            return checker.first(end) or divergence
+            # The first place is where to look; what is known at the end says best what is wrong there.
+            first = checker.first(end) or divergence
+            return first._replace(reason=divergence.reason)
     return None
 
 

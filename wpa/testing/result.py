@@ -62,6 +62,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         """The journal as text, one line an event."""
         return as_text(self.events)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         error = f", {self.error.type}: {self.error.message}" if self.error else ""
-        return f"{self.execution}: {self.status}{error}\n{self.journal}"
+        return f"<Result {self.execution}: {self.status}{error}>"
+
+    def __str__(self) -> str:
+        return f"{self!r}\n{self.journal}"

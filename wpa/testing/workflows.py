@@ -13,10 +13,12 @@ from wpa.errors import DefinitionError
 from wpa.kernel.program import Program
 from wpa.model.steptype import StepSignature
 from wpa.ports.definitions import StoredDefinition
-from wpa.testing.errors import TestKitError
+from wpa.testing.errors import HIDDEN, TestKitError
 from wpa.testing.mocks import Child
 
 __all__ = ["Workflow", "WorkflowLike", "program_of", "workflow_of"]
+
+__tracebackhide__ = HIDDEN
 
 WorkflowLike = Any
 """A plan (its document, or the path of its file), a flow (the function), a program, or a child's stand-in."""

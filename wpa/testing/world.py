@@ -20,7 +20,7 @@ from wpa.ports import Ports
 from wpa.ports.steps import StepType
 from wpa.settings import Settings
 from wpa.testing.catalog import Steps
-from wpa.testing.errors import TestKitError
+from wpa.testing.errors import HIDDEN, TestKitError
 from wpa.testing.faults import Faults
 from wpa.testing.journal import Failures
 from wpa.testing.loop import LoopClock, VirtualLoop
@@ -28,10 +28,21 @@ from wpa.testing.node import Node
 
 __all__ = ["TENANT", "World"]
 
+__tracebackhide__ = HIDDEN
+
 TENANT: Final = DEFAULT_TENANT
 INBOX: Final = "_INBOX.test"
 
 T = TypeVar("T")
+
+
+def _in_a_loop() -> bool:
+    """Whether an event loop runs in this thread: whether the test is ``async def``."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class World:
@@ -81,7 +92,8 @@ class World:
         self._loop.watchdog = self._watch
         self._patience_s = patience_s
         self._settings = Settings.model_validate({"queues": ",".join(sorted(queues))})
-        self._complaint: TestKitError | None = None
+        self._complaint: AssertionError | None = None
+        self._letters_read = 0
         self._later: list[tuple[int, int, Callable[[], Awaitable[None]]]] = []
         """A heap of what is to be done at a moment of the loop's time: (moment, number, what)."""
         self._numbers = itertools.count()
@@ -101,11 +113,13 @@ class World:
             raise TestKitError("the environment is closed: its test is over")
         self._patient_until = time.monotonic() + self._patience_s
         try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return self._loop.run_until_complete(coroutine)
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(copy_context().run, self._loop.run_until_complete, coroutine).result()
+            if not _in_a_loop():
+                return self._loop.run_until_complete(coroutine)
+            with ThreadPoolExecutor(1) as thread:
+                return thread.submit(copy_context().run, self._loop.run_until_complete, coroutine).result()
+        except TestKitError as error:
+            # It tells all there is to tell; the way that it took through the loop is of no use to a reader.
+            raise error.with_traceback(None) from None
 
     def close(self) -> None:
         """End the worker, and leave nothing behind. Idempotent."""
@@ -205,6 +219,7 @@ class World:
         )
 
     def _check(self) -> None:
+        self._read_letters()
         if self._complaint is not None:
             raise self._complaint
         node = self._node
@@ -212,9 +227,28 @@ class World:
             node.task.result()
             raise TestKitError("the worker has ended by itself")
 
-    def _complain(self, error: TestKitError) -> None:
+    def _complain(self, error: AssertionError) -> None:
         if self._complaint is None:
             self._complaint = error
+
+    def _read_letters(self) -> None:
+        """Complain of children whose start was refused: their parents would wait until somebody mends it."""
+        for letter in self.server.dead.read(f"workflow.dlq.{TENANT}", self._letters_read):
+            self._letters_read = letter.sequence
+            task = decode_task(letter.data)
+            if not isinstance(task, Task) or task.parent is None:
+                continue
+            code, reason = letter.headers["Wpa-Code"], letter.headers["Wpa-Reason"]
+            told = f"{task.parent.execution} starts the workflow {task.workflow_id} as {task.execution_id}"
+            if code == "unknown_workflow":
+                self._complain(
+                    Unmocked(
+                        f"{told}, and the test says nothing of it: give the workflow itself after the one "
+                        f"under test, or child({task.workflow_id!r}, output) in its place"
+                    )
+                )
+            else:
+                self._complain(TestKitError(f"{told}, and is refused: {code}: {reason}"))
 
     # -- workers -----------------------------------------------------------------------------
 

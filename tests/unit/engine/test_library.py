@@ -7,7 +7,7 @@ import pytest
 from tests.unit.engine.starts import TENANT, World
 from wpa.engine.library import FLOWS, Library
 from wpa.errors import FlowMissing, NotFound
-from wpa.flow import flow, flow_of
+from wpa.flows import flow, flow_of
 from wpa.kernel.program import Program
 
 

@@ -10,7 +10,7 @@ from wpa.hooks.host import PluginHost
 from wpa.hooks.modules import ModuleRefused, load_module
 
 FLOWS = '''
-from wpa.flow import flow, call
+from wpa.flows import flow, call
 from wpa.sdk import step
 from wpa_e2e_steps import work
 
@@ -104,7 +104,7 @@ def test_what_is_not_there() -> None:
 
 
 PLUGIN = """
-from wpa.flow import flow
+from wpa.flows import flow
 from wpa.sdk import hookimpl
 
 @flow("sum")

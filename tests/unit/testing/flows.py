@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 
-from wpa.flow import call, continue_as_new, flow, signal
+from wpa import call, continue_as_new, flow, signal
 
 
 @flow("purchase")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.flow.table import EPOCH_MS, Table, run
-from wpa.flow import call, flow, signal
+from tests.unit.flows.table import EPOCH_MS, Table, run
+from wpa.flows import call, flow, signal
 from wpa.kernel.program import Finished, Waiting
 
 

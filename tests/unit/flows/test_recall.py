@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.flow.table import Table, run
+from tests.unit.flows.table import Table, run
 from wpa.errors import StepFailed
-from wpa.flow import call, flow, log, patched, side_effect
+from wpa.flows import call, flow, log, patched, side_effect
 
 
 def counter() -> Any:
@@ -225,7 +225,7 @@ def test_the_log_is_silent_in_replays(caplog) -> None:
         await call("b.do")
         log.info("ends")
 
-    with caplog.at_level(logging.INFO, "wpa.flow.log"):
+    with caplog.at_level(logging.INFO, "wpa.flows.log"):
         table = Table(talking)
         table.crash()
         table.ok("a_do")

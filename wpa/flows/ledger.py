@@ -28,7 +28,7 @@ from wpa.kernel.program import (
 from wpa.model.ids import check_step, undo_slot
 
 if TYPE_CHECKING:
-    from wpa.flow.saga import Saga
+    from wpa.flows.saga import Saga
 
 __all__ = ["CONTINUE", "UNDO_POLICY", "Ledger", "Slot"]
 
@@ -197,7 +197,7 @@ class Ledger:
         self._recorded.append({"at": self.told, **entry})
 
     def patched(self, name: str) -> bool:
-        """See :func:`wpa.flow.patched`. Whatever is answered first holds for the run."""
+        """See :func:`wpa.flows.patched`. Whatever is answered first holds for the run."""
         known = self._patches.get(name)
         if known is None:
             known = self._patches[name] = not self.replaying

@@ -8,11 +8,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from wpa.errors import Problem
-from wpa.flow.code import code_hash
-from wpa.flow.guard import guard
-from wpa.flow.inputs import Inputs
-from wpa.flow.loop import Signatures
-from wpa.flow.run import FlowRun
+from wpa.flows.code import code_hash
+from wpa.flows.guard import guard
+from wpa.flows.inputs import Inputs
+from wpa.flows.loop import Signatures
+from wpa.flows.run import FlowRun
 from wpa.kernel.program import ExecutionInfo
 
 __all__ = ["FlowProgram"]
@@ -21,7 +21,7 @@ VERSION_CHARS: Final = 12
 
 
 class FlowProgram:
-    """See :class:`wpa.kernel.program.Program`. Made by :func:`wpa.flow.flow`; shared by all its runs.
+    """See :class:`wpa.kernel.program.Program`. Made by :func:`wpa.flows.flow`; shared by all its runs.
 
     ``hash`` is that of the function's code, so two workers that hold the same code hold the same program;
     ``version`` is its first 12 digits unless the flow was given one. ``root`` is the package that the code
@@ -55,7 +55,7 @@ class FlowProgram:
         return f"<flow {self.id} {self.version}>"
 
     def with_signatures(self, signatures: Signatures) -> FlowProgram:
-        """The same flow, able to name the positional arguments of calls by name: see :func:`wpa.flow.call`.
+        """The same flow, able to name the positional arguments of calls by name: see :func:`wpa.flows.call`.
 
         Args:
             signatures: finds a step type's signature. It has to know the same ones in each worker.

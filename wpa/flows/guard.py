@@ -2,7 +2,7 @@
 
 Two things are done when the first run of a flow begins:
 
-* **Stand-ins** (:mod:`wpa.flow.standins`) are put in place of the clock and of chance, by identity, whatever
+* **Stand-ins** (:mod:`wpa.flows.standins`) are put in place of the clock and of chance, by identity, whatever
   they are called: into the names of the flow's module and of the modules of the same top-level package that
   it imports from, directly or not, and into the closures and defaults of the functions and classes there
   (``field(default_factory=uuid4)`` of a dataclass, a pydantic model's default factories). They act on flow
@@ -30,9 +30,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from wpa.flow.loop import refusal, running_flow
-from wpa.flow.sites import current_site, flow_frames
-from wpa.flow.standins import stand_in_for
+from wpa.flows.loop import refusal, running_flow
+from wpa.flows.sites import current_site, flow_frames
+from wpa.flows.standins import stand_in_for
 
 __all__ = ["guard"]
 

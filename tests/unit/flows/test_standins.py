@@ -10,8 +10,8 @@ import uuid
 
 from pydantic import TypeAdapter
 
-from tests.unit.flow import clocks
-from tests.unit.flow.table import EPOCH_MS, Table, run
+from tests.unit.flows import clocks
+from tests.unit.flows.table import EPOCH_MS, Table, run
 
 SECONDS = EPOCH_MS / 1000
 AT_START = "2026-11-18T11:06:40"
@@ -121,8 +121,8 @@ def test_other_threads_see_the_real_clock_while_a_flow_runs() -> None:
 
 def test_it_is_the_same_in_another_process() -> None:
     script = (
-        "from tests.unit.flow import clocks\n"
-        "from tests.unit.flow.table import Table\n"
+        "from tests.unit.flows import clocks\n"
+        "from tests.unit.flows.table import Table\n"
         "print([f.__wpa_flow__.hash for f in (clocks.drawer, clocks.looker)], Table(clocks.drawer).go().output)"
     )
     here = (

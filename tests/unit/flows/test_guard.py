@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.flow.table import Table, run
-from wpa.flow import FlowDeclarationError, NotDeterministic, call, flow, side_effect
+from tests.unit.flows.table import Table, run
+from wpa.flows import FlowDeclarationError, NotDeterministic, call, flow, side_effect
 
 
 async def _connect() -> Any:
@@ -63,7 +63,7 @@ def test_what_a_replay_would_not_repeat_is_refused_where_it_stands(what: str) ->
         return "done"
 
     said = run(doer).output
-    assert said.startswith("tests.unit.flow.test_guard:"), said
+    assert said.startswith("tests.unit.flows.test_guard:"), said
     assert "@step(" in said
     if what in said:
         return
@@ -208,8 +208,8 @@ def test_time_zones_are_read_as_ever() -> None:
 
 def test_a_run_that_is_alive_when_the_process_ends_makes_no_noise() -> None:
     script = (
-        "from tests.unit.flow.test_lifecycle import tidy\n"
-        "from tests.unit.flow.table import Table\n"
+        "from tests.unit.flows.test_lifecycle import tidy\n"
+        "from tests.unit.flows.table import Table\n"
         "table = Table(tidy)\n"
     )
     command = [sys.executable, "-X", "dev", "-c", script]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, Final, get_type_hints
 
 from wpa.errors import Problem
-from wpa.flow.errors import FlowDeclarationError
-from wpa.flow.values import Convert, Misfit, converter, record
+from wpa.flows.errors import FlowDeclarationError
+from wpa.flows.values import Convert, Misfit, converter, record
 
 __all__ = ["Inputs"]
 

@@ -34,9 +34,9 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple
 
-from wpa.flow.errors import Discarded, NotDeterministic, NotInFlow
-from wpa.flow.ledger import Ledger, Slot
-from wpa.flow.sites import current_site, suspended_site
+from wpa.flows.errors import Discarded, NotDeterministic, NotInFlow
+from wpa.flows.ledger import Ledger, Slot
+from wpa.flows.sites import current_site, suspended_site
 from wpa.kernel.program import Settled, Wait
 from wpa.model.steptype import StepSignature
 
@@ -57,7 +57,7 @@ CLOSING_TRIES: Final = 100
 
 SWEEP_TASKS: Final = 64
 
-log = logging.getLogger("wpa.flow")
+log = logging.getLogger("wpa.flows")
 
 
 def refusal(site: str, does: str) -> NotDeterministic:

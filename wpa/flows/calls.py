@@ -9,11 +9,11 @@ from datetime import timedelta
 from typing import Any, Final, TypeVar, get_type_hints, overload
 
 from wpa.errors import StepFailed
-from wpa.flow.ledger import CONTINUE
-from wpa.flow.loop import FlowLoop, current
-from wpa.flow.saga import saga_now
-from wpa.flow.standins import genuine
-from wpa.flow.values import Convert, Misfit, converter, dump, is_object, record
+from wpa.flows.ledger import CONTINUE
+from wpa.flows.loop import FlowLoop, current
+from wpa.flows.saga import saga_now
+from wpa.flows.standins import genuine
+from wpa.flows.values import Convert, Misfit, converter, dump, is_object, record
 from wpa.kernel.program import Retry, StepPolicy
 from wpa.model.events import Failure
 from wpa.model.ids import check_queue

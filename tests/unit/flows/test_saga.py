@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.unit.flow.table import Table, run
+from tests.unit.flows.table import Table, run
 from wpa.errors import StepFailed
-from wpa.flow import call, continue_as_new, flow, saga
+from wpa.flows import call, continue_as_new, flow, saga
 
 
 @flow("trip")

@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterable
 from types import BuiltinMethodType, ModuleType
 from typing import Any, Final
 
-from wpa.flow.loop import FlowLoop, refusal, running_flow
-from wpa.flow.sites import current_site
+from wpa.flows.loop import FlowLoop, refusal, running_flow
+from wpa.flows.sites import current_site
 
 __all__ = ["GUARDED", "genuine", "genuine_class", "stand_in_for"]
 

@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.flow.table import Table
+from tests.unit.flows.table import Table
 from wpa.errors import StepFailed
-from wpa.flow import approval, call, child, flow, patched, saga, side_effect, signal
+from wpa.flows import approval, call, child, flow, patched, saga, side_effect, signal
 from wpa.kernel.program import Waiting
 from wpa.model.events import Failure
 

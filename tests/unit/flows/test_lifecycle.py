@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.flow.table import Table
-from wpa.flow import call, flow, saga, signal
+from tests.unit.flows.table import Table
+from wpa.flows import call, flow, saga, signal
 from wpa.kernel.program import Waiting
 
 TRACE: list[str] = []

@@ -12,10 +12,10 @@ from typing import Any, Final, NoReturn, TypeVar
 import msgspec
 
 from wpa.errors import StepFailed
-from wpa.flow.calls import failed
-from wpa.flow.loop import current, running_flow
-from wpa.flow.outcome import ContinueAsNew
-from wpa.flow.values import dump, record
+from wpa.flows.calls import failed
+from wpa.flows.loop import current, running_flow
+from wpa.flows.outcome import ContinueAsNew
+from wpa.flows.values import dump, record
 from wpa.kernel.program import ExecutionInfo
 from wpa.model.events import Failure
 
@@ -138,5 +138,5 @@ class FlowLog(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
-log: Final = FlowLog(logging.getLogger("wpa.flow.log"), {})
+log: Final = FlowLog(logging.getLogger("wpa.flows.log"), {})
 """The logger that flows use: ``log.info("charged %s", charge.id)``."""

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 from wpa.errors import StepFailed
-from wpa.flow.sites import traceback_site
-from wpa.flow.values import dump
+from wpa.flows.sites import traceback_site
+from wpa.flows.values import dump
 from wpa.kernel.program import Continued, Failed, Finished
 from wpa.model.events import Failure
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from wpa.flow import FlowProgram, FlowRun, flow_of
+from wpa.flows import FlowProgram, FlowRun, flow_of
 from wpa.kernel.program import Continued, ExecutionInfo, Failed, Finished, Outcome, Settled, Waiting, Want
 from wpa.model.events import Failure
 from wpa.model.times import rfc3339

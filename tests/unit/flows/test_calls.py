@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from pydantic import BaseModel
 
-from tests.unit.flow.table import Table, run
+from tests.unit.flows.table import Table, run
 from wpa.errors import InvalidName, StepFailed
-from wpa.flow import NotInFlow, Record, Retry, UnknownSlot, call, flow
+from wpa.flows import NotInFlow, Record, Retry, UnknownSlot, call, flow
 from wpa.kernel.program import Settled, StepPolicy
 from wpa.model.events import Failure
 from wpa.model.steptype import StepSignature
@@ -158,7 +158,7 @@ def test_calls_that_can_not_be_made_say_why(arguments: Any, error: str, message:
     failure = Table(wrong).error
     assert failure.type == error
     assert message in failure.message
-    assert failure.details["at"].startswith("tests.unit.flow.test_calls:")
+    assert failure.details["at"].startswith("tests.unit.flows.test_calls:")
 
 
 def test_options_become_the_policy() -> None:

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 __all__ = ["current_site", "flow_frames", "suspended_site", "traceback_site"]
 
-OURS: Final = ("wpa.flow.", "asyncio.")
+OURS: Final = ("wpa.flows.", "asyncio.")
 """The packages between a flow's line and what it has called; they are never the line meant."""
 
-LOOP: Final = "wpa.flow.loop"
+LOOP: Final = "wpa.flows.loop"
 
 
 def current_site(root: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from wpa.flow.standins import genuine_class
+from wpa.flows.standins import genuine_class
 
 __all__ = ["Convert", "Misfit", "Record", "converter", "dump", "is_object", "record"]
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, Literal, TypeVar, get_type_hints, overload
 
 from wpa.errors import StepFailed
-from wpa.flow.calls import Duration, failed, milliseconds, returned
-from wpa.flow.errors import TimedOut
-from wpa.flow.loop import FlowLoop, current
-from wpa.flow.standins import genuine
-from wpa.flow.values import Convert, converter, dump, record
+from wpa.flows.calls import Duration, failed, milliseconds, returned
+from wpa.flows.errors import TimedOut
+from wpa.flows.loop import FlowLoop, current
+from wpa.flows.standins import genuine
+from wpa.flows.values import Convert, converter, dump, record
 from wpa.kernel.program import Approval, Child, Escalation, Wait, WantKind
 from wpa.model import ids
 from wpa.model.events import Failure

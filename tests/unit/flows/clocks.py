@@ -23,8 +23,8 @@ from uuid import uuid4
 import msgspec
 from pydantic import BaseModel, Field
 
-from tests.unit.flow import helpers
-from wpa.flow import call, flow, now
+from tests.unit.flows import helpers
+from wpa.flows import call, flow, now
 
 
 @dataclass

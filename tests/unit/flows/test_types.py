@@ -11,7 +11,7 @@ import pytest
 SOURCE = """
 from typing import Any, assert_type
 
-from wpa.flow import call, child, flow, side_effect
+from wpa.flows import call, child, flow, side_effect
 from wpa.sdk import StepContext
 
 async def charge(ctx: StepContext, amount: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 ::
 
-    from wpa.flow import call, flow
+    from wpa import call, flow
     import asyncio
 
     @flow("order")
@@ -14,23 +14,23 @@
 
 The code is asyncio code that runs on an event loop of its own, over slots: each call, timer, signal,
 approval and child is one. A worker keeps the coroutine while it drives the execution; another rebuilds it by
-telling a new one what was recorded. See :mod:`wpa.flow.loop` for what makes that deterministic, and
-:mod:`wpa.flow.guard` for what a flow can't do.
+telling a new one what was recorded. See :mod:`wpa.flows.loop` for what makes that deterministic, and
+:mod:`wpa.flows.guard` for what a flow can't do.
 """
 
 from __future__ import annotations
 
 from wpa.errors import StepFailed
-from wpa.flow.calls import Duration, call
-from wpa.flow.declare import flow, flow_of
-from wpa.flow.errors import FlowDeclarationError, NotDeterministic, NotInFlow, TimedOut, UnknownSlot
-from wpa.flow.loop import Signatures
-from wpa.flow.program import FlowProgram
-from wpa.flow.recall import continue_as_new, info, log, now, patched, side_effect
-from wpa.flow.run import FlowRun
-from wpa.flow.saga import saga
-from wpa.flow.values import Record
-from wpa.flow.waits import approval, child, escalate, signal
+from wpa.flows.calls import Duration, call
+from wpa.flows.declare import flow, flow_of
+from wpa.flows.errors import FlowDeclarationError, NotDeterministic, NotInFlow, TimedOut, UnknownSlot
+from wpa.flows.loop import Signatures
+from wpa.flows.program import FlowProgram
+from wpa.flows.recall import continue_as_new, info, log, now, patched, side_effect
+from wpa.flows.run import FlowRun
+from wpa.flows.saga import saga
+from wpa.flows.values import Record
+from wpa.flows.waits import approval, child, escalate, signal
 from wpa.kernel.program import ExecutionInfo, Retry
 
 __all__ = [

@@ -9,11 +9,11 @@ from __future__ import annotations
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from wpa.flow.errors import UnknownSlot
-from wpa.flow.ledger import Ledger, Slot
-from wpa.flow.loop import FlowLoop, FlowTask
-from wpa.flow.outcome import outcome_of
-from wpa.flow.sites import suspended_site
+from wpa.flows.errors import UnknownSlot
+from wpa.flows.ledger import Ledger, Slot
+from wpa.flows.loop import FlowLoop, FlowTask
+from wpa.flows.outcome import outcome_of
+from wpa.flows.sites import suspended_site
 from wpa.kernel.program import (
     ExecutionInfo,
     Failed,
@@ -27,7 +27,7 @@ from wpa.model.events import Failure
 from wpa.model.times import parse_ms
 
 if TYPE_CHECKING:
-    from wpa.flow.program import FlowProgram
+    from wpa.flows.program import FlowProgram
 
 __all__ = ["FlowRun"]
 

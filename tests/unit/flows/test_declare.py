@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from pydantic import BaseModel, Field
 
-from tests.unit.flow.table import Table, run
+from tests.unit.flows.table import Table, run
 from wpa.errors import Problem
-from wpa.flow import FlowDeclarationError, call, flow, flow_of
+from wpa.flows import FlowDeclarationError, call, flow, flow_of
 
 
 @dataclass

@@ -8,12 +8,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 from wpa.errors import InvalidName
-from wpa.flow.calls import Duration, milliseconds
-from wpa.flow.code import imports
-from wpa.flow.errors import FlowDeclarationError
-from wpa.flow.inputs import Inputs
-from wpa.flow.program import FlowProgram
-from wpa.flow.standins import GUARDED
+from wpa.flows.calls import Duration, milliseconds
+from wpa.flows.code import imports
+from wpa.flows.errors import FlowDeclarationError
+from wpa.flows.inputs import Inputs
+from wpa.flows.program import FlowProgram
+from wpa.flows.standins import GUARDED
 from wpa.model.ids import check_version, check_workflow
 
 __all__ = ["flow", "flow_of"]

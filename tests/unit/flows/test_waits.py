@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.flow.table import Table, run
+from tests.unit.flows.table import Table, run
 from wpa.errors import StepFailed
-from wpa.flow import TimedOut, approval, call, child, continue_as_new, escalate, flow, info, signal
+from wpa.flows import TimedOut, approval, call, child, continue_as_new, escalate, flow, info, signal
 from wpa.kernel.program import Approval, Child, Escalation, Wait
 from wpa.model.events import Failure
 

@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Final
 
 from wpa.errors import StepFailed
-from wpa.flow.errors import Discarded
-from wpa.flow.ledger import UNDO_POLICY, Slot
-from wpa.flow.loop import current
-from wpa.flow.outcome import ContinueAsNew
+from wpa.flows.errors import Discarded
+from wpa.flows.ledger import UNDO_POLICY, Slot
+from wpa.flows.loop import current
+from wpa.flows.outcome import ContinueAsNew
 
 __all__ = ["Saga", "saga", "saga_now"]
 
