@@ -128,3 +128,34 @@ async def test_a_workflow_can_undo_what_another_did(client: Client) -> None:
     done = await client.result("undone", timeout_s=15)
     assert (done["status"], done["undone"]) == ("ROLLED_BACK", ["a"])
     assert (await client.status("undone-a-undo"))["output"] == {"a": {"x": 5}}
+
+
+async def test_the_status_shows_all_turns_of_a_step_as_one(client: Client) -> None:
+    item = {
+        "id": "each",
+        "foreach": {"in": "input.names", "as": "name", "concurrency": 3, "on_error": "continue"},
+        "uses": "core.wait",
+        "with": {"signal": "${name}", "timeout": "1h"},
+    }
+    await deploy(client, [item])
+    await client.start("w", {"names": ["a", "b", "c", "d"]}, execution_id="turns")
+    await rests(client, "turns")
+    for name in "ab":
+        await client.signal("turns", name, name.upper())
+    for _ in range(200):
+        status = await client.status("turns")
+        if status["steps"][0]["turns"]["done"] == 2:
+            break
+        await asyncio.sleep(0.05)
+    [step] = status["steps"]
+    assert step["turns"] == {"done": 2, "failed": 0, "total": 4}
+    assert (step["status"], step["output"], status["progress"]["percentage"]) == ("waiting", None, 50)
+    for name in "cd":
+        await client.signal("turns", name, name.upper())
+    done = await client.result("turns", timeout_s=10)
+    [step] = done["steps"]
+    assert step["turns"] == {"done": 4, "failed": 0, "total": 4}
+    assert (step["status"], step["output"]) == ("completed", ["A", "B", "C", "D"])
+    assert step["finished_at"] == max(
+        event["timestamp"] for event in await client.history("turns") if event["data"].get("slot")
+    )

@@ -153,7 +153,7 @@ def _steps(steps: list[Body]) -> Table:
         attempt = str(step["attempt"]) if step["attempt"] else ""
         uses = f"{step['uses']} @{step['name']}" if step["kind"] == "remote" else step["uses"]
         table.add_row(
-            step["step"], uses, styled(status), attempt, took(step["duration_ms"]), escape(_last(step))
+            step["slot"], uses, styled(status), attempt, took(step["duration_ms"]), escape(_last(step))
         )
     return table
 
@@ -165,7 +165,14 @@ def _last(step: Body) -> str:
     if step["status"] == "waiting":
         until = f"until {when(step['until'])}" if step["until"] else ""
         return f"{plain(step['name'] or '')} {until}".strip()
-    return short(step["output"]) if step["output"] is not None else ""
+    output = short(step["output"]) if step["output"] is not None else ""
+    return f"{_turns(step['turns'])}  {output}".rstrip() if "turns" in step else output
+
+
+def _turns(turns: Body) -> str:
+    """``340/1000``, and how many of them failed."""
+    done = str(turns["done"]) if turns["total"] is None else f"{turns['done']}/{turns['total']}"
+    return f"{done}, {turns['failed']} failed" if turns["failed"] else done
 
 
 def _waits(found: Body) -> list[Text]:

@@ -66,7 +66,7 @@ def status_document(
         "signals": _signals(state),
         "forked_from": state.forked_from or None,
         "progress": _progress(state, run.progress() if run is not None else _recorded_progress(views, state)),
-        "steps": [_step(view, state, most, now_ms) for view in views],
+        "steps": _steps(views, state, most, now_ms),
         "input": _shown(state.input, most),
         "output": _shown(state.output, most),
         "error": state.error,
@@ -206,10 +206,48 @@ def _duration(start: str, end: str, now_ms: int) -> int | None:
     return max(0, (parse_ms(end) if end else now_ms) - parse_ms(start))
 
 
+def _steps(views: list[StepView], state: State, most: int, now_ms: int) -> list[dict[str, Any]]:
+    looping = {view.step: view for view in views if view.turns is not None}
+    slots: dict[str, list[Slot]] = {step: [] for step in looping}
+    for slot in state.slots.values():
+        if slot.step in slots and not _is_undo(slot):
+            slots[slot.step].append(slot)
+    return [
+        _step(view, state, most, now_ms)
+        if view.turns is None
+        else _loop(view, slots[view.step], state, most, now_ms)
+        for view in views
+    ]
+
+
+def _loop(view: StepView, slots: list[Slot], state: State, most: int, now_ms: int) -> dict[str, Any]:
+    """A step that runs more than once: all its turns as one."""
+    body = _step(view, state, most, now_ms)
+    phases = {_phase(view, slot, state) for slot in slots}
+    over = view.phase == "settled"
+    if view.error is not None or (over is False and "failed" in phases and is_terminal(state.status)):
+        body["status"] = "failed"
+    elif over:
+        body["status"] = "completed"
+    else:
+        order = ("running", "retrying", "waiting", "cancelled")
+        body["status"] = next((phase for phase in order if phase in phases), "running")
+    # Between two turns nothing is open, and yet the step is not over.
+    ended = over or is_terminal(state.status)
+    body["finished_at"] = (max((slot.finished_at for slot in slots), default="") or None) if ended else None
+    if body["started_at"]:
+        body["duration_ms"] = _duration(body["started_at"], body["finished_at"] or "", now_ms)
+    body["attempt"] = max((slot.attempt for slot in slots), default=0)
+    body["output"] = _shown(view.output, most)
+    body["error"] = view.error or next((slot.error for slot in slots if slot.error and slot.retry_at), None)
+    return body | {"turns": view.turns}
+
+
 def _step(view: StepView, state: State, most: int, now_ms: int) -> dict[str, Any]:
     slot = state.slots.get(view.slot)
     body: dict[str, Any] = {
         "step": view.step,
+        "slot": view.slot,
         "uses": view.uses,
         "kind": "remote" if slot is not None and slot.kind == "remote" else view.kind,
         "status": _phase(view, slot, state),

@@ -209,12 +209,24 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     completed: int
     failed: int
     skipped: int = 0
+    begun: float = 0.0
+    """How much of the steps that run more than once is done; of two that are half done, 1.0."""
 
     @property
     def percentage(self) -> int:
         """What share of the steps is settled, in whole per cent."""
-        done = self.completed + self.failed + self.skipped
-        return 100 if self.total == 0 else done * 100 // self.total
+        done = self.completed + self.failed + self.skipped + self.begun
+        return 100 if self.total == 0 else int(done * 100 / self.total)
+
+
+class Turns(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a step is that runs more than once."""
+
+    done: int
+    """Turns that have ended, the failed ones too."""
+    failed: int
+    total: int | None = None
+    """None where that turns out on the way."""
 
 
 class StepView(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,6 +238,11 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
     uses: str
     phase: Literal["pending", "wanted", "settled", "skipped"]
     inputs: Any = None
+    turns: Turns | None = None
+    """For a step that runs more than once, each time in a slot of its own; ``slot`` is the first."""
+    output: Any = None
+    """What all turns together have come to. For any other step, its slot knows."""
+    error: Failure | None = None
 
 
 class ExecutionInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,10 +35,19 @@ class CompensationStatus(msgspec.Struct, frozen=True, kw_only=True):
     error: Failure | None
 
 
+class TurnsView(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a step is that runs more than once."""
+
+    done: Annotated[int, Meta(ge=0, description="turns that have ended, the failed ones too")]
+    failed: Annotated[int, Meta(ge=0)]
+    total: Annotated[int, Meta(ge=0)] | None
+
+
 class StepStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One step or decision."""
 
     step: str
+    slot: Annotated[str, Meta(description="the step, and which occurrence of it from the second on")]
     uses: str
     kind: Annotated[
         Literal["step", "decision", "timer", "signal", "approval", "child", "remote"],
@@ -69,6 +78,7 @@ class StepStatus(msgspec.Struct, frozen=True, kw_only=True):
     output: Payload
     error: Failure | None
     compensation: CompensationStatus | None
+    turns: Annotated[TurnsView, Meta(description="of `foreach` and `repeat` only")] | UnsetType = UNSET
 
 
 class AnswerView(msgspec.Struct, frozen=True, kw_only=True):

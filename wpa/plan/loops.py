@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from wpa.kernel.program import Settled, Wait, Want
+from wpa.kernel.program import Settled, Turns, Wait, Want
 from wpa.model.events import Failure
 from wpa.plan.wants import decided, faulty, occurrence, truth, unusable
 
@@ -29,6 +29,15 @@ class Loop(Protocol):
     ended: bool
     output: Any
     error: Failure | None
+
+    @property
+    def share(self) -> float:
+        """How much of it is done, from 0 to 1, as far as that can be known."""
+        ...
+
+    def turns(self) -> Turns:
+        """How many of its turns are done."""
+        ...
 
     def start(self) -> list[Want]:
         """The first wants. There is always one."""
@@ -66,6 +75,15 @@ class Foreach:
         self.error: Failure | None = None
         self.lost: list[dict[str, Any]] = []
         """Items that gave up, where the others go on; in the order of the list once ended."""
+
+    @property
+    def share(self) -> float:
+        return 1 - self._left / len(self._items) if self._items else 0.0
+
+    def turns(self) -> Turns:
+        total = len(self._items)
+        failed = len(self.lost) + (self.error is not None)
+        return Turns(done=total - self._left + (self.error is not None), failed=failed, total=total)
 
     def start(self) -> list[Want]:
         if not self._items:
@@ -134,12 +152,20 @@ class Repeat:
         self._node = node
         self._again = node.again
         self._scope = scope
-        self._round = 0
+        self._round = self._done = 0
         self._completed: dict[str, dict[str, Any]] = {}
         self.open: dict[str, int] = {}
         self.ended = False
         self.output: Any = None
         self.error: Failure | None = None
+
+    @property
+    def share(self) -> float:
+        return 0.0
+
+    def turns(self) -> Turns:
+        failed = int(self.error is not None)
+        return Turns(done=min(self._done + failed, self._again.max), failed=failed)
 
     def start(self) -> list[Want]:
         return [self._turn()]
@@ -160,6 +186,7 @@ class Repeat:
         if settled.slot.partition(":")[2].startswith(DELAY_SLOT):
             return [self._turn()]
         self.output = settled.value
+        self._done += 1
         if self._node.undo is not None:
             self._completed[settled.slot] = self._local()
         return self._after_round()

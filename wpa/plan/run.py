@@ -119,13 +119,18 @@ class PlanRun:
 
     def progress(self) -> Progress:
         return Progress(
-            total=self._plan.total, completed=self._completed, failed=self._failed, skipped=self._skipped
+            total=self._plan.total,
+            completed=self._completed,
+            failed=self._failed,
+            skipped=self._skipped,
+            begun=sum(loop.share for loop in self._loops.values() if not loop.ended),
         )
 
     def steps(self) -> list[StepView]:
         views = []
         for node in self._plan.nodes:
             status = self._status[node.index]
+            loop = self._loops.get(node.index)
             views.append(
                 StepView(
                     step=node.id,
@@ -134,6 +139,9 @@ class PlanRun:
                     uses=node.uses,
                     phase="settled" if status in (COMPLETED, FAILED, DECIDED) else status,  # type: ignore[arg-type]
                     inputs=self._inputs.get(node.index),
+                    turns=None if loop is None else loop.turns(),
+                    output=None if loop is None or not loop.ended else loop.output,
+                    error=None if loop is None else loop.error,
                 )
             )
         return views

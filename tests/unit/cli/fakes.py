@@ -15,6 +15,7 @@ def step(step: str, status: str = "completed", **changes: Any) -> Body:
     """A step of a status document."""
     body: Body = {
         "step": step,
+        "slot": step,
         "uses": "core.echo",
         "kind": "step",
         "status": status,

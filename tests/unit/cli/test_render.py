@@ -233,3 +233,11 @@ def test_without_a_terminal_there_is_a_line_for_each_event() -> None:
         "03:04:05.678Z  e1  started  next: a, b",
         "03:04:05.678Z  e1  step_started  a #1",
     ]
+
+
+def test_a_step_that_runs_more_than_once_says_how_often_it_has() -> None:
+    each = step("each", turns={"done": 7, "failed": 2, "total": 10})
+    again = step("again", output={"x": 1}, turns={"done": 3, "failed": 0, "total": None})
+    text = printed(status_view(status(steps=[each, again])))
+    assert "7/10, 2 failed" in text
+    assert '3  {"x": 1}' in text

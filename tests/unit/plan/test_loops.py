@@ -33,7 +33,7 @@ def test_items_run_in_order_so_many_at_a_time_and_the_output_is_in_the_order_of_
     assert [want.slot for want in played.latest] == ["a:3"]
     played.settle("a:3", "R").settle("a", "P")
     assert view(played.run) == {"a": "wanted"}
-    assert played.run.progress().percentage == 0
+    assert played.run.progress().percentage == 75
     played.settle("a:4", "S")
     assert played.output == {"a": ["P", "Q", "R", "S"]}
     assert view(played.run) == {"a": "settled"}
