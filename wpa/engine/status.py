@@ -236,7 +236,7 @@ def _loop(view: StepView, slots: list[Slot], state: State, most: int, now_ms: in
     ended = over or is_terminal(state.status)
     body["finished_at"] = (max((slot.finished_at for slot in slots), default="") or None) if ended else None
     if body["started_at"]:
-        body["duration_ms"] = _duration(body["started_at"], body["finished_at"] or "", now_ms)
+        body["duration_ms"] = _duration(body["started_at"], body["finished_at"] or state.finished_at, now_ms)
     body["attempt"] = max((slot.attempt for slot in slots), default=0)
     body["output"] = _shown(view.output, most)
     body["error"] = view.error or next((slot.error for slot in slots if slot.error and slot.retry_at), None)
@@ -264,7 +264,7 @@ def _step(view: StepView, state: State, most: int, now_ms: int) -> dict[str, Any
         "compensation": _compensation(view.slot, state),
     }
     if slot is not None and body["started_at"] and slot.status != "decided":
-        body["duration_ms"] = _duration(body["started_at"], slot.finished_at, now_ms)
+        body["duration_ms"] = _duration(body["started_at"], slot.finished_at or state.finished_at, now_ms)
     return body
 
 

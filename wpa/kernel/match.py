@@ -46,9 +46,14 @@ def _difference(program: Program, script: Script, slot: Slot) -> str:
     want = script.wants.get(slot.id)
     asked = [want] if want is not None else list(script.wants.values())[:10]
     now = ", ".join(f"{one.kind} {one.slot} ({one.uses})" for one in asked) or "nothing more"
+    remedy = (
+        "a version fits if every step that has begun keeps its id, its kind and its step type"
+        if program.pinned
+        else "put the code back that this execution was started with, or guard the change with patched()"
+    )
     return (
-        f"the code of {program.id} {program.version} does not ask for what the journal says was done\n"
+        f"the {'definition' if program.pinned else 'code'} of {program.id} {program.version} does not ask for what the journal says was done\n"
         f"- recorded: {slot.kind} {slot.id} ({slot.uses or 'no step type'}), {slot.status}\n"
         f"+ asked now: {now}\n"
-        "put the code back that this execution was started with, or guard the change with patched()"
+        f"{remedy}"
     )
