@@ -31,6 +31,7 @@ from wpa.hooks.host import PluginHost
 from wpa.hooks.modules import load_module
 from wpa.model.limits import Limits
 from wpa.model.times import rfc3339
+from wpa.ports import Ports
 from wpa.ports.tracing import Tracer
 from wpa.settings import Settings
 
@@ -123,8 +124,11 @@ async def serve_worker(
     stop: asyncio.Event,
     ready: Callable[[WorkerInfo], None] | None = None,
     host: PluginHost | None = None,
+    around: Callable[[Ports], Ports] = lambda ports: ports,
 ) -> None:
     """Run one worker, and its share of the API, until ``stop`` is set; then drain.
+
+    ``around`` may put something between the engine and its ports: chaos tests do.
 
     Raises Unavailable where no server answers at ``url``, PlatformError where it won't do, and ModuleRefused
     for a module of flows that can't be imported.
@@ -141,7 +145,9 @@ async def serve_worker(
     tracer = _tracer(settings, worker_id)
     runner = StepRunner(host, ports.live, ports.clock, worker_id, settings.threads, settings.process_workers)
     try:
-        services = Services(ports, runner, settings, limits_of(settings), worker_id, tracer, host.flows())
+        services = Services(
+            around(ports), runner, settings, limits_of(settings), worker_id, tracer, host.flows()
+        )
         await services.library.publish_flows(host.flow_documents(), worker_id)
         api = Api(
             services,

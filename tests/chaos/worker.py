@@ -1,0 +1,52 @@
+"""A real worker that dies at a numbered point: ``python -m tests.chaos.worker NATS_URL``.
+
+The points are the moments between two things that the world outside can tell apart: before and after each
+append, snapshot, alarm, task, and ack. ``WPA_CRASH_AT=n`` kills the process, with SIGKILL, at the n-th of
+them from 0; ``WPA_CRASH_LOG`` names a file in which each point passed is a line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+from wpa import wire
+from wpa.settings import Settings
+from wpa.testing.faults import Faults, mortal
+
+
+class Crash(Faults):
+    """Dies for good: nothing is handed back, nobody is told."""
+
+    def __init__(self, at: int, log: str) -> None:
+        super().__init__(at)
+        self._number = 0
+        self._at_number = at
+        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT) if log else -1
+
+    def hit(self, point: str) -> bool:
+        if self._log >= 0:
+            os.write(self._log, f"{point}\n".encode())
+        if self._number == self._at_number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._number += 1
+        return False
+
+
+async def main(url: str) -> None:
+    crash = Crash(int(os.environ.get("WPA_CRASH_AT", "-1")), os.environ.get("WPA_CRASH_LOG", ""))
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await wire.serve_worker(
+        Settings(),
+        url,
+        stop=stop,
+        ready=lambda info: print("ready", info.id, flush=True),
+        around=lambda ports: mortal(ports, crash),
+    )
+
+
+if __name__ == "__main__":
+    wire.run(main(sys.argv[1]))
