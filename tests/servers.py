@@ -23,6 +23,8 @@ class NatsServer:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self.port = -1
+        self.jetstream: dict[str, Any] = {"store_dir": str(folder / "data")}
+        """Its configuration, as of the next start."""
 
     @property
     def url(self) -> str:
@@ -44,7 +46,7 @@ class NatsServer:
                     "ports_file_dir": str(ports),
                     "log_file": str(self._folder / "server.log"),
                     "max_payload": 8 * 1024 * 1024,
-                    "jetstream": {"store_dir": str(self._folder / "data")},
+                    "jetstream": self.jetstream,
                 }
             )
         )
