@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wpa.cli import approvals, asks, definitions, dlq, executions, fleet, plugins, processes
+from wpa.cli import approvals, asks, definitions, dlq, executions, fleet, plugins, processes, replaying
 
 __all__ = ["app"]
 
@@ -45,6 +45,7 @@ def version() -> None:
 processes.register(app)
 definitions.register(app)
 executions.register(app)
+replaying.register(app)
 asks.register(app)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(fleet.app, name="schedule")

@@ -53,11 +53,16 @@ def list_approvals(
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    from wpa.cli.render import asked_by, when
+    from wpa.cli.render import ID_KEPT_WHOLE, asked_by, when
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    # What `wpa approvals approve` wants to be given has to be copied whole: the others give way first.
+    whole = {"since", "until"}
+    for column, key in (("execution", "execution_id"), ("step", "slot")):
+        if max(len(row[key]) for row in rows) <= ID_KEPT_WHOLE:
+            whole.add(column)
     for column in ("execution", "workflow", "step", "who may", "answers", "since", "until", "message"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("since", "until"))
+        table.add_column(column, overflow="fold", no_wrap=column in whole)
     for row in rows:
         approval = row["approval"]
         who = [*approval["users"], *(f"role {role}" for role in approval["roles"])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
@@ -91,7 +92,7 @@ class Steps:
         failures: Callable[[str, str], int],
         now_ms: Callable[[], int],
         faults: Faults | None,
-        complain: Callable[[AssertionError], None],
+        complain: Callable[[BaseException], None],
         threads: Executor,
     ) -> None:
         self.calls: list[Call] = []
@@ -168,7 +169,9 @@ class Steps:
         failures = self._failures(call.execution, call.key) if mock.counts else 0
         try:
             value = await mock(ctx, call.inputs, failures)
-        except AssertionError as error:  # a mock's own assertion is the test's, too
+        except BaseException as error:
+            if not _is_the_tests(error):
+                raise
             raise self._complaint(error) from None
         return value if real is None else real.dump(value)
 
@@ -191,7 +194,14 @@ class Steps:
             )
         )
 
-    def _complaint(self, error: AssertionError) -> StepFailed:
+    def _complaint(self, error: BaseException) -> StepFailed:
         """Tell the test, and end the attempt in a way that the workflow can't mend."""
         self._complain(error)
         return StepFailed(str(error), type=type(error).__name__, retryable=False)
+
+
+def _is_the_tests(error: BaseException) -> bool:
+    """Whether what a mock raised is no step's failure, but the test's own: an assert, or ``pytest.fail``."""
+    if isinstance(error, Exception):
+        return isinstance(error, AssertionError)
+    return not isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt | SystemExit)

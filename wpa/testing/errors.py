@@ -9,7 +9,7 @@ from wpa.errors import WpaError
 
 __all__ = ["HIDDEN", "CrashFailure", "NotEnded", "ReplayFailure", "TestKitError", "Unmocked"]
 
-HIDDEN: Final = methodcaller("errisinstance", WpaError)
+HIDDEN: Final = methodcaller("errisinstance", (WpaError, AssertionError))
 """A module's ``__tracebackhide__``: of what is raised on purpose, pytest shows the test's line, not ours."""
 
 

@@ -15,9 +15,11 @@ import msgspec
 
 from wpa.errors import StepFailed
 from wpa.ports.steps import StepContext
-from wpa.testing.errors import TestKitError, Unmocked
+from wpa.testing.errors import HIDDEN, TestKitError, Unmocked
 
 __all__ = ["Child", "Fail", "Mock", "Returns", "child", "fail", "returns"]
+
+__tracebackhide__ = HIDDEN
 
 
 class Fail(msgspec.Struct, frozen=True, kw_only=True):

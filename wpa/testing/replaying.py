@@ -28,7 +28,7 @@ from wpa.testing.errors import HIDDEN, ReplayFailure, TestKitError
 from wpa.testing.journal import state_of
 from wpa.testing.workflows import WorkflowLike, program_of
 
-__all__ = ["Divergence", "Journal", "assert_replays", "journals", "replay"]
+__all__ = ["Divergence", "Journal", "assert_replays", "events_of", "journals", "replay"]
 
 __tracebackhide__ = HIDDEN
 
@@ -64,7 +64,7 @@ def replay(
 
     Returns None where it replays. Raises TestKitError for what is no journal of this workflow.
     """
-    program, events = program_of(workflow), _events(journal)
+    program, events = program_of(workflow), events_of(journal)
     if events[0].workflow_id != program.id:
         raise TestKitError(
             f"the journal of {events[0].execution_id} is one of workflow {events[0].workflow_id}, not of "
@@ -107,7 +107,8 @@ def journals(folder: str | Path) -> list[Path]:
     return found
 
 
-def _events(journal: Journal) -> list[Event]:
+def events_of(journal: Journal) -> list[Event]:
+    """The events of a journal, however it is given. Raises TestKitError for what is none."""
     listed: Any
     where, listed = "the journal", journal
     if isinstance(journal, str | Path):

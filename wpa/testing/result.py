@@ -63,8 +63,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return as_text(self.events)
 
     def __repr__(self) -> str:
-        error = f", {self.error.type}: {self.error.message}" if self.error else ""
-        return f"<Result {self.execution}: {self.status}{error}>"
+        return f"<Result {self._headline}>"
 
     def __str__(self) -> str:
-        return f"{self!r}\n{self.journal}"
+        return f"{self._headline}\n{self.journal}"
+
+    @property
+    def _headline(self) -> str:
+        error = f", {self.error.type}: {self.error.message}" if self.error else ""
+        return f"{self.execution}: {self.status}{error}"

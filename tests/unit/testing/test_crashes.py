@@ -173,8 +173,6 @@ class TestNothingShows:
 
     def test_large_values(self) -> None:
         document = plan(step("a"), step("b", "", "a", inputs={"text": "${steps.a.output}"}))
-        result = everywhere(document, x_a="x" * 100_000, x_b=len)
-        assert result.status == "FAILED"  # len takes no text=...
         result = everywhere(document, x_a="x" * 100_000, x_b=lambda text: len(text))
         assert result.output == {"b": 100_000}
 

@@ -121,6 +121,22 @@ class TestTime:
         assert wpa(plan(step("a")), mocks={"x.a": slow}).start().result().duration_ms == 1_800_000
 
 
+class TestSchedules:
+    def test_they_start_executions_while_time_passes(self, wpa: Any) -> None:
+        env = wpa(plan(step("a"), schedule={"every": "1h"}), mocks={"x.a": 1})
+        env.skip("3h30m")
+        assert [call.execution for call in env.calls("x.a")] == [
+            "w-20260101T010000Z",
+            "w-20260101T020000Z",
+            "w-20260101T030000Z",
+        ]
+
+    def test_nobody_waits_for_them(self, wpa: Any) -> None:
+        wait = step("wait", "core.wait", inputs={"signal": "go"})
+        with pytest.raises(NotEnded, match=r"waits for wait \(signal go\)"):
+            wpa(plan(wait, schedule={"every": "1h"})).start().result()
+
+
 class TestLooking:
     def test_a_result_tells_what_happened(self, wpa: Any) -> None:
         result = wpa(ECHO).start({"n": 1}).result()

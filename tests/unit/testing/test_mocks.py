@@ -147,3 +147,32 @@ class TestBesideTheRealStep:
     def test_what_is_no_step_is_refused(self, wpa: Any) -> None:
         with pytest.raises(TestKitError, match="declare it with @step"):
             wpa(ONE, steps=[len])
+
+
+class TestTheTestsOwnFaults:
+    """They are raised to the test, whatever the workflow would make of a failed step."""
+
+    FORGIVING = plan(step("a", inputs={"n": "${input.n}"}, on_error="continue"))
+
+    def test_a_function_that_does_not_take_the_inputs(self, wpa: Any) -> None:
+        env = wpa(self.FORGIVING, mocks={"x.a": lambda number: number})
+        with pytest.raises(TestKitError, match=r"mock of x.a takes \(number\), but .* inputs are \{'n': 1\}"):
+            env.start({"n": 1})
+
+    def test_an_assertion_in_a_mock(self, wpa: Any) -> None:
+        def checks(n: int) -> None:
+            assert n == 7, "not seven"
+
+        with pytest.raises(AssertionError, match="not seven"):
+            wpa(self.FORGIVING, mocks={"x.a": checks}).start({"n": 1})
+
+    def test_pytest_fail_in_a_mock(self, wpa: Any) -> None:
+        env = wpa(self.FORGIVING, mocks={"x.a": lambda n: pytest.fail("never call this")})
+        with pytest.raises(pytest.fail.Exception, match="never call this"):
+            env.start({"n": 1})
+
+    def test_a_type_error_inside_a_mock_is_the_steps_failure(self, wpa: Any) -> None:
+        result = wpa(ONE, mocks={"x.a": lambda n: n + "1"}).start({"n": 1}).result()
+        assert result.error is not None
+        assert result.error.type == "TypeError"
+        assert "TypeError" in repr(result)

@@ -83,6 +83,28 @@ def test_a_marker_that_is_used_wrongly(folder: Path) -> None:
     assert "a test that takes `journal`" in done.stdout + done.stderr
 
 
+def test_a_folder_without_journals(folder: Path) -> None:
+    for path in (folder / "stored").iterdir():
+        path.unlink()
+    done = pytest_in(folder)
+    assert "test_replays: " in done.stdout
+    assert "holds no journal; store one with `wpa history" in done.stdout
+    assert "plugin.py" not in done.stdout
+
+
+def test_a_failure_shows_the_tests_line_and_not_the_kits(folder: Path) -> None:
+    (folder / "test_it.py").write_text(
+        'PLAN = {"id": "w", "version": "1", "steps": [{"id": "a", "uses": "x.a"}]}\n'
+        "def test_plain(wpa):\n    wpa(PLAN).start()\n"
+        "async def test_async(wpa):\n    wpa(PLAN).start()\n"
+    )
+    done = pytest_in(folder)
+    assert done.stdout.count("test_it.py:3: Unmocked") == 1, done.stdout
+    assert done.stdout.count("test_it.py:5: Unmocked") == 1
+    assert "wpa/testing/" not in done.stdout.replace("wpa/testing/plugin.py", "")
+    assert "During handling" not in done.stdout
+
+
 def test_it_imports_nothing_of_the_engine_before_it_is_asked() -> None:
     code = "import sys, wpa.testing.plugin; sys.exit('wpa.engine.worker' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

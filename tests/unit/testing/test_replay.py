@@ -36,7 +36,7 @@ class TestFlows:
     @pytest.mark.parametrize(
         ("changed", "seq", "reason"),
         [
-            (flows.greeting_other_order, 1, "recorded: .*core_log"),
+            (flows.greeting_other_order, 1, r"recorded: step core_log \(core.log\), completed"),
             (flows.greeting_other_output, 6, "output was 'ANA'; today it would be 'ana'"),
             (flows.greeting_with_more, 6, "had come to its end; the code of today asks for"),
             (flows.greeting_with_less, 2, "recorded: timer sleep"),
@@ -129,7 +129,7 @@ class TestFolders:
             replay(flows.greeting, path)
 
     def test_of_another_workflow(self, journal: list[Any]) -> None:
-        with pytest.raises(TestKitError, match="one of workflow greeting, not of w"):
+        with pytest.raises(TestKitError, match="journal of greeting-1 is one of workflow greeting, not of w"):
             replay(PLAN, journal)
 
     def test_one_with_events_missing(self, journal: list[Any]) -> None:
