@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from wpa.errors import PlatformError
 from wpa.kernel.program import Program
 from wpa.kernel.script import Script
 from wpa.model.state import Slot, State
 
 __all__ = ["Diverged", "check_open", "check_pinned", "check_settled"]
+
+
+_CHANGED_PLAN: Final = (
+    "definition",
+    "a version fits if every step that has begun keeps its id, its kind and its step type",
+)
+_CHANGED_FLOW: Final = (
+    "code",
+    "put the code back that this execution was started with, or guard the change with patched()",
+)
+"""What was changed, and what to do about it."""
 
 
 class Diverged(PlatformError):
@@ -46,13 +59,9 @@ def _difference(program: Program, script: Script, slot: Slot) -> str:
     want = script.wants.get(slot.id)
     asked = [want] if want is not None else list(script.wants.values())[:10]
     now = ", ".join(f"{one.kind} {one.slot} ({one.uses})" for one in asked) or "nothing more"
-    remedy = (
-        "a version fits if every step that has begun keeps its id, its kind and its step type"
-        if program.pinned
-        else "put the code back that this execution was started with, or guard the change with patched()"
-    )
+    what, remedy = _CHANGED_PLAN if program.pinned else _CHANGED_FLOW
     return (
-        f"the {'definition' if program.pinned else 'code'} of {program.id} {program.version} does not ask for what the journal says was done\n"
+        f"the {what} of {program.id} {program.version} does not ask for what the journal says was done\n"
         f"- recorded: {slot.kind} {slot.id} ({slot.uses or 'no step type'}), {slot.status}\n"
         f"+ asked now: {now}\n"
         f"{remedy}"
