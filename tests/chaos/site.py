@@ -45,20 +45,28 @@ class Site:
 
     Args:
         folder: for data, logs and the ledger.
-        server: the server; None: one of its own.
+        cluster: the URLs of servers that somebody else looks after; empty: one server of its own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cluster: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.server = NatsServer(folder / "nats")
+        self._cluster = cluster
         self.ledger = folder / "ledger.jsonl"
         self.env = {"WPA_E2E_LEDGER": str(self.ledger), "WPA_ACK_WAIT_S": str(ACK_WAIT_S), "WPA_GRACE_S": "1"}
+        if cluster:
+            self.env["WPA_REPLICAS"] = "3"
         self.workers: list[Wpa] = []
         self._crashing: list[CrashWorker] = []
 
+    @property
+    def url(self) -> str:
+        return self._cluster or self.server.url
+
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self.server.start)
+        if not self._cluster:
+            await asyncio.to_thread(self.server.start)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -75,17 +83,17 @@ class Site:
     def start_worker(self, url: str = "", place: int | None = None) -> Wpa:
         """A worker as users start it, ready; in the place of another, if one is named."""
         log = self.folder / f"worker-{len(list(self.folder.glob('worker-*')))}.log"
-        worker = Wpa("worker", "--nats", url or self.server.url, log=log, env=self.env)
+        worker = Wpa("worker", "--nats", url or self.url, log=log, env=self.env)
         if place is None:
             self.workers.append(worker)
         else:
             self.workers[place] = worker
-        return worker.wait_ready()
+        return worker.wait_ready(within_s=60)
 
     def start_crashing(self, at: int, points: Path | None = None) -> CrashWorker:
         """A worker that dies at a point."""
         log = self.folder / f"crash-{len(self._crashing)}.log"
-        worker = CrashWorker(self.server.url, log, self.env, at, points)
+        worker = CrashWorker(self.url, log, self.env, at, points)
         self._crashing.append(worker)
         worker.wait_ready()
         return worker

@@ -35,7 +35,7 @@ async def storm(site: Site, fault: Fault, *, workers: int = 2) -> None:
     chance = random.Random(SEED)
     for _ in range(workers - len(site.workers)):
         await asyncio.to_thread(site.start_worker)
-    async with await Client.connect(site.server.url) as client:
+    async with await Client.connect(site.url) as client:
         await deploy(client)
         starting: dict[str, asyncio.Task[None]] = {}
         over = asyncio.Event()

@@ -1,0 +1,48 @@
+"""Three nodes, R3: whichever fails, and however, nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.cluster import NODES, Cluster
+from tests.chaos.site import Site
+from tests.chaos.test_faults import SECONDS, storm
+
+pytestmark = pytest.mark.timeout(SECONDS + 300)
+
+
+async def test_the_leader_is_killed(tmp_path: Path) -> None:
+    async with Cluster(tmp_path) as cluster, Site(tmp_path, cluster.url) as site:
+
+        async def fault(chance: random.Random) -> None:
+            await cluster.restart(await cluster.leader(), chance.uniform(0, 3))
+            await asyncio.sleep(3)
+
+        await storm(site, fault)
+
+
+async def test_a_node_is_cut_off_and_comes_back(tmp_path: Path) -> None:
+    async with Cluster(tmp_path) as cluster, Site(tmp_path, cluster.url) as site:
+
+        async def fault(chance: random.Random) -> None:
+            await cluster.isolate(chance.choice(NODES), chance.uniform(1, 6))
+            await asyncio.sleep(2)
+
+        await storm(site, fault)
+
+
+async def test_all_nodes_are_restarted_one_after_the_other(tmp_path: Path) -> None:
+    async with Cluster(tmp_path) as cluster, Site(tmp_path, cluster.url) as site:
+        node = 0
+
+        async def fault(chance: random.Random) -> None:
+            nonlocal node
+            await cluster.restart(node, 0.5)
+            node = (node + 1) % len(NODES)
+            await asyncio.sleep(4)
+
+        await storm(site, fault)
