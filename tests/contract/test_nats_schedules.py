@@ -137,7 +137,7 @@ async def test_the_next_moment_is_the_servers_own(ports: NatsPorts, tenant: str)
         await asyncio.sleep(0.1)
         for lease in hands.leases:
             moment = int(lease.identity.split("-")[1], 16) // 1_000_000
-            headers = lease._headers  # type: ignore[attr-defined]
+            headers = lease._message.headers  # type: ignore[attr-defined]
             raw.setdefault(lease.data.decode(), (moment, headers["Nats-Schedule-Next"]))
         if len(raw) >= 3 and {"a", "b", "c"} <= raw.keys():
             break

@@ -58,6 +58,17 @@ class World(ABC):
         """What is published on matching subjects from now on, as any client hears it."""
 
     @abstractmethod
+    async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:
+        """As any client publishes; it is stored, where a stream captures the subject."""
+
+    @abstractmethod
+    async def add_stream(self, name: str, *subjects: str) -> None:
+        """As its owner makes a stream."""
+
+    @abstractmethod
+    async def delete_stream(self, name: str) -> None: ...
+
+    @abstractmethod
     async def pass_time(self, seconds: float) -> None: ...
 
 
@@ -74,6 +85,15 @@ class MemoryWorld(World):
         heard: list[Heard] = []
         self.server.subscribe(pattern, lambda *message: heard.append(Heard(*message)))
         return heard
+
+    async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:
+        self.server.publish(subject, data, headers)
+
+    async def add_stream(self, name: str, *subjects: str) -> None:
+        self.server.add_stream(name, *subjects)
+
+    async def delete_stream(self, name: str) -> None:
+        self.server.delete_stream(name)
 
     async def pass_time(self, seconds: float) -> None:
         await self.clock.advance(seconds)
@@ -99,11 +119,24 @@ class NatsWorld(World):
         async def take(message: Msg) -> None:
             heard.append(Heard(message.subject, message.data, dict(message.headers or {})))
 
-        client = await nats.connect(self._url)
-        self._clients.append(client)
+        client = await self._client()
         await client.subscribe(pattern, cb=take)
         await client.flush()
         return heard
+
+    async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:
+        await (await self._client()).jetstream().publish(subject, data, headers=headers)
+
+    async def add_stream(self, name: str, *subjects: str) -> None:
+        await (await self._client()).jetstream().add_stream(name=name, subjects=list(subjects))
+
+    async def delete_stream(self, name: str) -> None:
+        await (await self._client()).jetstream().delete_stream(name)
+
+    async def _client(self) -> Client:
+        if not self._clients:
+            self._clients.append(await nats.connect(self._url))
+        return self._clients[0]
 
     async def pass_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from wpa import plan
 from wpa.engine.api_common import Body, Handler, text
 from wpa.engine.api_fleet import Schedules
+from wpa.engine.inlets import InletKeeper
 from wpa.engine.library import FLOWS
 from wpa.engine.services import Services
-from wpa.errors import DefinitionError, NotFound, TaskRejected
+from wpa.errors import DefinitionError, NotFound, Problem, TaskRejected
 from wpa.model.ids import check_version, check_workflow
 from wpa.model.steptype import StepSignature
 from wpa.model.times import rfc3339
@@ -29,6 +31,7 @@ class DefinitionVerbs:
         self._services = services
         self._signatures = signatures
         self._schedules = schedules
+        self._inlets = InletKeeper(services)
 
     def verbs(self) -> dict[str, Handler]:
         """What it answers, by verb."""
@@ -41,7 +44,7 @@ class DefinitionVerbs:
 
     async def deploy(self, tenant: str, body: Body) -> Body:
         document = body.get("document")
-        problems = plan.check(document, self._signatures)
+        problems = await self._problems(tenant, document)
         if problems or not isinstance(document, dict):
             raise DefinitionError(problems)
         workflow, version = str(document["id"]), str(document["version"])
@@ -64,15 +67,22 @@ class DefinitionVerbs:
                     f"{workflow} {version} is deployed already with other content; versions are immutable: "
                     "give the changed document a new version",
                 )
+        # For a version that is there already, too: whoever deployed it may have died right here.
+        program = await self._services.library.program(tenant, workflow, version)
         if self._schedules is not None:
-            # For a version that is there already, too: whoever deployed it may have died right here.
-            program = await self._services.library.program(tenant, workflow, version)
             await self._schedules.deployed(tenant, program)
+        if isinstance(program, plan.Plan):
+            await self._inlets.deployed(tenant, program)
         return {"workflow_id": workflow, "version": version, "hash": digest, "created": created}
 
     async def validate(self, tenant: str, body: Body) -> Body:
-        problems = plan.check(body.get("document"), self._signatures)
+        problems = await self._problems(tenant, body.get("document"))
         return {"problems": [problem.as_dict() for problem in problems]}
+
+    async def _problems(self, tenant: str, document: Any) -> list[Problem]:
+        """All that is wrong with a document; with the streams that it names, if that is nothing."""
+        problems = plan.check(document, self._signatures)
+        return problems or await self._inlets.problems(tenant, document)
 
     async def definitions(self, tenant: str, body: Body) -> Body:
         """Every version of the tenant's plans, and of the flows, which serve every tenant."""

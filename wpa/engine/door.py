@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from wpa.errors import TaskRejected
 from wpa.model.codec import decode_task, start_hash
+from wpa.model.events import Failure
 from wpa.model.ids import check_execution, check_workflow
 from wpa.model.limits import Limits
-from wpa.model.state import State
-from wpa.model.tasks import SCHEDULE_DUE, Envelope, ScheduleDue, Task, TimerDue
+from wpa.model.state import Parent, State
+from wpa.model.tasks import (
+    CHILD_ENDED,
+    SCHEDULE_DUE,
+    ChildEndedPayload,
+    ChildEndedTask,
+    Envelope,
+    ScheduleDue,
+    Task,
+    TimerDue,
+)
 from wpa.model.times import rfc3339
 from wpa.ports.live import Live
 from wpa.ports.tasks import Lease
@@ -30,6 +40,7 @@ __all__ = [
     "conflict",
     "dead_letter_headers",
     "letter_headers",
+    "refusal",
 ]
 
 REPLY_HEADER = "Wpa-Reply"
@@ -79,6 +90,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """The one that it was published on."""
     pattern: str
     """What it was heard on: the ``subject`` of triggers."""
+    stream: str = ""
+    """What kept it: the ``stream`` of triggers; empty for what was only heard."""
     message: str
     """Names the message, so that the same follows from it at every try."""
     headers: dict[str, str] = msgspec.field(default_factory=dict)
@@ -154,6 +167,34 @@ def answer(live: Live, lease: Lease, body: dict[str, Any]) -> None:
     # Only an inbox: a reply header must not be a way to publish on somebody else's subjects.
     if subject.startswith("_INBOX.") and not set(subject) & set("*> \t\r\n\0"):
         live.publish(subject, msgspec.json.encode(body))
+
+
+class _ChildStart(msgspec.Struct):
+    """Of a start, whatever else may be wrong with it, what tells who waits for it."""
+
+    type: Literal["workflow_start"]
+    execution_id: str
+    parent: Parent
+
+
+_CHILD_START = msgspec.json.Decoder(_ChildStart)
+
+
+def refusal(lease: Lease, error: TaskRejected) -> ChildEndedTask | None:
+    """What is told to the execution that waits for a child whose start is rejected; None: nobody waits."""
+    if lease.source.kind != "tasks":
+        return None
+    try:
+        start = _CHILD_START.decode(lease.data)
+    except msgspec.DecodeError:
+        return None
+    payload = ChildEndedPayload(
+        slot=start.parent.slot,
+        child=start.execution_id,
+        status="REJECTED",
+        error=Failure(type=error.code, message=error.message, retryable=False),
+    )
+    return ChildEndedTask(type=CHILD_ENDED, execution_id=start.parent.execution_id, payload=payload)
 
 
 def _traceparent(lease: Lease, execution: str) -> str:

@@ -4,7 +4,7 @@ Every worker listens to the subjects of the triggers of every workflow's latest 
 subject the workers form one queue group, so each message reaches one of them. What it comes to is an ordinary
 task on ``workflow.tasks.<tenant>``; from there on everything is as durable as ever. Up to there it is not:
 core NATS keeps no messages, so one that is published while no worker listens, or that a worker holds when it
-is killed, is not seen by anybody (``docs/triggers-and-schedules.md`` says what to do about that).
+is killed, is not seen by anybody. A trigger that names a stream misses none (:mod:`wpa.engine.inlets`).
 
 A message that a trigger wants and can't make a task of becomes a dead letter: its own bytes, and the reason.
 """
@@ -12,28 +12,22 @@ A message that a trigger wants and can't make a task of becomes a dead letter: i
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
-import msgspec
-
-from wpa.engine.door import ONCE_HEADER, TRIGGER_HEADER, Origin, letter_headers
+from wpa.engine.door import Origin
+from wpa.engine.inlets import InletKeeper, Tap, inlets_of
+from wpa.engine.messages import Messages, digest, foreign, own_subject
 from wpa.engine.services import Services
-from wpa.errors import NotFound, PlatformError, Problem, TaskRejected, TooLarge
-from wpa.model.codec import LABEL_CHARS_MAX, check_bytes, decode_task
-from wpa.model.tasks import SIGNAL, START, SignalPayload, SignalTask, StartPayload, Task, TaskMetadata
-from wpa.model.times import rfc3339
+from wpa.errors import NotFound, PlatformError, TaskRejected, TooLarge
 from wpa.plan import Plan
-from wpa.plan.expressions import ExpressionError
-from wpa.plan.triggers import Signal, Start, Trigger
 from wpa.ports.clock import Clock
+from wpa.ports.inlets import Inlet
 from wpa.ports.live import Unsubscribe
 from wpa.ports.tasks import Lease
 
-__all__ = ["Triggers", "foreign", "own_subject"]
+__all__ = ["Triggers"]
 
 log = logging.getLogger("wpa.engine")
 
@@ -43,14 +37,10 @@ AT_A_TIME: Final = 32
 RETRY_S: Final = 0.25
 RETRY_MAX_S: Final = 5.0
 WARN_EVERY_S: Final = 5.0
-SOURCE: Final = "trigger"
-"""``metadata.source`` of what is published."""
 
 T = TypeVar("T")
 Message = tuple[str, bytes, dict[str, str]]
 """Subject, data, headers."""
-Made = tuple[bytes, dict[str, str]]
-"""A task, and its headers."""
 
 
 class _Ear:
@@ -84,20 +74,29 @@ class Triggers:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._messages = Messages(services)
+        self._keeper = InletKeeper(services)
         self._ears: dict[tuple[str, str], dict[str, _Ear]] = {}
         """By tenant and workflow, then by subject."""
+        self._taps: dict[tuple[str, str], dict[Inlet, Tap]] = {}
+        """By tenant and workflow, then by what they read."""
 
     # -- following ---------------------------------------------------------------------------
 
     async def deployed(self, tenant: str, plan: Plan) -> None:
         """Listen for the triggers of this version, and no more for those of the one before.
 
-        See :data:`wpa.engine.deployments.OnLatest`.
+        See :data:`wpa.engine.deployments.OnLatest`. Raises PlatformError where it has to be called again.
         """
         for problem in foreign(tenant, plan):
             log.error("a trigger of %s.%s %s is not in force: %s", tenant, plan.id, plan.version, problem)
+        await self._follow_subjects(tenant, plan)
+        await self._follow_streams(tenant, plan)
+
+    async def _follow_subjects(self, tenant: str, plan: Plan) -> None:
         ears = self._ears.setdefault((tenant, plan.id), {})
-        wanted = {trigger.subject: own_subject(tenant, trigger.subject) for trigger in plan.triggers}
+        heard = [trigger.subject for trigger in plan.triggers if not trigger.stream]
+        wanted = {pattern: own_subject(tenant, pattern) for pattern in heard}
         for pattern, subject in wanted.items():
             if subject is None:
                 continue
@@ -111,10 +110,23 @@ class Triggers:
         for pattern in ears.keys() - wanted.keys():
             await self._stop(ears.pop(pattern))
 
+    async def _follow_streams(self, tenant: str, plan: Plan) -> None:
+        taps = self._taps.setdefault((tenant, plan.id), {})
+        held, wanted = set(taps), inlets_of(tenant, plan)
+        await asyncio.gather(*(taps[inlet].close() for inlet in held - wanted.keys()))
+        await self._keeper.settle(tenant, plan, held)
+        for inlet in held - wanted.keys():
+            del taps[inlet]
+        for inlet in wanted:
+            if inlet in taps:
+                taps[inlet].plan = plan
+            else:
+                taps[inlet] = Tap(self._services, self._messages, inlet, plan)
+
     async def _listen(self, ear: _Ear, subject: str, workflow: str) -> None:
         # The server delivers a message once to each queue name, whatever the subjects of its members: so
         # each subject of a workflow needs a name of its own, the same in all workers.
-        queue = f"wpa-{_digest(ear.tenant, workflow, ear.pattern)}"
+        queue = f"wpa-{digest(ear.tenant, workflow, ear.pattern)}"
         ear.unsubscribe = await self._services.ports.live.watch(subject, ear.hear, queue)
         ear.task = asyncio.create_task(self._work(ear), name=f"wpa-trigger-{workflow}")
         log.info("listening on %s for %s.%s", subject, ear.tenant, workflow)
@@ -129,13 +141,15 @@ class Triggers:
     async def close(self, within_s: float) -> None:
         """Listen no more; see to what was heard, for so long at most."""
         ears = [ear for found in self._ears.values() for ear in found.values()]
+        taps = [tap for found in self._taps.values() for tap in found.values()]
         self._ears.clear()
         try:
             async with asyncio.timeout(within_s):
-                await asyncio.gather(*(self._stop(ear) for ear in ears))
+                await asyncio.gather(*(self._stop(ear) for ear in ears), *(tap.close() for tap in taps))
         except TimeoutError:
             left = sum(ear.queue.qsize() for ear in ears)
-            log.error("%d messages for triggers were heard and are not seen to", left)
+            if left:
+                log.error("%d messages for triggers were heard and are not seen to", left)
             for ear in ears:
                 if ear.task is not None:
                     ear.task.cancel()
@@ -146,6 +160,9 @@ class Triggers:
             for ear in found.values():
                 if ear.task is not None:
                     ear.task.cancel()
+        for read in self._taps.values():
+            for tap in read.values():
+                tap.abandon()
 
     # -- messages ----------------------------------------------------------------------------
 
@@ -167,12 +184,12 @@ class Triggers:
             workflow=plan.id,
             subject=subject,
             pattern=ear.pattern,
-            message=_digest(services.next_id()),
+            message=digest(services.next_id()),
             headers=headers,
         )
         rejected: TaskRejected | None = None
         try:
-            for made in self._made(ear.tenant, plan, origin, data):
+            for made in self._messages.tasks(ear.tenant, plan, origin, data):
                 if isinstance(made, TaskRejected):
                     rejected = rejected or made
                 else:
@@ -190,8 +207,7 @@ class Triggers:
     async def _bury(self, tenant: str, plan: Plan, origin: Origin, data: bytes, error: TaskRejected) -> None:
         services = self._services
         log.warning("a message on %s is of no use to %s.%s: %s", origin.subject, tenant, plan.id, error)
-        headers = letter_headers(origin.subject, error, services.worker, services.clock.now_ms())
-        headers[TRIGGER_HEADER] = _header(origin)
+        headers = self._messages.letter(origin, error)
         await _until_done(lambda: services.ports.tasks.bury(tenant, data, headers))
 
     async def retried(self, lease: Lease, origin: Origin) -> None:
@@ -202,7 +218,7 @@ class Triggers:
         plan = await self._services.library.program(lease.tenant, origin.workflow)
         if not isinstance(plan, Plan):
             raise NotFound("unknown_trigger", f"workflow {origin.workflow} is no plan, it has no triggers")
-        made = list(self._made(lease.tenant, plan, origin, lease.data))
+        made = list(self._messages.tasks(lease.tenant, plan, origin, lease.data))
         rejected = [error for error in made if isinstance(error, TaskRejected)]
         if rejected:
             raise rejected[0]
@@ -210,140 +226,6 @@ class Triggers:
             if not isinstance(found, TaskRejected):
                 await self._services.ports.tasks.publish(lease.tenant, *found)
         lease.ack()
-
-    # -- what a message comes to -------------------------------------------------------------
-
-    def _made(self, tenant: str, plan: Plan, origin: Origin, data: bytes) -> Iterator[Made | TaskRejected]:
-        """For each trigger that wants the message: the task, or why there can be none."""
-        limits = self._services.limits
-        same = [(number, t) for number, t in enumerate(plan.triggers) if t.subject == origin.pattern]
-        try:
-            check_bytes(data, limits, "message")
-            message = _decoded(data)
-        except TaskRejected as error:
-            if same:
-                yield error
-            return
-        for number, trigger in same or list(enumerate(plan.triggers)):
-            try:
-                made = self._task(
-                    plan, trigger, f"{origin.message}{f'-{number}' if number else ''}", origin, message
-                )
-                if made is not None:
-                    # Through the door, as everybody's: what is too large, too deep or badly named is
-                    # found here, where the message is still at hand.
-                    decode_task(made[0], tenant, limits)
-                    yield made
-            except ExpressionError as error:
-                yield TaskRejected("bad_mapping", f"triggers[{number}] of {plan.id} {plan.version}: {error}")
-            except TaskRejected as error:
-                yield error
-            except (RecursionError, ValueError, TypeError, OverflowError) as error:
-                what = f"{type(error).__name__}: {error}"
-                yield TaskRejected("bad_mapping", f"triggers[{number}] of {plan.id} {plan.version}: {what}")
-
-    def _task(self, plan: Plan, trigger: Trigger, name: str, origin: Origin, message: Any) -> Made | None:
-        found = trigger.match(origin.subject, message, origin.headers)
-        if found is None:
-            return None
-        if isinstance(found, Signal):
-            return self._signal(plan, found, name, origin)
-        return self._start(plan, found, name, origin)
-
-    def _start(self, plan: Plan, start: Start, name: str, origin: Origin) -> Made:
-        problems = plan.check_input(start.input)
-        if problems:
-            message = f"the input does not fit the input schema of {plan.id} {plan.version}: {problems[0]}"
-            raise TaskRejected("invalid_input", message, problems)
-        key = start.idempotency_key or message_id(origin.headers)
-        headers = {ONCE_HEADER: _digest(key)} if key else {}
-        if "traceparent" in origin.headers:
-            headers["traceparent"] = origin.headers["traceparent"]
-        task = Task(
-            type=START,
-            workflow_id=plan.id,
-            execution_id=start.execution_id or f"{plan.id}-{_digest(key) if key else name}",
-            created_at=rfc3339(self._services.clock.now_ms()),
-            metadata=TaskMetadata(source=SOURCE),
-            payload=StartPayload(
-                input_data=start.input, execution_context={"trigger": {"subject": origin.subject}}
-            ),
-        )
-        return msgspec.json.encode(task), headers
-
-    def _signal(self, plan: Plan, signal: Signal, name: str, origin: Origin) -> Made:
-        problems = plan.check_signal(signal.name, signal.payload)
-        if problems:
-            raise TaskRejected("bad_signal", str(problems[0]), problems)
-        given = message_id(origin.headers)
-        if len(given) > LABEL_CHARS_MAX or not given.isprintable():
-            given = _digest(given)
-        task = SignalTask(
-            type=SIGNAL,
-            workflow_id=plan.id,
-            execution_id=signal.execution_id,
-            created_at=rfc3339(self._services.clock.now_ms()),
-            metadata=TaskMetadata(source=SOURCE),
-            payload=SignalPayload(signal=signal.name, payload=signal.payload, id=signal.id or given or name),
-        )
-        return msgspec.json.encode(task), {}
-
-
-def foreign(tenant: str, plan: Plan) -> list[Problem]:
-    """The triggers that listen to what another tenant's steps emit; they are never in force."""
-    return [
-        Problem(
-            f"$.triggers[{number}].subject",
-            f"{trigger.subject!r} is another tenant's; what steps emit is for their own tenant only",
-            f"write 'workflow.emit.{tenant}.'",
-        )
-        for number, trigger in enumerate(plan.triggers)
-        if own_subject(tenant, trigger.subject) is None
-    ]
-
-
-def own_subject(tenant: str, pattern: str) -> str | None:
-    """What to listen to for a trigger's subject; None where it is another tenant's.
-
-    Under ``workflow.emit.`` each tenant has its own subjects: a wildcard in the tenant's place means just
-    those.
-    """
-    tokens = pattern.split(".")
-    if tokens[:2] != ["workflow", "emit"]:
-        return pattern
-    if tokens[2] == ">":
-        return f"workflow.emit.{tenant}.>"
-    if tokens[2] not in ("*", tenant):
-        return None
-    return ".".join(["workflow", "emit", tenant, *tokens[3:]])
-
-
-def message_id(headers: dict[str, str]) -> str:
-    """What the publisher calls the message: ``Nats-Msg-Id``, or the CloudEvents source and id; or ""."""
-    if given := headers.get("Nats-Msg-Id", ""):
-        return given
-    given = headers.get("ce-id", "")
-    return f"{headers.get('ce-source', '')} {given}".strip() if given else ""
-
-
-def _decoded(data: bytes) -> Any:
-    """JSON where it is; null where there is nothing; any other text as it is."""
-    if not data.strip():
-        return None
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
-        return data.decode()
-
-
-def _header(origin: Origin) -> str:
-    """JSON that comes through a header unharmed: ASCII, in which white space says nothing."""
-    text = json.dumps(msgspec.to_builtins(origin), separators=(",", ":"))
-    return text.replace(" ", "\\u0020")
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=10).hexdigest()
 
 
 async def _until_done(effect: Callable[[], Awaitable[T]]) -> T:

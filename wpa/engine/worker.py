@@ -11,8 +11,10 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
+import msgspec
+
 from wpa.engine.deployments import Deployments
-from wpa.engine.door import Heard, Request, admit, answer, dead_letter_headers
+from wpa.engine.door import Heard, Request, admit, answer, dead_letter_headers, refusal
 from wpa.engine.driver import Driver
 from wpa.engine.inbox import Inbox
 from wpa.engine.library import is_reserved
@@ -273,11 +275,16 @@ class Worker:
         self._held.pop((request.tenant, request.lease.identity), None)
 
     async def _bury(self, lease: Lease, error: TaskRejected) -> None:
-        """To the dead-letter subject: the original bytes, and why. Only then is the task acked."""
+        """To the dead-letter subject: the original bytes, and why. Only then is the task acked.
+
+        Where it is the start of a child, its parent is told, which would wait for ever.
+        """
         services = self._services
         log.warning("task %d of %s is rejected: %s", lease.sequence, lease.source.subject, error)
         headers = dead_letter_headers(lease, error, services.worker, services.clock.now_ms())
         try:
+            if (told := refusal(lease, error)) is not None:
+                await services.ports.tasks.publish(lease.tenant, msgspec.json.encode(told), {})
             await services.ports.tasks.bury(lease.tenant, lease.data, headers)
         except Unavailable as trouble:
             log.warning("the rejected task %d can't be buried yet: %s", lease.sequence, trouble)

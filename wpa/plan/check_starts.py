@@ -13,13 +13,31 @@ __all__ = ["check_starts"]
 
 def check_starts(plan: Plan) -> list[Problem]:
     """Signals that nobody waits for, times that never come, and inputs that would be refused."""
-    problems = []
+    problems = _check_beginnings(plan)
     for index, trigger in enumerate(plan.triggers):
         if trigger.signal:
             unknown = plan.signals.unknown(trigger.signal, f"$.triggers[{index}].signal.name")
             problems += [unknown] if unknown else []
     if plan.schedule is not None:
         problems += _check_schedule(plan, plan.schedule)
+    return problems
+
+
+def _check_beginnings(plan: Plan) -> list[Problem]:
+    """Triggers that read the same messages of a stream share one place in it."""
+    problems = []
+    begun: dict[tuple[str, str], tuple[int, str]] = {}
+    for index, trigger in enumerate(plan.triggers):
+        if not trigger.stream:
+            continue
+        first, beginning = begun.setdefault((trigger.stream, trigger.subject), (index, trigger.beginning))
+        if beginning != trigger.beginning:
+            message = (
+                f"it begins with {trigger.beginning!r}, and $.triggers[{first}], which reads the same "
+                f"messages, with {beginning!r}"
+            )
+            hint = "triggers on one subject of one stream share their place in it: write the same for both"
+            problems.append(Problem(f"$.triggers[{index}].from", message, hint))
     return problems
 
 

@@ -131,7 +131,7 @@ class Repeat(Model):
     @model_validator(mode="after")
     def _one_condition(self) -> Repeat:
         if (self.until is None) == (self.while_ is None):
-            raise ValueError("repeat needs one of 'until' and 'while'")
+            raise ValueError("repeat needs exactly one of 'until' and 'while'")
         return self
 
 

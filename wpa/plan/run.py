@@ -123,7 +123,8 @@ class PlanRun:
             completed=self._completed,
             failed=self._failed,
             skipped=self._skipped,
-            begun=sum(loop.share for loop in self._loops.values() if not loop.ended),
+            # A loop whose step a race has skipped has not ended, and counts as skipped alone.
+            begun=sum(loop.share for index, loop in self._loops.items() if self._status[index] == WANTED),
         )
 
     def steps(self) -> list[StepView]:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from wpa.plan.durations import parse_duration_ms
 from wpa.plan.fields import Duration, Expression, Model, SignalName
-from wpa.plan.subjects import check_subject
+from wpa.plan.subjects import check_stream, check_subject
 
 __all__ = ["Schedule", "Trigger", "TriggerSignal", "TriggerStart"]
 
@@ -18,6 +18,11 @@ ABOUT = "may hold ${ } expressions over message, subject and headers"
 
 def _subject(value: str) -> str:
     check_subject(value)
+    return value
+
+
+def _stream(value: str) -> str:
+    check_stream(value)
     return value
 
 
@@ -52,6 +57,20 @@ class Trigger(Model):
     subject: Annotated[
         str, AfterValidator(_subject), Field(description="a NATS subject; * and > are wildcards")
     ]
+    stream: Annotated[
+        Annotated[str, AfterValidator(_stream)] | None,
+        Field(
+            description="a JetStream stream of your own that captures the subject: then no message is missed",
+            examples=["DATA"],
+        ),
+    ] = None
+    beginning: Annotated[
+        Literal["new", "first"] | None,
+        Field(
+            alias="from",
+            description="where in the stream it begins when it is first deployed; new by default",
+        ),
+    ] = None
     filter: Annotated[
         Expression | None, Field(description="messages for which this is false are left alone")
     ] = None
@@ -61,7 +80,9 @@ class Trigger(Model):
     @model_validator(mode="after")
     def _one_effect(self) -> Trigger:
         if (self.start is None) == (self.signal is None):
-            raise ValueError("a trigger needs one of 'start' and 'signal'")
+            raise ValueError("a trigger needs exactly one of 'start' and 'signal'")
+        if self.beginning is not None and self.stream is None:
+            raise ValueError("'from' says where in a stream to begin; it needs 'stream'")
         return self
 
 
@@ -96,7 +117,7 @@ class Schedule(Model):
     @model_validator(mode="after")
     def _one_clock(self) -> Schedule:
         if (self.cron is None) == (self.every is None):
-            raise ValueError("a schedule needs one of 'cron' and 'every'")
+            raise ValueError("a schedule needs exactly one of 'cron' and 'every'")
         if self.every is not None and self.time_zone:
             raise ValueError("'time_zone' goes with 'cron'; 'every' needs none")
         return self

@@ -1,14 +1,18 @@
-"""NATS subjects that a definition may listen to."""
+"""NATS subjects that a definition may listen to, and streams that it may read."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-__all__ = ["check_subject", "matches"]
+__all__ = ["check_stream", "check_subject", "covers", "matches"]
 
 SUBJECT_CHARS_MAX: Final = 255
+STREAM_CHARS_MAX: Final = 255
+ENGINES: Final = ("WPA_", "KV_", "OBJ_")
+"""How the names of streams begin that the engine keeps, or the server's buckets."""
 _TOKEN = re.compile(r"[^\s.*>\x00-\x20\x7f]+|\*|>")
+_STREAM = re.compile(r"[^\s.*>/\\\x00-\x20\x7f]+")
 
 
 def check_subject(pattern: str) -> None:
@@ -34,6 +38,34 @@ def check_subject(pattern: str) -> None:
         raise ValueError(
             f"{shown} belongs to the engine or the server; of these only 'workflow.emit.' may be used"
         )
+
+
+def check_stream(name: str) -> None:
+    """Raise ValueError, with what to write instead, for a stream that no trigger may read."""
+    shown = ascii(name[:80])
+    if len(name) > STREAM_CHARS_MAX or not name.isascii() or not _STREAM.fullmatch(name):
+        raise ValueError(
+            f"{shown} can't be the name of a stream; it has 1 to {STREAM_CHARS_MAX} visible ASCII "
+            "characters, none of them one of . * > / \\"
+        )
+    if name.startswith(ENGINES):
+        raise ValueError(
+            f"{shown} is a stream of the engine's, or a bucket; name a stream of your own that captures "
+            "the subject"
+        )
+
+
+def covers(wide: str, pattern: str) -> bool:
+    """Whether every subject that ``pattern`` names is one of those that ``wide`` names."""
+    ours, theirs = wide.split("."), pattern.split(".")
+    for place, mine in enumerate(ours):
+        if place >= len(theirs):
+            return False
+        if mine == ">":
+            return True
+        if theirs[place] == ">" or mine not in ("*", theirs[place]):
+            return False
+    return len(ours) == len(theirs)
 
 
 def matches(pattern: str, subject: str) -> bool:

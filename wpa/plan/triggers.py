@@ -42,14 +42,18 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 class Trigger:
     """A trigger, compiled. Immutable."""
 
-    __slots__ = ("_filter", "_path", "_templates", "signal", "subject")
+    __slots__ = ("_filter", "_path", "_templates", "beginning", "signal", "stream", "subject")
 
     def __init__(
-        self, subject: str, signal: str, filter: Template | None, templates: dict[str, Template], path: str
+        self, document: starts.Trigger, filter: Template | None, templates: dict[str, Template], path: str
     ) -> None:
-        self.subject = subject
+        self.subject = document.subject
         """What to listen to; may hold wildcards."""
-        self.signal = signal
+        self.stream = document.stream or ""
+        """The stream that keeps the messages; empty for a trigger that hears them as they are published."""
+        self.beginning = document.beginning or "new"
+        """Where in the stream to begin: with what is ``new``, or with the ``first`` that it holds."""
+        self.signal = document.signal.name if document.signal else ""
         """The name of the signal to send; empty for a trigger that starts executions."""
         self._filter = filter
         self._templates = templates
@@ -124,6 +128,5 @@ def compile_trigger(document: starts.Trigger, path: str) -> tuple[Trigger, list[
         if field != "name" and not (value is None and field != "input" and field != "payload"):
             templates[field], found = compile_template(value, f"{path}.{word}.{field}", NAMES)
             complaints += found
-    name = document.signal.name if document.signal else ""
-    trigger = Trigger(document.subject, name, filter, templates, path)
+    trigger = Trigger(document, filter, templates, path)
     return trigger, [Problem(where, what) for where, what in complaints]

@@ -66,7 +66,7 @@ class Sleep(_Inputs):
     @model_validator(mode="after")
     def _one_end(self) -> Sleep:
         if (self.for_ is None) == (self.until is None):
-            raise ValueError("core.sleep needs one of 'for' and 'until'")
+            raise ValueError("core.sleep needs exactly one of 'for' and 'until'")
         return self
 
     def wait(self, timeout_ms: int | None) -> Wait:

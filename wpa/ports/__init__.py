@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from wpa.ports.blobs import Blobs
 from wpa.ports.clock import Clock
 from wpa.ports.definitions import Definitions
+from wpa.ports.inlets import Inlets
 from wpa.ports.journal import Journal
 from wpa.ports.live import Live
 from wpa.ports.records import Records
@@ -29,6 +30,7 @@ class Ports:
     journal: Journal
     snapshots: Snapshots
     tasks: TaskQueue
+    inlets: Inlets
     timers: Timers
     definitions: Definitions
     records: Records

@@ -10,7 +10,8 @@ import pytest
 from tests.unit.engine.starts import TENANT, World
 from wpa.engine.deployments import Deployments
 from wpa.engine.door import ONCE_HEADER, TRIGGER_HEADER, Heard, admit
-from wpa.engine.triggers import Triggers, foreign, own_subject
+from wpa.engine.messages import foreign, own_subject
+from wpa.engine.triggers import Triggers
 from wpa.errors import TaskRejected, Unavailable
 from wpa.plan import Plan
 from wpa.ports.tasks import Lease, Source

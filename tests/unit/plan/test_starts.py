@@ -7,7 +7,7 @@ import pytest
 from tests.unit.plan.player import plan_of, step
 from wpa.plan import check
 from wpa.plan.expressions import ExpressionError
-from wpa.plan.subjects import check_subject, matches
+from wpa.plan.subjects import check_stream, check_subject, covers, matches
 from wpa.plan.triggers import Signal, Start, Trigger
 
 WAIT = {"id": "w", "uses": "core.wait", "with": {"signal": "paid"}}
@@ -127,6 +127,60 @@ def test_bad_subjects_and_those_of_the_engine_are_refused(bad: str, words: str) 
         check_subject(bad)
 
 
+@pytest.mark.parametrize(
+    ("wide", "pattern", "wanted"),
+    [
+        ("a.b", "a.b", True),
+        ("a.b", "a.*", False),
+        ("a.*", "a.b", True),
+        ("a.*", "a.*", True),
+        ("a.*", "a.>", False),
+        ("a.*", "a", False),
+        ("a.*", "a.b.c", False),
+        ("a.>", "a.>", True),
+        ("a.>", "a.*.c", True),
+        ("a.>", "a", False),
+        (">", "a.>", True),
+        ("*.b", "a.b", True),
+        ("*.b", "a.*", False),
+    ],
+)
+def test_a_pattern_covers_those_that_name_nothing_else(wide: str, pattern: str, wanted: bool) -> None:
+    assert covers(wide, pattern) is wanted
+
+
+@pytest.mark.parametrize("good", ["DATA", "data_raw-1", "x=1", "WPA", "KVS", "a" * 255])
+def test_good_streams(good: str) -> None:
+    check_stream(good)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ("", "1 to 255 visible ASCII"),
+        ("a.b", "can't be the name of a stream"),
+        ("a b", "can't be the name of a stream"),
+        ("a*", "can't be the name of a stream"),
+        ("a/b", "can't be the name of a stream"),
+        ("a\\b", "can't be the name of a stream"),
+        ("é", "can't be the name of a stream"),
+        ("a" * 256, "1 to 255"),
+        ("WPA_TASKS", "a stream of your own"),
+        ("KV_orders", "a stream of your own"),
+        ("OBJ_files", "a stream of your own"),
+    ],
+)
+def test_bad_streams_and_those_of_the_engine_are_refused(bad: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        check_stream(bad)
+
+
+def test_a_trigger_may_read_a_stream() -> None:
+    read, heard = trigger(stream="DATA", start={}), trigger(start={})
+    assert (read.stream, read.beginning, heard.stream) == ("DATA", "new", "")
+    assert trigger(stream="DATA", start={}, **{"from": "first"}).beginning == "first"
+
+
 # -- what is wrong ---------------------------------------------------------------------------
 
 CRON = {"cron": "0 0 6 * * *"}
@@ -144,6 +198,11 @@ CRON = {"cron": "0 0 6 * * *"}
         ({"triggers": [{"subject": "a", "start": {"input": {"x": "${mesage}"}}}]}, "triggers[0].start.input.x", "undeclared reference"),
         ({"triggers": [{"subject": "a", "signal": {"name": "piad", "correlation": "x"}}]}, "triggers[0].signal.name", "did you mean 'paid'?"),
         ({"triggers": [{"subject": "a", "signal": {"name": "paid"}}]}, "triggers[0].signal.correlation", "missing"),
+        ({"triggers": [{"subject": "a", "stream": "WPA_EVENTS", "start": {}}]}, "triggers[0].stream", "a stream of the engine's, or a bucket"),
+        ({"triggers": [{"subject": "a", "stream": "S", "from": "last", "start": {}}]}, "triggers[0].from", "'new' or 'first'"),
+        ({"triggers": [{"subject": "a", "from": "first", "start": {}}]}, "triggers[0]", "it needs 'stream'"),
+        ({"triggers": [{"subject": "a", "stream": "S", "form": "first", "start": {}}]}, "triggers[0].form", "did you mean 'from'?"),
+        ({"triggers": [{"subject": "a", "stream": "S", "start": {}}, {"subject": "a", "stream": "S", "from": "first", "start": {}}]}, "triggers[1].from", "write the same for both"),
         ({"schedule": {}}, "schedule", "one of 'cron' and 'every'"),
         ({"schedule": {**CRON, "every": "5m"}}, "schedule", "one of 'cron' and 'every'"),
         ({"schedule": {"every": "5m", "time_zone": "Europe/Madrid"}}, "schedule", "goes with 'cron'"),

@@ -12,6 +12,7 @@ behaviour as the real ones.
 from __future__ import annotations
 
 from wpa.adapters.memory.clock import VirtualClock
+from wpa.adapters.memory.inlets import MemoryInlets
 from wpa.adapters.memory.journal import MemoryJournal
 from wpa.adapters.memory.live import MemoryLive
 from wpa.adapters.memory.server import Connection, MemoryServer
@@ -35,6 +36,7 @@ async def open_ports(server: MemoryServer | None = None, *, ack_wait_s: float = 
         journal=MemoryJournal(connection),
         snapshots=MemorySnapshots(connection),
         tasks=MemoryTasks(connection, ack_wait_s),
+        inlets=MemoryInlets(connection, ack_wait_s),
         timers=MemoryTimers(connection),
         definitions=MemoryDefinitions(connection),
         records=MemoryRecords(connection),

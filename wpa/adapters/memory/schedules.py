@@ -56,6 +56,11 @@ class Schedules:
             heapq.heappop(self._due)
         return self._due[0][0] if self._due else None
 
+    @property
+    def has_alarms(self) -> bool:
+        """Whether anything is to ring once; schedules, which ring for ever, don't count."""
+        return any(not entry.spec for entry in self._entries.values())
+
     def _is_current(self, due: tuple[int, int, tuple[str, str]]) -> bool:
         """Whether what was to ring has not been replaced, or cleared, since."""
         _, number, key = due

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from wpa.adapters.clock import SystemClock
+from wpa.adapters.memory.captured import CapturedStream
 from wpa.adapters.memory.consumer import Consumer
 from wpa.adapters.memory.schedules import Schedules
 from wpa.adapters.memory.storage import Bucket, Stream, matches
@@ -48,6 +49,8 @@ class MemoryServer:
         self.definitions = Bucket()
         self.records = Bucket()
         self.blobs: dict[str, bytes] = {}
+        self.captured: dict[str, CapturedStream] = {}
+        """Users' streams."""
         self._consumers: dict[Source, Consumer] = {}
         self._subscriptions: dict[int, _Subscription] = {}
         """In the order in which they were made, but for queues, whose members take turns."""
@@ -60,6 +63,14 @@ class MemoryServer:
             stream = self.due if source.kind == "due" else self.tasks
             consumer = self._consumers[source] = Consumer(stream, self.clock, source)
         return consumer
+
+    def add_stream(self, name: str, *subjects: str) -> None:
+        """Make a user's stream, which keeps what is published on ``subjects`` from now on."""
+        self.captured[name] = CapturedStream(self.clock, subjects)
+
+    def delete_stream(self, name: str) -> None:
+        """Delete a user's stream, with all that it holds."""
+        self.captured.pop(name).end()
 
     def _ring(self, tenant: str, body: bytes, headers: dict[str, str]) -> None:
         """An alarm or a schedule is due. As on the server, core subscribers don't hear of it."""
@@ -81,7 +92,9 @@ class MemoryServer:
         return end
 
     def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:
-        """Tell whoever listens now."""
+        """Tell whoever listens now; users' streams keep it."""
+        for stream in self.captured.values():
+            stream.take(subject, data, headers or {})
         loop = asyncio.get_running_loop()
         served: set[str] = set()
         for number, subscription in list(self._subscriptions.items()):

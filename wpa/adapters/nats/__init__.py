@@ -10,6 +10,7 @@ import msgspec
 
 from wpa.adapters.clock import SystemClock
 from wpa.adapters.nats import streams
+from wpa.adapters.nats.inlets import NatsInlets
 from wpa.adapters.nats.journal import NatsJournal
 from wpa.adapters.nats.kv import Bucket
 from wpa.adapters.nats.live import NatsLive
@@ -76,6 +77,7 @@ async def open_ports(
         journal=NatsJournal(transport),
         snapshots=NatsSnapshots(transport),
         tasks=NatsTasks(transport, ack_wait_s),
+        inlets=NatsInlets(transport, ack_wait_s),
         timers=NatsTimers(transport),
         definitions=definitions,
         records=NatsRecords(transport),

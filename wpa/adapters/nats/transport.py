@@ -28,6 +28,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from wpa.adapters.nats.headers import read_headers
 from wpa.errors import Conflict, TooLarge, Unavailable
 
 __all__ = ["ACK_TIMEOUT_S", "Handler", "Message", "Refused", "Transport"]
@@ -90,10 +91,12 @@ class _Direct(asyncio.Queue[Msg]):
 
 
 class Transport:
-    """A connection with a publish path and a receive path of our own."""
+    """A connection with a publish path and a receive path of our own. Belongs to the running event loop."""
 
     def __init__(self) -> None:
         self.nc: Client = Client()
+        # Asking for the running loop is a system call (getpid) in Python 3.11: too dear for each message.
+        self._loop = asyncio.get_running_loop()
         self._pending: dict[str, tuple[asyncio.Future[Msg], float]] = {}
         self._collectors: dict[str, Callable[[Msg], None]] = {}
         self._counter = 0
@@ -128,6 +131,7 @@ class Transport:
         if tls is not None:
             options["tls"] = tls
         self.nc = await self._connect(url, name=name, **options)
+        self.nc._parse_header_lines = read_headers  # type: ignore[method-assign, assignment]  # noqa: SLF001
         self._inbox = self.nc.new_inbox()
         await self.subscribe(f"{self._inbox}.*", self._on_reply)
         self._sweeper = asyncio.create_task(self._sweep(), name="wpa-ack-sweeper")
@@ -135,7 +139,7 @@ class Transport:
 
     async def _connect(self, url: str, **options: Any) -> Client:
         """nats-py's own connect, ended at a refusal: told to reconnect, it would knock for ever."""
-        refused = self._refused = asyncio.get_running_loop().create_future()
+        refused = self._refused = self._loop.create_future()
         connecting = asyncio.ensure_future(
             nats.connect(
                 [server.strip() for server in url.split(",")],
@@ -185,9 +189,13 @@ class Transport:
                 log.debug("flush at close: %s", error)
         await self.nc.close()
 
-    def on_reconnect(self, callback: Callable[[], None]) -> None:
-        """Call back after every reconnect: pulls have to be asked for again, caches are stale."""
+    def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back after every reconnect: pulls have to be asked for again, caches are stale.
+
+        Returns what ends it.
+        """
         self._reconnected.append(callback)
+        return lambda: self._reconnected.remove(callback)
 
     # -- sending -----------------------------------------------------------------------------
 
@@ -210,7 +218,7 @@ class Transport:
         nc._pending_data_size += len(command)  # noqa: SLF001
         queue = nc._flush_queue  # noqa: SLF001
         if queue is not None and queue.empty():
-            queue.put_nowait(asyncio.get_running_loop().create_future())
+            queue.put_nowait(self._loop.create_future())
 
     def _token(self) -> str:
         self._counter += 1
@@ -224,42 +232,30 @@ class Transport:
         if len(payload) > self.nc.max_payload:
             raise TooLarge(f"{len(payload)} bytes for {subject}; the server takes {self.nc.max_payload}")
         try:
-            return await self._publish_acked(subject, payload, headers)
+            for tried in range(TRANSIENT_TRIES):
+                sequence = _stored(subject, await self._ask(subject, payload, headers))
+                if sequence is not None:
+                    return sequence
+                # Another write on the same subject is on its way through the cluster.
+                await asyncio.sleep(random.uniform(0.001, 0.003) * (tried + 1))
+            raise Unavailable(f"{subject}: writes on this subject keep colliding")
         except Unavailable as error:
             self._warn(error)
             raise
 
     def _warn(self, error: Unavailable) -> None:
         """One line for an outage every few seconds, however many writes it concerns."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         self._unwarned += 1
         if now - self._warned_at >= WARN_EVERY_S:
             log.warning("writes fail and are tried again (%d so far): %s", self._unwarned, error)
             self._warned_at, self._unwarned = now, 0
 
-    async def _publish_acked(self, subject: str, payload: bytes, headers: bytes) -> int:
-        for tried in range(TRANSIENT_TRIES):
-            reply = await self._ask(subject, payload, headers)
-            try:
-                ack = _PUB_ACK.decode(reply.data)
-            except msgspec.DecodeError:
-                raise Unavailable(f"no stream took the message on {subject}: {_status(reply)}") from None
-            if ack.error is None:
-                return ack.seq
-            if ack.error.err_code == WRONG_LAST_SEQUENCE:
-                raise Conflict(f"{subject}: {ack.error.description}")
-            if ack.error.err_code != WRITE_IN_FLIGHT:
-                raise Refused(f"{subject}: {ack.error.description}", ack.error.err_code)
-            # Another write on the same subject is on its way through the cluster.
-            await asyncio.sleep(random.uniform(0.001, 0.003) * (tried + 1))
-        raise Unavailable(f"{subject}: writes on this subject keep colliding")
-
     async def _ask(self, subject: str, payload: bytes, headers: bytes) -> Msg:
-        loop = asyncio.get_running_loop()
         token = self._token()
-        future: asyncio.Future[Msg] = loop.create_future()
+        future: asyncio.Future[Msg] = self._loop.create_future()
         self.send(subject, payload, reply=token, headers=headers)
-        self._pending[token] = (future, loop.time() + ACK_TIMEOUT_S)
+        self._pending[token] = (future, self._loop.time() + ACK_TIMEOUT_S)
         try:
             return await future
         finally:
@@ -275,7 +271,7 @@ class Transport:
     async def collect(self, subject: str, payload: bytes, timeout_s: float = ACK_TIMEOUT_S) -> list[Msg]:
         """One request, many replies, up to the status message that ends them."""
         token = self._token()
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[None] = self._loop.create_future()
         found: list[Msg] = []
 
         def take(message: Msg) -> None:
@@ -333,10 +329,9 @@ class Transport:
                 future.set_exception(Unavailable(f"{reason}: the outcome is unknown"))
 
     async def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
-            now = loop.time()
+            now = self._loop.time()
             for future, deadline in list(self._pending.values()):
                 if deadline > now:
                     break  # asked in order, so the rest is younger
@@ -363,6 +358,22 @@ class Transport:
         refused = self._refused
         if refused is not None and not refused.done() and REFUSAL.search(self._trouble):
             refused.set_result(self._trouble)
+
+
+def _stored(subject: str, reply: Msg) -> int | None:
+    """The sequence that an answer to a publish gives; None where the write is to be tried again."""
+    try:
+        ack = _PUB_ACK.decode(reply.data)
+    except msgspec.DecodeError:
+        raise Unavailable(f"no stream took the message on {subject}: {_status(reply)}") from None
+    error = ack.error
+    if error is None:
+        return ack.seq
+    if error.err_code == WRONG_LAST_SEQUENCE:
+        raise Conflict(f"{subject}: {error.description}")
+    if error.err_code != WRITE_IN_FLIGHT:
+        raise Refused(f"{subject}: {error.description}", error.err_code)
+    return None
 
 
 def _status(message: Msg) -> str:

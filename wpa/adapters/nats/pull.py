@@ -1,0 +1,183 @@
+"""What a durable pull consumer delivers: messages that stay leased until they are answered.
+
+Pulls stay open: as long as a feed has credit, the server pushes messages as they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from nats.aio.subscription import Subscription
+
+from wpa.adapters.nats.transport import Message, Transport
+from wpa.errors import Unavailable
+
+__all__ = ["Held", "Pull"]
+
+PULL_EXPIRES_S: Final = 30.0
+PULL_RETRY_S: Final = 0.25
+LATE_S: Final = 3.0
+"""So long after its time is over, a pull that was not answered is given up."""
+
+ACK: Final = b"+ACK"
+NAK: Final = b"-NAK"
+IN_PROGRESS: Final = b"+WPI"
+GONE: Final = "consumer deleted"
+
+log = logging.getLogger("wpa.nats")
+
+
+class Held:
+    """A message of a consumer, until it is answered."""
+
+    __slots__ = ("_message", "_transport", "data", "delivered", "sequence", "stored_ns")
+
+    def __init__(self, transport: Transport, message: Message) -> None:
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<timestamp>.<pending>, with
+        # domain and account tokens before the stream where there are any.
+        tokens = message.reply.split(".")
+        offset = 0 if len(tokens) == 9 else 2
+        self._transport = transport
+        self._message = message
+        self.data = message.data
+        self.delivered = int(tokens[4 + offset])
+        self.sequence = int(tokens[5 + offset])
+        self.stored_ns = int(tokens[7 + offset])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """All that it came with."""
+        return self._message.headers or {}
+
+    @property
+    def subject(self) -> str:
+        """What it was published on."""
+        return self._message.subject
+
+    def ack(self) -> None:
+        self._say(ACK)
+
+    def nak(self, delay_s: float = 0.0) -> None:
+        self._say(NAK if delay_s <= 0 else b'-NAK {"delay": %d}' % int(delay_s * 1e9))
+
+    def extend(self) -> None:
+        self._say(IN_PROGRESS)
+
+    def _say(self, word: bytes) -> None:
+        try:
+            self._transport.send(self._message.reply, word)
+        except Unavailable:
+            # The server will hand the message out again; whoever gets it finds the work done.
+            log.debug("lease %s: %s not sent, the connection is down", self.sequence, word)
+
+
+class Pull:
+    """See :class:`wpa.ports.tasks.Feed`.
+
+    Args:
+        transport: the connection.
+        stream: the consumer's stream.
+        consumer: a durable pull consumer that is there.
+        take: called for each message that is delivered.
+        gone: called where it turns out that the consumer is not there, or can't be reached; nothing is asked
+            for any more then. Without it, it is asked for again and again.
+        expires_s: how long a pull stays open. One that reaches the server just when the consumer is deleted
+            is never answered, so for so long, and some seconds, that may go unnoticed.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        stream: str,
+        consumer: str,
+        take: Callable[[Message], None],
+        gone: Callable[[], None] | None = None,
+        expires_s: float = PULL_EXPIRES_S,
+    ) -> None:
+        self._transport = transport
+        self._expires_s = expires_s
+        self._name = f"{stream}.{consumer}"
+        self._deliver = take
+        self._gone = gone
+        self._inbox = transport.new_inbox()
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._name}"
+        self._subscription: Subscription | None = None
+        self._wanted = 0
+        """Deliveries that were allowed and have not come."""
+        self._asked = 0
+        """Deliveries that the server has been asked for and has not made."""
+        self._closed = False
+        self._retry: asyncio.TimerHandle | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._forget: Callable[[], None] | None = None
+
+    async def start(self) -> None:
+        self._subscription = await self._transport.subscribe(self._inbox, self._take)
+        self._forget = self._transport.on_reconnect(self._again)
+
+    def request(self, count: int) -> None:
+        self._wanted += count
+        self._pull()
+
+    async def close(self) -> None:
+        self._stop()
+        if self._forget is not None:
+            self._forget()
+            self._forget = None
+        if self._subscription is not None and not self._transport.nc.is_closed:
+            try:
+                await self._subscription.unsubscribe()
+            except Exception as error:  # closing: a dead connection has unsubscribed already
+                log.debug("feed of %s: %s", self._name, error)
+
+    def _stop(self) -> None:
+        self._closed = True
+        for handle in (self._retry, self._watchdog):
+            if handle is not None:
+                handle.cancel()
+
+    def _pull(self) -> None:
+        missing = self._wanted - self._asked
+        # Small top-ups are gathered into larger pulls, unless nothing is under way.
+        if self._closed or missing <= 0 or (self._asked > 0 and missing * 4 < self._wanted):
+            return
+        body = msgspec.json.encode({"batch": missing, "expires": int(self._expires_s * 1e9)})
+        try:
+            self._transport.send(self._subject, body, reply=self._inbox)
+        except Unavailable:
+            return  # the reconnect asks again
+        self._asked += missing
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        loop = asyncio.get_running_loop()
+        self._watchdog = loop.call_later(self._expires_s + LATE_S, self._again)
+
+    def _again(self) -> None:
+        """Forget what was asked for (a reconnect, or a silent server) and ask anew."""
+        self._asked = 0
+        self._retry = None
+        self._pull()
+
+    def _take(self, message: Message) -> None:
+        if message.reply.startswith("$JS.ACK."):
+            self._wanted = max(0, self._wanted - 1)
+            self._asked = max(0, self._asked - 1)
+            self._deliver(message)
+            self._pull()
+            return
+        headers = message.headers or {}
+        status, why = headers.get("Status", ""), headers.get("Description", "")
+        if status == "408":  # the pull's time is over: so many of it were not used
+            self._asked = max(0, self._asked - int(headers.get("Nats-Pending-Messages", self._asked)))
+            self._pull()
+        elif status in ("404", "409", "503"):
+            log.debug("pull of %s: %s %s", self._name, status, why)
+            if self._gone is not None and (status == "503" or why.lower() == GONE):
+                self._stop()
+                self._gone()
+            elif self._retry is None and not self._closed:
+                self._retry = asyncio.get_running_loop().call_later(PULL_RETRY_S, self._again)
