@@ -122,6 +122,8 @@ class NatsWorld(World):
         client = await self._client()
         await client.subscribe(pattern, cb=take)
         await client.flush()
+        # What a stream republishes within the first millisecond may miss a new subscription (docs/adr/0003).
+        await asyncio.sleep(0.02)
         return heard
 
     async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:

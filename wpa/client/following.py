@@ -20,6 +20,8 @@ from wpa.model.state import is_terminal
 __all__ = ["Following"]
 
 POLL_EVERY_S: Final = 2.0
+FIRST_POLL_S: Final = 0.25
+"""A new subscription may miss what is published in its first moments."""
 
 
 class Following(Channel):
@@ -65,6 +67,7 @@ class Following(Channel):
                 ended.set()
 
         subscription = await self._nc.subscribe(f"workflow.events.{self.tenant}.{execution_id}", cb=look)
+        patience_s = FIRST_POLL_S
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
@@ -72,8 +75,9 @@ class Following(Channel):
                     if status is not None and is_terminal(status["status"]):
                         return status
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(POLL_EVERY_S):
+                        async with asyncio.timeout(patience_s):
                             await ended.wait()
+                    patience_s = POLL_EVERY_S
                     ended.clear()
         finally:
             with contextlib.suppress(nats.errors.Error):
