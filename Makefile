@@ -30,7 +30,7 @@ $(VENV)/.stamp: requirements.lock pyproject.toml $(wildcard plugins/*/pyproject.
 	@touch $@
 
 demo: setup  ## the main job, on real input, from nothing
-	@$(BIN)/python examples/demo.py
+	@$(BIN)/python examples/demo
 
 test: setup $(NODE_STAMP)  ## the whole test suite
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
@@ -64,8 +64,8 @@ layers: setup  ## the house: who may import whom
 schemas: setup  ## write the generated schemas anew
 	$(BIN)/wpa schema --out-dir schemas
 
-bench: setup  ## throughput and latency, beside the floor
-	$(BIN)/python benchmarks/run.py
+bench: setup  ## throughput, waiting, long histories, beside their goals (ARGS="--quick", "--only seq3")
+	$(BIN)/python benchmarks/run.py $(ARGS)
 
 # The second file is what the container image holds: no tools, the same versions.
 lock: setup  ## pin all dependencies anew (UPGRADE=1: to the newest)

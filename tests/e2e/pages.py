@@ -22,6 +22,7 @@ LOOKS = ("status", "list", "history", "workers", "approvals list", "schedule lis
 
 VARIABLE = [
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "<moment>"),
+    (re.compile(r"\b\d{8}T\d{6,9}Z\b"), "<compact moment>"),
     (re.compile(r"\b\d\d:\d\d:\d\d(\.\d+)?Z"), "<time>"),
     (re.compile(r"\b(\d+ min )?\d+(\.\d+)? (ms|s)\b"), "<duration>"),
     (re.compile(r"\b[A-Za-z0-9-]+-\d+-[0-9a-f]{6}\b"), "<worker>"),

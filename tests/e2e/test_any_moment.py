@@ -1,21 +1,29 @@
-"""Kill every process at any moment, start it again: each execution ends as if nothing had happened."""
+"""Kill every process at any moment, start it again: each execution ends as if nothing had happened.
+
+The moments follow from a seed, which is printed; ``ANY_MOMENT_SEED=4711`` takes the same ones again.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
+import wpa_orders
 
-from tests.e2e.processes import Wpa, ledger
+from tests.e2e.cases import CASES, CHARGES, FLOWS, PLANS, act, begin, charges, patiently
+from tests.e2e.processes import EXAMPLES, Wpa, ledger
 from tests.servers import NatsServer
 from wpa.client import Client
-from wpa.errors import TaskRejected, Unavailable
 from wpa.model.tasks import AnswerPayload, AnswerTask, SignalPayload, SignalTask, TaskMetadata
 
 Start = Callable[..., Wpa]
@@ -80,16 +88,12 @@ STARTED = ("sleeper", "waiter", "asker", "parent", "many", "loser")
 OUTPUTS = {"sleeper": 1, "waiter": 7, "asker": 3, "parent": 4, "many": list(range(12))}
 
 
-async def patiently(what: Callable[[], Any]) -> Any:
-    """Do it, though nobody may be there to do it for a while."""
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return await what()
-        except (Unavailable, TaskRejected):
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.2)
+@pytest.fixture
+def chance() -> random.Random:
+    """When, and which process."""
+    seed = int(os.environ.get("ANY_MOMENT_SEED") or time.time_ns() % 1_000_000)
+    print(f"ANY_MOMENT_SEED={seed}")
+    return random.Random(seed)
 
 
 async def send(client: Client, task: msgspec.Struct) -> None:
@@ -112,9 +116,8 @@ async def tell(client: Client, number: int) -> None:
 
 
 async def test_every_process_killed_at_any_moment(
-    server: NatsServer, start_worker: Start, client: Client, ledger_file: Path
+    server: NatsServer, start_worker: Start, client: Client, ledger_file: Path, chance: random.Random
 ) -> None:
-    chance = random.Random(20261121)
     workers = [start_worker(ack_wait=1.0), start_worker(ack_wait=1.0)]
     for name, document in KINDS.items():
         await patiently(lambda n=name, d=document: client.deploy({"id": n, "version": "1", **d}))
@@ -124,15 +127,7 @@ async def test_every_process_killed_at_any_moment(
             data = {"items": list(range(12))} if name == "many" else {}
             await patiently(lambda n=name, e=execution, d=data: client.start(n, d, execution_id=e))
         await asyncio.sleep(chance.uniform(0.1, 0.8))
-        victim = chance.randrange(3)
-        if victim == 2:
-            await asyncio.to_thread(server.kill)
-            await asyncio.sleep(chance.uniform(0, 0.5))
-            await asyncio.to_thread(server.restart)
-        else:
-            workers[victim].kill()
-            await asyncio.sleep(chance.uniform(0, 0.5))
-            workers[victim] = await asyncio.to_thread(start_worker, ack_wait=1.0)
+        await kill_one(chance, server, workers, lambda: start_worker(ack_wait=1.0))
         await asyncio.sleep(chance.uniform(0.5, 1.5))
         await patiently(lambda n=number: tell(client, n))
     for number in range(ROUNDS):
@@ -148,13 +143,31 @@ async def test_every_process_killed_at_any_moment(
             assert undone(ledger_file, f"{name}-{number}") == (["b", "a"] if name == "loser" else [])
 
 
+async def kill_one(
+    chance: random.Random, server: NatsServer, workers: list[Wpa], new_worker: Callable[[], Wpa]
+) -> None:
+    """One of the processes dies, and is started again after a while."""
+    victim = chance.randrange(len(workers) + 1)
+    if victim == len(workers):
+        await asyncio.to_thread(server.kill)
+        await asyncio.sleep(chance.uniform(0, 0.5))
+        await asyncio.to_thread(server.start)
+    else:
+        workers[victim].kill()
+        await asyncio.sleep(chance.uniform(0, 0.5))
+        workers[victim] = await asyncio.to_thread(new_worker)
+
+
 async def check_journal(client: Client, execution: str) -> None:
-    """One chain; each slot is settled once."""
+    """One chain; each slot is settled once in each run."""
     events = await client.history(execution)
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
-    settled = Counter(
-        event["data"]["slot"] for event in events if event["event"] == "workflow_step_completed"
-    )
+    run, settled = 1, Counter[tuple[int, str]]()
+    for event in events:
+        if event["event"] == "workflow_continued":
+            run += 1
+        elif event["event"] == "workflow_step_completed":
+            settled[run, event["data"]["slot"]] += 1
     assert set(settled.values()) <= {1}, (execution, settled)
 
 
@@ -162,3 +175,68 @@ def undone(path: Path, execution: str) -> list[str]:
     """What was undone, in order; an undoing that was cut short by a kill may have run twice."""
     steps = [line["step"] for line in ledger(path, execution=execution, what="undo")]
     return list(dict.fromkeys(steps))
+
+
+# -- the examples ----------------------------------------------------------------------------
+
+KILLS_OF_EACH = 3
+EVERY_SECOND = {"every": "1s", "overlap": "allow", "catch_up": "all", "input": {"report": "sales"}}
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "shop.db"
+    wpa_orders.seed(path)
+    monkeypatch.setenv("WPA_SHOP_DB", str(path))
+    return path
+
+
+async def test_every_example_while_everything_is_killed(
+    server: NatsServer, start_worker: Start, client: Client, shop: Path, chance: random.Random
+) -> None:
+    flows = [f"--flows={path}" for path in FLOWS]
+
+    def new_worker() -> Wpa:
+        return start_worker("--queue", "gpu", *flows, ack_wait=1.0)
+
+    workers = [new_worker()]
+    for path in PLANS:
+        await client.deploy(json.loads(path.read_text()))
+    nightly = json.loads((EXAMPLES / "nightly.json").read_text())
+    await client.deploy({**nightly, "id": "ticks", "schedule": EVERY_SECOND})
+
+    async def run(name: str) -> None:
+        await asyncio.sleep(chance.uniform(0, 2))
+        await begin(client, name, CASES[name])
+        await act(client, name, CASES[name])
+
+    running = [asyncio.create_task(run(name)) for name in CASES]
+    for _ in range(KILLS_OF_EACH):
+        await asyncio.sleep(chance.uniform(0, 0.5))
+        workers[0].kill()
+        await asyncio.sleep(chance.uniform(0, 0.5))
+        await asyncio.to_thread(server.kill)
+        await asyncio.sleep(chance.uniform(0, 0.5))
+        await asyncio.to_thread(server.start)
+        workers[0] = await asyncio.to_thread(new_worker)
+        await asyncio.sleep(chance.uniform(0, 1))
+    await asyncio.gather(*running)
+    for name, case in CASES.items():
+        ended = await client.result(name, timeout_s=40)
+        assert (name, ended["status"], ended["output"]) == (name, case.status, case.output), ended["error"]
+        await check_journal(client, name)
+    for order, booked in CHARGES.items():
+        assert (order, charges(shop, order)) == (order, booked)
+    await check_ticks(client)
+
+
+async def check_ticks(client: Client) -> None:
+    """One execution for each second, whoever was away."""
+    await patiently(lambda: client.delete_schedule("ticks"))
+    rows = await client.executions(limit=1000)
+    ticks = sorted(row["execution_id"] for row in rows if row["execution_id"].startswith("ticks-"))
+    moments = [datetime.strptime(tick, "ticks-%Y%m%dT%H%M%SZ") for tick in ticks]  # noqa: DTZ007
+    assert len(moments) >= 2 * KILLS_OF_EACH
+    assert moments == [moments[0] + timedelta(seconds=number) for number in range(len(moments))]
+    for tick in ticks:
+        assert (await client.result(tick, timeout_s=20))["status"] == "COMPLETED"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.e2e.processes import EXAMPLES, environment, wait_for
 
-DEMO = str(EXAMPLES / "demo.py")
+DEMO = str(EXAMPLES / "demo")
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -24,8 +24,10 @@ def test_all_holds(tmp_path: Path) -> None:
     done = run(DEMO, "--picture", str(picture))
     assert done.returncode == 0, done.stdout
     assert "  NO  " not in done.stdout
-    assert "checks hold: 5 executions" in done.stdout.splitlines()[-1]
+    assert "checks hold: 8 executions" in done.stdout.splitlines()[-1]
     for words in ("COMPLETED", "ROLLED_BACK", "step_progress  text", "the shop is as before", "-> review"):
+        assert words in done.stdout
+    for words in ("waiting  for approval ask", "not_allowed", "kill -9", "recovered  from", "paused  by ana"):
         assert words in done.stdout
     assert "ROLLED_BACK" in picture.read_text()
     assert "https://cdn" not in picture.read_text()
@@ -33,9 +35,9 @@ def test_all_holds(tmp_path: Path) -> None:
 
 def test_a_difference_is_named_with_what_is_and_what_should_be() -> None:
     wrong = (
-        f"import sys, asyncio; sys.path.insert(0, {str(EXAMPLES)!r}); import demo\n"
-        "demo.PAGES = demo.PAGES[:1]\n"  # the document has more pages than this
-        "sys.exit(asyncio.run(demo.main()))"
+        f"import sys, asyncio; sys.path.insert(0, {DEMO!r}); import main_job, show\n"
+        "main_job.PAGES = main_job.PAGES[:1]\n"  # the document has more pages than this
+        "sys.exit(asyncio.run(show.main()))"
     )
     done = run("-c", wrong)
     assert done.returncode == 1

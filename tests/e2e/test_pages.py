@@ -26,7 +26,7 @@ from wpa.flows import flow_of
 from wpa.testing import Result, Run, WorkflowEnvironment
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("waiting.md", "signals-and-approvals.md", "flows.md", "versions.md", "operations.md")
+PAGES = ("waiting.md", "signals-and-approvals.md", "flows.md", "versions.md", "triggers-and-schedules.md")
 FLOWS = ",".join(f"examples/flows/{path.name}" for path in sorted((EXAMPLES / "flows").glob("*.py")))
 
 

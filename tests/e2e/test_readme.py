@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import importlib
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from nats.aio.msg import Msg
 
 from tests.e2e.processes import EXAMPLES, WPA, Wpa, run_wpa
 from tests.e2e.test_any_language import NODE, needs_node
+from wpa.testing import WorkflowEnvironment
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -47,8 +49,8 @@ def url(home: Path) -> str:
     return str(json.loads((home / ".wpa" / "wpa.json").read_text())["url"])
 
 
-async def test_the_commands_of_the_second_shell(home: Path) -> None:
-    (commands,) = blocks("", "wpa deploy examples/decision.json")
+async def sh(commands: str, home: Path) -> str:
+    """What a shell in that folder prints for them; the first that fails ends it."""
     process = await asyncio.create_subprocess_exec(
         "sh", "-e", "-c", commands, cwd=home,
         env={**os.environ, "PATH": f"{Path(WPA).parent}:{os.environ['PATH']}", "NO_COLOR": "1"},
@@ -56,14 +58,51 @@ async def test_the_commands_of_the_second_shell(home: Path) -> None:
     )  # fmt: skip
     out, _ = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 0, out.decode()
-    assert "COMPLETED" in out.decode()
-    assert '{"taken": "review"}' in out.decode()
+    return out.decode()
+
+
+async def test_the_commands_of_the_second_shell(home: Path) -> None:
+    (commands,) = blocks("", "wpa deploy examples/decision.json")
+    out = await sh(commands, home)
+    assert "COMPLETED" in out
+    assert '{"taken": "review"}' in out
+
+
+async def test_the_approval_that_waits(home: Path) -> None:
+    (commands,) = blocks("", "wpa approvals list")
+    out = await sh(commands, home)
+    assert "Pay 250000 cents to Acme?" in out
+    assert "0 of 2" in out
+    assert '{"approved": true}' in out
 
 
 def test_the_definition_is_valid() -> None:
     (text,) = blocks("json", '"steps"')
     done = run_wpa("validate", "/dev/stdin", stdin=text)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("cents", "approved"), [(5, None), (100_001, True), (100_001, False)])
+def test_the_flow(cents: int, approved: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (snippet,) = blocks("python", "@flow(")
+    (tmp_path / "readme_flow.py").write_text(snippet)
+    monkeypatch.syspath_prepend(tmp_path)
+    order = importlib.import_module("readme_flow").order
+    mocks = {
+        "orders.reserve": {"reservation_id": "r", "total_cents": cents},
+        "orders.release": {"id": "r", "changed": True},
+        "orders.ship": {"shipment_id": "s", "tracking": "WPA1"},
+        "orders.cancel_shipment": None,
+    }
+    with WorkflowEnvironment(order, mocks=mocks) as env:
+        run = env.start({"order_id": "o", "items": [], "address": {}})
+        if approved is not None:
+            answer = run.approve if approved else run.reject
+            answer("approval", user="eva", roles=["finance"], at="2h")
+        result = run.result()
+    assert (result.status, result.output) == (
+        ("ROLLED_BACK", None) if approved is False else ("COMPLETED", "WPA1")
+    )
 
 
 async def test_the_python_snippet(url: str) -> None:

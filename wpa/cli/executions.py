@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args
 
@@ -29,6 +30,7 @@ from wpa.cli.common import (
 from wpa.model.events import COMPLETED
 from wpa.model.ids import DEFAULT_TENANT
 from wpa.model.state import Status
+from wpa.model.times import parse_ms
 
 __all__ = ["ExecutionId", "register", "wait_for_end"]
 
@@ -85,6 +87,8 @@ def start(
             start_at=start_at,
             metadata=requester(user),
         )
+        if _is_past(start_at):
+            err.print(f"[yellow]--start-at:[/] {shown(start_at)} is past: it begins at once", soft_wrap=True)
         if not wait:
             if as_json:
                 print_json(msgspec.to_builtins(result))
@@ -95,6 +99,11 @@ def start(
         await wait_for_end(client, result.execution_id, as_json=as_json)
 
     run_client(nats, tenant, main)
+
+
+def _is_past(moment: str) -> bool:
+    """Whether a moment that was accepted was over by then."""
+    return bool(moment) and parse_ms(moment) < time.time() * 1000
 
 
 def _variable(item: str) -> tuple[str, Any]:

@@ -7,12 +7,14 @@ import traceback
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from wpa.errors import WpaError
 from wpa.hooks.steps import step_type_of
 
 __all__ = ["Declared", "ModuleRefused", "load_module"]
+
+OURS: Final = str(Path(__file__).parents[1])
 
 
 class ModuleRefused(WpaError):
@@ -87,6 +89,18 @@ def _import(name: str, shown: str) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a module that calls sys.exit() shall say so, not end us
-        last = traceback.extract_tb(error.__traceback__)[-1:]
-        where = "".join(f" ({frame.filename}:{frame.lineno})" for frame in last if frame.filename != __file__)
-        raise ModuleRefused(f"{shown} can't be imported: {type(error).__name__}: {error}{where}") from error
+        what = error.msg if isinstance(error, SyntaxError) else error
+        text = f"{shown} can't be imported: {type(error).__name__}: {what}{_where(error)}"
+        raise ModuleRefused(text) from error
+
+
+def _where(error: BaseException) -> str:
+    """The line that an import failed at: the author's, not the one of ours, or of Python, that noticed."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({error.filename}:{error.lineno})"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<frozen ", OURS))
+    ]
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""

@@ -28,6 +28,8 @@ __all__ = ["StepDeclarationError", "input_schema_of", "step", "step_type_of"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 PLAIN = (dict, list, str, int, float, bool, type(None))
+OPEN = (dict[str, Any], list[Any])
+"""These say no more than ``dict`` and ``list``: what is wrong inside, the engine's encoder finds."""
 SCALARS = (str, int, float, bool, type(None))
 PYDANTIC = ("pydantic", "annotated_types")
 """Packages whose constraints, as in ``Annotated[int, Field(gt=0)]``, pydantic alone understands."""
@@ -174,7 +176,7 @@ def _binder(
         try:
             if copied:
                 inputs = copy(inputs)
-            values = convert(inputs, model)
+            values = convert(inputs, model, str_keys=True)
         except msgspec.ValidationError as error:
             raise _bad_input(str(error)) from None
         arguments = {}
@@ -285,7 +287,7 @@ def _output(name: str, hint: Any) -> tuple[Callable[[Any], Any], dict[str, Any]]
 def _dump_pydantic(adapter: TypeAdapter[Any]) -> Callable[[Any], Any]:
     def dump(value: Any) -> Any:
         try:
-            return adapter.dump_python(adapter.validate_python(value), mode="json")
+            return adapter.dump_python(adapter.validate_python(value), mode="json", by_alias=True)
         except ValidationError as error:
             raise _bad_output(_first_of(error)) from None
         except (ValueError, TypeError, RecursionError) as error:
@@ -296,10 +298,11 @@ def _dump_pydantic(adapter: TypeAdapter[Any]) -> Callable[[Any], Any]:
 
 def _dump_typed(hint: Any) -> Callable[[Any], Any]:
     convert = msgspec.convert
-    is_plain = hint in PLAIN
+    kind = typing.get_origin(hint) if hint in OPEN else hint
+    is_plain = kind in PLAIN
 
     def dump(value: Any) -> Any:
-        if is_plain and type(value) is hint:
+        if is_plain and type(value) is kind:
             return value
         plain = value if type(value) in SCALARS else _builtins(value)
         try:
@@ -320,7 +323,7 @@ def _dump_plain(value: Any) -> Any:
 def _builtins(value: Any) -> Any:
     try:
         if isinstance(value, BaseModel):
-            return value.model_dump(mode="json")
+            return value.model_dump(mode="json", by_alias=True)
         return msgspec.to_builtins(value, str_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
         raise _bad_output(str(error)) from None

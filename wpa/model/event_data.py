@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from wpa.model import events as ev
 from wpa.model.event_parts import (
+    Ask,
     Attempt,
     By,
     Dropped,
@@ -263,6 +264,7 @@ class WorkflowResumed(Opens, frozen=True, kw_only=True):
         Annotated[list[str], Meta(description="slots of a failed execution that are open once more")]
         | UnsetType
     ) = UNSET
+    ask: Ask | UnsetType = UNSET
 
 
 class WorkflowPaused(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,6 +272,7 @@ class WorkflowPaused(msgspec.Struct, frozen=True, kw_only=True):
 
     by: By
     reason: str
+    ask: Ask | UnsetType = UNSET
 
 
 class WorkflowSignalled(msgspec.Struct, frozen=True, kw_only=True):
@@ -278,6 +281,7 @@ class WorkflowSignalled(msgspec.Struct, frozen=True, kw_only=True):
 
     signal: Signal
     lease: Lease | UnsetType = UNSET
+    ask: Ask | UnsetType = UNSET
 
 
 class WorkflowEscalated(msgspec.Struct, frozen=True, kw_only=True):
@@ -296,6 +300,7 @@ class WorkflowCancelRequested(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     compensate: Annotated[bool, Meta(description="whether completed steps are undone")]
     lease: Lease | UnsetType = UNSET
+    ask: Ask | UnsetType = UNSET
 
 
 class WorkflowCancelled(msgspec.Struct, frozen=True, kw_only=True):
@@ -307,6 +312,7 @@ class WorkflowCancelled(msgspec.Struct, frozen=True, kw_only=True):
     undone: StepNames
     not_undone: StepNames
     duration_ms: DurationMs
+    ask: Ask | UnsetType = UNSET
 
 
 class WorkflowContinued(Opens, frozen=True, kw_only=True):
@@ -325,6 +331,7 @@ class WorkflowMigrated(msgspec.Struct, frozen=True, kw_only=True):
     previous_version: str
     by: By
     lease: Lease | UnsetType = UNSET
+    ask: Ask | UnsetType = UNSET
 
 
 EVENT_DATA: Final[dict[str, type[msgspec.Struct]]] = {

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from wpa.model.state import SlotKind
 
 __all__ = [
+    "Ask",
     "Attempt",
     "By",
     "Dropped",
@@ -55,6 +56,7 @@ Payload = Annotated[
 Dropped = Annotated[list[str], Meta(description="slots that are not wanted any more: cancelled")]
 WaitName = Annotated[str, Meta(description="the signal, the child's execution id, or the step's queue")]
 By = Annotated[dict[str, Any], Meta(description="who asked: the `metadata` of the task")]
+Ask = Annotated[str, Meta(description="names the task that asked for it: the same task again is nothing new")]
 Lease = Annotated[
     str,
     Meta(description="identity of the task that drives the execution on; its author is now the driver"),

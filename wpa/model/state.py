@@ -160,7 +160,7 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     signals: list[Signal] = msgspec.field(default_factory=list)
     """What was told to the execution and has not been taken by a slot."""
     signal_ids: list[str] = msgspec.field(default_factory=list)
-    """The ids of the last signals: one that comes twice counts once."""
+    """The ids of the last signals, and of what else was asked: what comes twice counts once."""
     parent: Parent | None = None
     forked_from: str = ""
     """The execution that this one is a rerun of."""

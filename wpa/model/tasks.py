@@ -162,6 +162,8 @@ class CancelPayload(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     compensate: bool = True
     """Whether completed steps are undone."""
+    parent: Parent | None = None
+    """Set by the engine: only the child of this slot is meant, not another execution of its id."""
 
 
 class CancelTask(Envelope, frozen=True, kw_only=True):
@@ -209,6 +211,8 @@ class StepResultPayload(msgspec.Struct, frozen=True, kw_only=True):
     started_at: str = ""
     output: Any = None
     error: Failure | None = None
+    seq: int = 0
+    """The step's."""
 
 
 class StepResultTask(Envelope, frozen=True, kw_only=True):
@@ -268,3 +272,5 @@ class StepTask(msgspec.Struct, frozen=True, kw_only=True):
     at_most_once: bool = False
     trim: bool = False
     traceparent: str = ""
+    seq: int = 0
+    """How many events the execution had when the step was sent."""

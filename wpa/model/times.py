@@ -8,18 +8,22 @@ from functools import lru_cache
 __all__ = ["parse_ms", "rfc3339"]
 
 
+@lru_cache(maxsize=256)
 def rfc3339(ms: int) -> str:
-    """Milliseconds since the Unix epoch, as ``2026-11-20T10:00:00.000Z``."""
+    """Milliseconds since the Unix epoch, as ``2026-11-20T10:00:00.000Z``.
+
+    Kept for a while: an event names the same moment several times, and so do those of its neighbours.
+    """
     seconds, rest = divmod(ms, 1000)
     return f"{_second(seconds)}.{rest:03d}Z"
 
 
 @lru_cache(maxsize=64)
 def _second(seconds: int) -> str:
-    """Every event of every execution within a second writes the same: made once, not a dozen times each."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
+@lru_cache(maxsize=256)
 def parse_ms(text: str) -> int:
     """The inverse of :func:`rfc3339`; any RFC 3339 time will do. Raises ValueError otherwise."""
     moment = datetime.fromisoformat(text)

@@ -12,7 +12,7 @@ from wpa.sdk import StepFailed, fake_context
 
 
 def _sample() -> ModuleType:
-    path = Path(__file__).parents[3] / "examples" / "sample_pdf.py"
+    path = Path(__file__).parents[3] / "examples" / "demo" / "sample_pdf.py"
     spec = importlib.util.spec_from_file_location("sample_pdf", path)
     assert spec is not None
     assert spec.loader is not None

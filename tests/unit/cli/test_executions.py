@@ -38,6 +38,13 @@ def test_start_sends_what_was_typed(wpa: Wpa, client: FakeClient) -> None:
     assert options["metadata"] == {"source": "cli", "user_id": "ada"}
 
 
+def test_a_start_in_the_past_says_that_it_is_now(wpa: Wpa, client: FakeClient) -> None:
+    result = wpa("start", "order", "--id", "o1", "--start-at", "2020-01-01T00:00:00Z")
+    assert (result.exit_code, result.stdout) == (0, "o1\n")
+    assert "2020-01-01T00:00:00Z is past: it begins at once" in result.stderr
+    assert "past" not in wpa("start", "order", "--start-at", "2999-01-01T00:00:00Z").stderr
+
+
 def test_input_comes_from_a_file_or_standard_input_too(wpa: Wpa, client: FakeClient, tmp_path: Path) -> None:
     (tmp_path / "in.json").write_text('{"from": "file ü"}', encoding="utf-8")
     assert wpa("start", "w", "-i", f"@{tmp_path}/in.json").exit_code == 0

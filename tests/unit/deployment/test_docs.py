@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from jsonschema import Draft202012Validator
 
 from wpa.cli.app import app
 from wpa.settings import Settings
@@ -75,6 +77,40 @@ def test_commands_exist(page: Path) -> None:
             assert found[1] in known, f"{page.name} says {piece}"
             if any(name.startswith(f"{found[1]} ") for name in known) and found[2]:
                 assert f"{found[1]} {found[2]}" in known, f"{page.name} says {piece}"
+
+
+SCHEMAS = {
+    name: json.loads((ROOT / "schemas" / f"{name}.schema.json").read_text())
+    for name in ("definition", "task")
+}
+
+
+def shown(page: Path) -> Iterator[Any]:
+    """The JSON that a page shows: whole documents, or some members of a definition, or steps in a row."""
+    decoder = json.JSONDecoder()
+    for block in re.findall(r"^```json\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        text = f"{{{block}}}" if block.startswith('"') else block
+        while text := text.strip():
+            found, end = decoder.raw_decode(text)
+            yield found
+            text = text[end:]
+
+
+@pages
+def test_json_is_what_the_schemas_allow(page: Path) -> None:
+    noop = {"id": "a", "uses": "core.noop"}
+    for found in shown(page):
+        if "type" in found:
+            name, document = "task", found
+        elif "steps" in found:
+            name, document = "definition", found
+        elif "uses" in found or "switch" in found:
+            name, document = "definition", {"id": "w", "version": "1", "steps": [found]}
+        elif found.keys() & SCHEMAS["definition"]["properties"].keys():
+            name, document = "definition", {"id": "w", "version": "1", "steps": [noop], **found}
+        else:
+            continue  # an output, as a page shows it
+        Draft202012Validator(SCHEMAS[name]).validate(document)
 
 
 def test_what_operations_quotes_from_the_log_is_what_the_code_says() -> None:

@@ -96,6 +96,20 @@ def test_what_is_wrong_is_said(tmp_path: Path, text: str, name: str, reason: str
         load_module(write(tmp_path, text, name))
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("x = (\n", 1),
+        ("\nimport tmp_no_such_module\n", 2),
+        ("from wpa import flow\n\n@flow('f')\ndef f():\n    pass\n", 3),
+    ],
+)
+def test_the_author_is_told_which_line_of_theirs(tmp_path: Path, text: str, line: int) -> None:
+    with pytest.raises(ModuleRefused) as refused:
+        load_module(write(tmp_path, text, "tmp_refused.py"))
+    assert str(refused.value).endswith(f"({tmp_path}/tmp_refused.py:{line})")
+
+
 def test_what_is_not_there() -> None:
     with pytest.raises(ModuleRefused, match=r"tmp_missing\.py is not there"):
         load_module("tmp_missing.py")

@@ -136,6 +136,17 @@ def test_outputs_become_plain_data(returned: Any, wanted: Any) -> None:
     assert msgspec.json.decode(msgspec.json.encode(dumped)) == wanted
 
 
+@pytest.mark.parametrize(("hint", "returned"), [(dict[str, Any], {"a": [1]}), (list[Any], [{"a": 1}])])
+def test_a_hint_that_says_nothing_of_the_inside_lets_it_pass(hint: Any, returned: Any) -> None:
+    async def out() -> Any: ...
+
+    out.__annotations__["return"] = hint
+    found = typed(step("t.out")(out))
+    assert found.dump(returned) is returned
+    with pytest.raises(StepFailed, match="can't return"):
+        found.dump(1)
+
+
 def test_an_output_that_json_cannot_hold_is_final() -> None:
     @step("t.out")
     async def out() -> Any: ...

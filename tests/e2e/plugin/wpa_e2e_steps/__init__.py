@@ -20,6 +20,7 @@ def note(ctx: StepContext, what: str) -> None:
         return
     line = {
         "what": what,
+        "tenant": ctx.tenant,
         "execution": ctx.execution,
         "step": ctx.step,
         "attempt": ctx.attempt,
