@@ -162,7 +162,10 @@ class Run:
         for _ in range(2):
             await self.ask("signal", "waiter-7", signal="go", payload={"n": 7}, id="one")
         await self.ask("answer", "waiter-7", step="ask", approved=True, metadata={"user_id": "ana"})
-        if self.tenant == "acme":
+        if self.tenant == "zeta":
+            for kind in ("pause", "resume", "pause"):
+                await self.ask(kind, UNTOLD, reason="a while")
+        else:
             await self.ask("signal", "flow-hello", signal="answer", payload={"text": "hi"}, id="once")
         await asyncio.sleep(1.8)
         await self.ask("resume", "paused-9", reason="go on")
@@ -219,5 +222,7 @@ async def test_the_judge_finds_no_broken_promise_though_a_worker_is_killed(
         save(facts, Path(path))
     assert len(facts.journals()) >= 40
     assert any(event.name == "workflow_recovered" for event in facts.events)
+    untold = {one.tenant: one.document["status"] for one in facts.statuses if one.execution == UNTOLD}
+    assert untold == {"acme": "WAITING", "zeta": "PAUSED"}
     violations = judge(facts, BOUNDS)
     assert not violations, "\n".join(map(str, violations))

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wpa.engine.api_common import Body, Handler, flag, text
+from wpa.engine.api_common import Body, Handler, execution_of, flag, text
 from wpa.engine.asks import decide, find, interrupts
 from wpa.engine.commit import Lost, commit
 from wpa.engine.loading import Loaded
@@ -23,7 +23,6 @@ from wpa.errors import NotFound, Problem, TaskRejected
 from wpa.kernel.draft import Draft, seal
 from wpa.model.codec import decode_task
 from wpa.model.events import TERMINAL
-from wpa.model.ids import check_execution
 from wpa.model.state import State, is_terminal
 from wpa.model.tasks import ANSWER, CANCEL, MIGRATE, PAUSE, RESUME, RETRY, SIGNAL, TERMINATE, Envelope
 
@@ -105,7 +104,7 @@ class AskVerbs:
         return await self._ask(tenant, MIGRATE, body)
 
     async def _ask(self, tenant: str, kind: str, body: Body) -> Body:
-        check_execution(body.get("execution_id"))
+        execution_of(body)
         task, data = self._task(tenant, kind, body)
         return await self._record_or_queue(tenant, task, data)
 
@@ -129,10 +128,10 @@ class AskVerbs:
         services = self._services
         answer: dict[str, Any] = {"execution_id": task.execution_id, "duplicate": False, "queued": False}
         state = (await find_soon(services, tenant, task.execution_id)).state
+        identity = services.next_id()  # each request is one of its own; what needs a lease goes to the queue
         while True:
             try:
-                # The identity is never recorded: a draft that needs one goes to the queue.
-                draft = await decide(services, state, task, "api")
+                draft = await decide(services, state, task, identity)
             except TaskRejected as error:
                 raise _as_asked(error) from None
             if draft is None:

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from wpa.errors import TaskRejected
+from wpa.model.ids import check_execution, check_workflow
 
-__all__ = ["Body", "Handler", "flag", "text", "whole"]
+__all__ = ["Body", "Handler", "execution_of", "flag", "text", "whole", "workflow_of"]
 
 Body = dict[str, Any]
 Handler = Callable[[str, Body], Awaitable[Body]]
@@ -32,6 +33,16 @@ def text(body: Body, name: str, meaning: str = "") -> str:
     if not isinstance(value, str):
         raise TaskRejected("bad_request", f"$.{name} must be a string, not {_kind(value)}")
     return value
+
+
+def execution_of(body: Body) -> str:
+    """The execution that is meant. Raises TaskRejected (``bad_request``, or ``invalid_name``)."""
+    return check_execution(text(body, "execution_id", "name the execution"))
+
+
+def workflow_of(body: Body) -> str:
+    """The workflow that is meant. Raises TaskRejected (``bad_request``, or ``invalid_name``)."""
+    return check_workflow(text(body, "workflow_id", "name the workflow"))
 
 
 def flag(body: Body, name: str, meaning: str) -> bool:

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 
 from wpa import plan
-from wpa.engine.api_common import Body, Handler, text
+from wpa.engine.api_common import Body, Handler, text, workflow_of
 from wpa.engine.api_fleet import Schedules
 from wpa.engine.inlets import InletKeeper
 from wpa.engine.library import FLOWS
 from wpa.engine.services import Services
 from wpa.errors import DefinitionError, NotFound, Problem, TaskRejected
-from wpa.model.ids import check_version, check_workflow
+from wpa.model.ids import check_version
 from wpa.model.steptype import StepSignature
 from wpa.model.times import rfc3339
 from wpa.ports.definitions import StoredDefinition
@@ -98,7 +98,7 @@ class DefinitionVerbs:
 
     async def definition(self, tenant: str, body: Body) -> Body:
         """One document: a plan of the tenant's, or else what is known of a flow."""
-        workflow, asked = check_workflow(body.get("workflow_id")), text(body, "version")
+        workflow, asked = workflow_of(body), text(body, "version")
         store = self._services.ports.definitions
         if asked:
             check_version(asked)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
-from wpa.engine.api_common import Body, Handler, text, whole
+from wpa.engine.api_common import Body, Handler, execution_of, text, whole
 from wpa.engine.asks import find
 from wpa.engine.loading import Values, load, revive
 from wpa.engine.services import Services
@@ -23,7 +23,7 @@ from wpa.model import events as ev
 from wpa.model.codec import decode_task, encode_event, start_hash
 from wpa.model.events import TERMINAL, Event, Failure
 from wpa.model.ids import check_execution, check_workflow
-from wpa.model.state import State
+from wpa.model.state import State, Status
 from wpa.model.tasks import START, Fork, StartPayload, Task, TaskMetadata
 from wpa.model.times import rfc3339
 
@@ -33,6 +33,7 @@ HISTORY_MAX = 1_000
 ANSWER_BYTES_MAX = 1024 * 1024
 LIST_MAX = 1_000
 LOADS_AT_ONCE = 32
+STATUSES: Final = get_args(Status)
 
 _AFTER: Final[dict[str, set[str]]] = {
     name: {status for (_, event), status in LEGAL.items() if event == name} for _, name in LEGAL
@@ -73,7 +74,7 @@ class ExecutionVerbs:
     async def rerun(self, tenant: str, body: Body) -> Body:
         """Start a new execution with what an old one had settled before a step."""
         services = self._services
-        state = (await find(services, tenant, check_execution(body.get("execution_id")))).state
+        state = (await find(services, tenant, execution_of(body))).state
         step, execution = text(body, "from_step"), text(body, "new_execution_id")
         if execution:
             check_execution(execution)
@@ -162,13 +163,15 @@ class ExecutionVerbs:
 
     async def status(self, tenant: str, body: Body) -> Body:
         services = self._services
-        state = (await find(services, tenant, check_execution(body.get("execution_id")))).state
+        state = (await find(services, tenant, execution_of(body))).state
         execution, trouble = await self._revive(state)
         return {"execution": status_document(state, execution, services.clock.now_ms(), trouble)}
 
     async def _revive(self, state: State) -> tuple[Execution | None, Failure | None]:
         """The execution behind a state; or why its definition can't go on with it."""
         services = self._services
+        if state.error is not None and state.error.type == "FlowOverrun":
+            return None, None  # its code, run once more, would hold up this worker as well
         try:
             program = await services.library.program(state.tenant, state.workflow, state.version)
             execution, _ = await revive(program, state, services.limits, services.payloads)
@@ -182,7 +185,7 @@ class ExecutionVerbs:
 
     async def history(self, tenant: str, body: Body) -> Body:
         services = self._services
-        execution = check_execution(body.get("execution_id"))
+        execution = execution_of(body)
         after, limit = (
             whole(body, "after", 0, 0, 1 << 53),
             whole(body, "limit", HISTORY_MAX, 1, HISTORY_MAX),
@@ -207,6 +210,10 @@ class ExecutionVerbs:
     async def list_executions(self, tenant: str, body: Body) -> Body:
         limit = whole(body, "limit", 20, 1, LIST_MAX)
         status, workflow = text(body, "status").upper(), text(body, "workflow_id")
+        if status and status not in STATUSES:
+            raise TaskRejected(
+                "bad_request", f"$.status must be one of {', '.join(STATUSES)}, not {status!r}"
+            )
         # With a filter, look at more than is asked for; the filter then picks from them.
         wanted = LIST_MAX if status or workflow else limit
         recent = [

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from wpa.engine.api_common import Body, Handler
+from wpa.engine.api_common import Body, Handler, workflow_of
 from wpa.errors import TaskRejected
 from wpa.kernel.program import Program
-from wpa.model.ids import check_workflow
 
 __all__ = ["FleetVerbs", "Roster", "Schedules"]
 
@@ -66,19 +65,19 @@ class FleetVerbs:
         return {"schedules": await self._found().list(tenant)}
 
     async def pause(self, tenant: str, body: Body) -> Body:
-        workflow = check_workflow(body.get("workflow_id"))
+        workflow = workflow_of(body)
         return {"schedule": await self._found().pause(tenant, workflow)}
 
     async def resume(self, tenant: str, body: Body) -> Body:
-        workflow = check_workflow(body.get("workflow_id"))
+        workflow = workflow_of(body)
         return {"schedule": await self._found().resume(tenant, workflow)}
 
     async def trigger(self, tenant: str, body: Body) -> Body:
-        workflow = check_workflow(body.get("workflow_id"))
+        workflow = workflow_of(body)
         return await self._found().trigger(tenant, workflow)
 
     async def delete(self, tenant: str, body: Body) -> Body:
-        workflow = check_workflow(body.get("workflow_id"))
+        workflow = workflow_of(body)
         return {"schedule": await self._found().delete(tenant, workflow)}
 
     def _found(self) -> Schedules:

@@ -7,14 +7,14 @@ Where it is at rest and has to go on, whoever appended becomes its driver.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from wpa.engine.loading import Loaded, load, revive
 from wpa.engine.payloads import reference
 from wpa.engine.services import Services
-from wpa.errors import NotFound, TaskRejected
+from wpa.errors import Conflict, NotFound, TaskRejected
 from wpa.kernel import requests, waits
 from wpa.kernel.draft import Draft
 from wpa.kernel.execution import Diverged
@@ -27,12 +27,14 @@ from wpa.model.tasks import (
     RETRY,
     TERMINATE,
     AnswerTask,
+    CancelPayload,
     CancelTask,
     ChildEndedTask,
     Envelope,
     MigrateTask,
     ReasonTask,
     SignalTask,
+    StepResultPayload,
     StepResultTask,
     TimerDue,
 )
@@ -40,6 +42,8 @@ from wpa.model.times import parse_ms
 from wpa.plan.suggest import suggest
 
 __all__ = ["author", "decide", "find", "interrupts"]
+
+ENDING: Final = ("COMPENSATING", "COMPLETED", "FAILED", "ROLLED_BACK", "CANCELLED")
 
 
 async def find(services: Services, tenant: str, execution: str) -> Loaded:
@@ -73,8 +77,18 @@ async def decide(services: Services, state: State, task: Envelope, identity: str
         task: what is asked.
         identity: names this very message over its redeliveries; the lease of whoever drives on.
 
-    Raises TaskRejected with the reason where it can't be done.
+    Raises TaskRejected with the reason where it can't be done; never for a task that is recorded already.
     """
+    asked = f"{task.type}:{task.task_id or identity}"
+    if asked in state.signal_ids:
+        return None
+    draft = await _draft(services, state, task, identity)
+    if draft is not None and isinstance(task, AnswerTask | CancelTask | MigrateTask | ReasonTask):
+        draft.data["ask"] = asked  # signals and results have ids of their own
+    return draft
+
+
+async def _draft(services: Services, state: State, task: Envelope, identity: str) -> Draft | None:
     now = services.clock.now_ms()
     by = author(task)
     if isinstance(task, TimerDue):
@@ -83,13 +97,13 @@ async def decide(services: Services, state: State, task: Envelope, identity: str
     if isinstance(task, SignalTask):
         return requests.signalled(state, await _signal(services, state, task, identity), now, identity)
     if isinstance(task, AnswerTask):
-        return requests.signalled(state, await _answer(services, state, task), now, identity)
+        answer = await _answer(services, state, task)
+        return None if answer is None else requests.signalled(state, answer, now, identity)
     if isinstance(task, ChildEndedTask | StepResultTask):
         result = await _result(services, state, task)
         return None if result is None else requests.signalled(state, result, now, identity)
     if isinstance(task, CancelTask):
-        payload = task.payload
-        return requests.cancel_requested(state, by, payload.reason, payload.compensate, now, identity)
+        return _cancelled(state, task.payload, by, now, identity)
     if isinstance(task, MigrateTask):
         return await _migrated(services, state, task, identity)
     if isinstance(task, ReasonTask):
@@ -121,19 +135,22 @@ async def _signal(services: Services, state: State, task: SignalTask, identity: 
     )
 
 
-async def _answer(services: Services, state: State, task: AnswerTask) -> Signal:
-    """An answer to an approval that is open now, by somebody who may give one."""
-    step = task.payload.step
+async def _answer(services: Services, state: State, task: AnswerTask) -> Signal | None:
+    """An answer to an approval that is open now, by somebody who may give one; None: it was given before."""
+    step, by = task.payload.step, author(task)
+    who = by.get("user_id") or task.task_id or "anonymous"
     is_open = [state.slots[slot_id] for slot_id in state.open if state.slots[slot_id].kind == "approval"]
     slot = next((slot for slot in is_open if step in (slot.id, slot.step)), None)
     if slot is None:
+        asked = [each.id for each in state.slots.values() if step in (each.id, each.step)]
+        if any(_answer_id(slot_id, who) in state.signal_ids for slot_id in asked):
+            return None
         names = [waiting.id for waiting in is_open]
         shown = f"open are: {', '.join(names)}" if names else "none is open"
         hint = suggest(step, names)
         message = f"execution {state.execution} waits for no approval at {step!r}; {shown}"
         raise TaskRejected("not_waiting", f"{message}; {hint}" if hint else message)
     approval = await _approval(services, state, slot)
-    by = author(task)
     if not waits.may_answer(approval, slot, by):
         users, roles = waits.allowed(approval, slot)
         may = ", ".join([*sorted(users), *(f"role {role}" for role in sorted(roles))])
@@ -142,9 +159,12 @@ async def _answer(services: Services, state: State, task: AnswerTask) -> Signal:
             f"{by.get('user_id') or 'nobody (no metadata.user_id)'} may not answer {slot.id}; those who "
             f"may: {may}",
         )
-    who = by.get("user_id") or task.task_id or "anonymous"
     answer = {"approved": task.payload.approved, "comment": task.payload.comment}
-    return Signal(id=f"answer:{slot.id}:{who}", slot=slot.id, payload=answer, by=by)
+    return Signal(id=_answer_id(slot.id, who), slot=slot.id, payload=answer, by=by)
+
+
+def _answer_id(slot_id: str, who: str) -> str:
+    return f"answer:{slot_id}:{who}"
 
 
 async def _approval(services: Services, state: State, slot: Slot) -> Approval:
@@ -158,6 +178,8 @@ async def _approval(services: Services, state: State, slot: Slot) -> Approval:
 async def _result(services: Services, state: State, task: ChildEndedTask | StepResultTask) -> Signal | None:
     """How something ended for which a slot waits; None where none does any more."""
     payload = task.payload
+    if isinstance(payload, StepResultPayload) and state.seq < payload.seq:
+        raise Conflict(f"{state.execution} was read from a replica that lagged behind")
     slot = state.slots.get(payload.slot)
     if is_terminal(state.status) or slot is None or slot.status != "open":
         return None
@@ -169,12 +191,21 @@ async def _result(services: Services, state: State, task: ChildEndedTask | StepR
         if slot.kind != "child" or slot.name != task.payload.child:
             return None
         told["status"] = task.payload.status
-        return Signal(id=f"child:{slot.id}:{state.run}", slot=slot.id, payload=told)
+        identity = f"child:{slot.id}:{state.run}:{slot.attempt}"
+        return Signal(id=identity, slot=slot.id, payload=told)
     if slot.kind != "remote" or task.payload.key not in ("", idempotency_key(state.key, slot.id)):
         return None
     told |= {"attempt": task.payload.attempt, "started_at": task.payload.started_at}
     identity = f"result:{slot.id}:{state.run}:{task.payload.attempt}"
     return Signal(id=identity, slot=slot.id, payload=told, by={"worker": task.payload.worker})
+
+
+def _cancelled(
+    state: State, payload: CancelPayload, by: dict[str, Any], now_ms: int, identity: str
+) -> Draft | None:
+    if payload.parent is not None and (payload.parent != state.parent or state.status in ENDING):
+        return None  # another's child of the same id, or one that has come to its end by itself
+    return requests.cancel_requested(state, by, payload.reason, payload.compensate, now_ms, identity)
 
 
 # -- versions --------------------------------------------------------------------------------

@@ -57,11 +57,15 @@ class Attempts:
 
     # -- from outside ------------------------------------------------------------------------
 
-    def wake(self, *, interrupt: bool) -> None:
-        """There is news. With ``interrupt``, stop an attempt that is made in the driver's own task."""
+    def wake(self) -> None:
+        """There is news."""
         self._news = True
         self._ring()
-        if interrupt and self._direct is not None and not self._interrupted:
+
+    def interrupt(self) -> None:
+        """There is news that ends everything: stop an attempt that is made in the driver's own task."""
+        self.wake()
+        if self._direct is not None and not self._interrupted:
             self._interrupted = True
             self._direct.cancel()
 
@@ -71,8 +75,8 @@ class Attempts:
         return had
 
     def _ring(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        if self._wake is not None:
+            _settle(self._wake)
 
     # -- attempts ----------------------------------------------------------------------------
 
@@ -116,7 +120,8 @@ class Attempts:
         alarm: asyncio.Task[None] | None = None
         if within_s is not None:
             alarm = asyncio.create_task(self._services.clock.sleep(within_s))
-            alarm.add_done_callback(lambda _: self._ring())
+            # Its own wait, and no other: one that is cancelled below ends when the next wait may have begun.
+            alarm.add_done_callback(lambda _: _settle(wake))
         try:
             await wake
         finally:
@@ -137,11 +142,11 @@ class Attempts:
             for task in stuck:
                 log.warning("%s ignores its cancellation and is left behind", task)
 
-    async def stop_sleepers(self) -> bool:
-        """Stop what only waits for its retry. Whether there was any."""
-        sleeping = set(self._sleeping)
-        await self.stop(sleeping)
-        return bool(sleeping)
+    async def stop_sleepers(self) -> list[str]:
+        """Stop what only waits for its retry, and say which slots that were."""
+        sleeping = [slot_id for slot_id in self._running.values() if slot_id in self._sleeping]
+        await self.stop(set(sleeping))
+        return sleeping
 
     async def _attempt(self, execution: Execution, slot_id: str) -> Attempt:
         services = self._services
@@ -184,3 +189,8 @@ class Attempts:
                 await self._services.clock.sleep(left / 1000)
         finally:
             self._sleeping.discard(slot_id)
+
+
+def _settle(wake: asyncio.Future[None]) -> None:
+    if not wake.done():
+        wake.set_result(None)

@@ -186,7 +186,7 @@ def refusal(lease: Lease, error: TaskRejected) -> ChildEndedTask | None:
         return None
     try:
         start = _CHILD_START.decode(lease.data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     payload = ChildEndedPayload(
         slot=start.parent.slot,

@@ -7,6 +7,7 @@ compare-and-set; the drive folds what came in between and decides again.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from wpa.engine.attempts import Attempts
@@ -28,6 +29,8 @@ __all__ = ["Drive"]
 
 NAP_MS: Final = 2_000
 """What is due within this time is waited for here; for all else the execution comes to rest."""
+LOOKS_S: Final = (0.0, 0.05, 0.2, 0.5)
+"""Before each look for what a step is to be interrupted for: a replica may not have heard of it yet."""
 NEWS_WITHIN_S: Final = 0.1
 """So long it is waited for what somebody in this worker is about to say, before looking again."""
 
@@ -44,6 +47,9 @@ class Drive:
         self._values = Values(services.payloads)
         self._todo: list[str] = []
         """Open steps for which an attempt is to be begun."""
+        self._looking: asyncio.Task[None] | None = None
+        self._heard: list[Stored] = []
+        """What interrupted a step, not folded yet."""
         self.epoch = 1
 
     @property
@@ -60,10 +66,32 @@ class Drive:
 
     def news(self, *, interrupt: bool) -> None:
         """Somebody else has appended to the journal. ``interrupt``: look at it even in mid-step."""
-        self._attempts.wake(interrupt=interrupt)
+        self._attempts.wake()
+        if interrupt and self._execution is not None and self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+            self._looking.add_done_callback(self._looked)
+
+    def _looked(self, task: asyncio.Task[None]) -> None:
+        self._looking = None
+
+    async def _look(self) -> None:
+        """Interrupt a step for what is recorded, not for what is said: it may not be run a second time."""
+        services, state = self._services, self._execution.state
+        for pause_s in LOOKS_S:
+            await services.clock.sleep(pause_s)
+            try:
+                tail = await services.ports.journal.read(state.tenant, state.execution, state.position)
+            except Unavailable:
+                continue
+            if any(event.event in (ev.CANCEL_REQUESTED, ev.CANCELLED) for _, event in tail):
+                self._heard = tail
+                self._attempts.interrupt()
+                return
 
     async def stop(self) -> None:
         """Stop everything that runs. Idempotent."""
+        if self._looking is not None:
+            self._looking.cancel()
         await self._attempts.stop()
 
     async def resume_effects(self) -> None:
@@ -91,8 +119,9 @@ class Drive:
             if is_terminal(state.status):
                 await self.finish(state)
                 return
-            if _fails(state) and await attempts.stop_sleepers():
-                continue  # what only waited for a retry is given up
+            if (_fails(state) or state.status == "PAUSED") and (sleepers := await attempts.stop_sleepers()):
+                self._todo += sleepers  # what only waited for a retry begins nothing now
+                continue
             ready = self._take_todo(clock.now_ms())
             if not ready and not attempts and not self._due_soon():
                 if self._services.turns.waited_for(state.tenant, state.execution):
@@ -107,16 +136,16 @@ class Drive:
                 await self._keeper.keep(execution.state)
 
     def _take_todo(self, now_ms: int) -> list[str]:
-        """The steps that may be attempted now; those whose retry is far away stay for later."""
+        """The steps that may be attempted now; those whose retry is far away stay for later, and in a pause
+        all do: also what a driver that died had begun."""
         state = self._execution.state
         ready, later = [], []
         for slot_id in self._todo:
             slot = state.slots[slot_id]
             if slot.status != "open":
                 continue  # given up in the meantime
-            if slot.retry_at and (
-                _fails(state) or state.status == "PAUSED" or parse_ms(slot.retry_at) - now_ms > NAP_MS
-            ):
+            far = slot.retry_at and (_fails(state) or parse_ms(slot.retry_at) - now_ms > NAP_MS)
+            if far or state.status == "PAUSED":
                 later.append(slot_id)
             else:
                 ready.append(slot_id)
@@ -197,6 +226,8 @@ class Drive:
     async def _catch_up(self) -> None:
         """Fold what others have appended since."""
         state = self._execution.state
+        heard, self._heard = self._heard, []
+        await self._fold_in([stored for stored in heard if stored[0] > state.position])
         try:
             tail = await self._services.ports.journal.read(state.tenant, state.execution, state.position)
         except Unavailable:

@@ -38,7 +38,7 @@ from wpa.kernel.requests import blocked
 from wpa.model.codec import decode_event, encode_event
 from wpa.model.events import Event, Failure
 from wpa.model.state import Slot, State, decode_state, encode_state, is_terminal
-from wpa.model.tasks import Task, TimerDue
+from wpa.model.tasks import CancelTask, ChildEndedTask, Task, TimerDue
 from wpa.model.times import parse_ms, rfc3339
 from wpa.ports.journal import Stored
 
@@ -49,6 +49,10 @@ log = logging.getLogger("wpa.engine")
 NAP_MS: Final = 2_000
 """What is due within this time is waited for here; for all else the execution comes to rest."""
 BLOCKED_RETRY_MS: Final = 30_000
+CHILD_FRESH_MS: Final = 3_000
+"""A child's start that is younger can't have outlived a cancel that was handed back ``EARLY_TRIES`` times."""
+LOOK_AGAIN_S: Final = 0.2
+"""Longer than a replica lags behind, unless there is something wrong with it."""
 EARLY_TRIES: Final = 6
 """A request may overtake the start it belongs to: so often it is handed back before it is rejected."""
 
@@ -66,6 +70,7 @@ class Driver:
         self._keeper = Keeper(services)
         self._effects = Effects(services)
         self._drive = Drive(services, self._keeper, self._effects)
+        self._first_look = True
 
     @property
     def epoch(self) -> int:
@@ -99,7 +104,8 @@ class Driver:
 
     async def _begin_start(self, task: Task) -> bool:
         request = self._request
-        if request.lease.delivered == 1:
+        age_ms = self._services.clock.now_ms() - request.lease.stored_ms
+        if request.lease.delivered == 1 and (task.parent is None or age_ms < CHILD_FRESH_MS):
             try:
                 await self._start(task)
                 return True
@@ -107,14 +113,32 @@ class Driver:
                 pass  # it exists: a duplicate, or a redelivery that the server forgot to count
         loaded = await load(self._services.ports, request.tenant, request.execution)
         if loaded is None:
+            if not await self._is_awaited(task):
+                return False
             await self._start(task)
             return True
+        state = loaded.state
         self._keeper.adopt(loaded)
-        if loaded.state.lease == request.lease.identity:
+        if state.lease == request.lease.identity:
             return await self._take_over(loaded)
-        self._answer_duplicate(loaded.state)
-        await self._heal(loaded.state)
+        self._answer_duplicate(state)
+        if is_terminal(state.status) and task.parent is not None and await self._is_awaited(task):
+            await self._drive.finish(state)  # the parent, tried again, has to hear of it once more
+        else:
+            await self._heal(state)
         return False
+
+    async def _is_awaited(self, task: Task) -> bool:
+        """Whether a start that has lain in the queue is wanted still: whoever waits for a child may have
+        stopped. The cancel of one that has not begun is handed back for a while, and then dropped."""
+        parent = task.parent
+        if parent is None:
+            return True
+        loaded = await load(self._services.ports, self._request.tenant, parent.execution_id)
+        if loaded is None or is_terminal(loaded.state.status):
+            return False
+        slot = loaded.state.slots.get(parent.slot)
+        return slot is not None and slot.status == "open" and slot.name == self._request.execution
 
     async def _start(self, task: Task) -> None:
         services, request = self._services, self._request
@@ -240,10 +264,12 @@ class Driver:
             try:
                 draft = await decide(services, state, request.task, request.lease.identity)
             except TaskRejected:
+                if self._first_look:
+                    return self._look_again
                 line.known = loaded
                 raise
             if draft is None:
-                return partial(self._asked_before, state)
+                return self._nothing_to_record(state)
             driving = "lease" in draft.data
             before, epoch = state.worker, state.epoch + driving
             event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=epoch)
@@ -260,6 +286,30 @@ class Driver:
             if not is_terminal(state.status):
                 line.known = loaded._replace(state=state)
             return partial(self._tell, state, before)
+
+    def _nothing_to_record(self, state: State) -> Callable[[], Awaitable[bool]]:
+        if self._first_look and isinstance(self._request.task, ChildEndedTask):
+            return self._look_again
+        return partial(self._sleep_in if self._is_early(state) else self._asked_before, state)
+
+    async def _look_again(self) -> bool:
+        """What can't be done may have been judged by a replica that has not heard of all yet."""
+        self._first_look = False
+        await self._services.clock.sleep(LOOK_AGAIN_S)
+        return await self._begin_ask()
+
+    def _is_early(self, state: State) -> bool:
+        """Whether an alarm has rung in time by the server's clock, and too early by this worker's."""
+        request = self._request
+        if not isinstance(request.task, TimerDue) or not state.at_rest or not state.wake_at:
+            return False
+        return self._services.clock.now_ms() < parse_ms(state.wake_at) <= request.lease.stored_ms
+
+    async def _sleep_in(self, state: State) -> bool:
+        """Wait for this worker's clock, and ask again: an alarm set anew would ring again at once."""
+        clock = self._services.clock
+        await clock.sleep((parse_ms(state.wake_at) - clock.now_ms()) / 1000)
+        return await self._begin_ask()
 
     async def _asked_before(self, state: State) -> bool:
         self._request.answer({"ok": True, "execution_id": state.execution, "duplicate": True})
@@ -281,7 +331,7 @@ class Driver:
         return False
 
     async def _find(self) -> Loaded | None:
-        """The execution that the request names; None for an alarm that outlived its execution."""
+        """The execution that the request names; None where nothing is left to ask of it."""
         request = self._request
         try:
             return await find(self._services, request.tenant, request.execution)
@@ -290,6 +340,8 @@ class Driver:
                 return None
             if request.lease.delivered <= EARLY_TRIES:
                 raise TooEarly(error.message) from None
+            if isinstance(request.task, CancelTask) and request.task.payload.parent is not None:
+                return None  # a child that never began, and will not: see _is_awaited
             raise
 
     async def _pick_up(self, state: State, *, reopened: bool) -> bool:
@@ -341,7 +393,9 @@ class Driver:
         if not state.at_rest:
             return
         if is_terminal(state.status):
-            if self._request.lease.delivered > 1:
+            # The snapshot is written when all else is done. The count alone does not tell: a server that
+            # is killed may forget that it has delivered a message.
+            if self._request.lease.delivered > 1 or not self._keeper.kept(state):
                 await self._drive.finish(state)
         elif state.status != "PAUSED" or self._request.lease.delivered > 1:
             await self._drive.settle_down(state)

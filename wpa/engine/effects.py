@@ -70,7 +70,8 @@ class Effects:
                     execution_id=slot.name,
                     metadata=TaskMetadata(source="wpa"),
                     payload=CancelPayload(
-                        reason=f"its parent {state.execution} does not wait for it any more"
+                        reason=f"its parent {state.execution} does not wait for it any more",
+                        parent=Parent(execution_id=state.execution, slot=slot.id),
                     ),
                 )
                 await self._publish(state.tenant, task)
@@ -131,6 +132,7 @@ class Effects:
             at_most_once=want.policy.at_most_once,
             trim=want.trim,
             traceparent=state.traceparent,
+            seq=state.seq,
         )
         data = msgspec.json.encode(task)
         tasks = self._services.ports.tasks

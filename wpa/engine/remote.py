@@ -145,8 +145,8 @@ class RemoteSteps:
         if step.deadline_at and parse_ms(step.deadline_at) <= self._services.clock.now_ms():
             return False
         loaded = await load(self._services.ports, step.tenant_id, step.execution_id)
-        if loaded is None:
-            return True
+        if loaded is None or loaded.state.seq < step.seq:
+            return True  # read from a replica that has not heard of it yet
         state = loaded.state
         if is_terminal(state.status) or state.run > run_of(step):
             return False
@@ -293,6 +293,7 @@ class RemoteSteps:
                 started_at=rfc3339(started_ms),
                 output=output,
                 error=error,
+                seq=step.seq,
             ),
         )
         await services.ports.tasks.publish(step.tenant_id, msgspec.json.encode(task), {})

@@ -34,6 +34,10 @@ class Keeper:
         self._revision = loaded.revision
         self._kept_seq = loaded.snapshot_seq
 
+    def kept(self, state: State) -> bool:
+        """Whether the snapshot that was loaded, or written since, is of this state."""
+        return self._kept_seq >= state.seq
+
     def due(self, state: State) -> bool:
         """Whether a busy execution should be kept now: every so many events, or every second."""
         settings = self._services.settings

@@ -21,6 +21,7 @@ from wpa.model.ids import check_queue
 __all__ = ["Duration", "call", "failed", "milliseconds", "returned"]
 
 T = TypeVar("T")
+# What calls return is a Coroutine[object, object, T]: with Any in it, type checkers give up at gather().
 
 Duration = float | timedelta
 """Seconds, or a timedelta."""
@@ -42,7 +43,7 @@ def call(
     at_most_once: bool = False,
     priority: int = 5,
     **inputs: Any,
-) -> Coroutine[Any, Any, T]: ...
+) -> Coroutine[object, object, T]: ...
 @overload
 def call(
     step: str,
@@ -70,7 +71,7 @@ def call(
     at_most_once: bool = False,
     priority: int = 5,
     **inputs: Any,
-) -> Coroutine[Any, Any, T]: ...
+) -> Coroutine[object, object, T]: ...
 def call(
     step: str | Callable[..., Any],
     *args: Any,
@@ -126,9 +127,12 @@ def call(
             at_most_once=at_most_once,
         )
     undone_by = "" if undo is None else undo if isinstance(undo, str) else _known(undo)[0]
-    return _perform(
+    performing = _perform(
         loop, step_name or _step_id(uses), uses, bound, policy, undone_by, shape.convert if shape else record
     )
+    # What Python says where the await was forgotten: "coroutine 'call(orders.charge)' was never awaited".
+    performing.__qualname__ = f"call({uses})"  # type: ignore[attr-defined]
+    return performing
 
 
 async def _perform(

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 def flow(
     name: str, *, version: str = "", timeout: Duration | None = None, max_parallel: int = 32
-) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
+) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[object, object, T]]]:
     """Declare an ``async def`` a flow.
 
     Its parameters are the members of the input object, checked and converted by their type hints; what it
@@ -53,7 +53,7 @@ def flow(
     except ValueError as error:
         raise FlowDeclarationError(f"flow {name}: {error}") from None
 
-    def declare(fn: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    def declare(fn: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[object, object, T]]:
         _check(name, fn)
         caller = sys._getframe(1)  # noqa: SLF001  hints may name what is local to it
         names = caller.f_locals if caller.f_locals is not caller.f_globals else None
@@ -81,7 +81,9 @@ def flow_of(declared: object) -> FlowProgram | None:
 
 def _check(name: str, fn: Callable[..., Any]) -> None:
     if not inspect.iscoroutinefunction(fn) or not inspect.isfunction(fn):
-        raise FlowDeclarationError(f"flow {name}: {fn!r} is not an 'async def' function")
+        raise FlowDeclarationError(
+            f"flow {name}: {getattr(fn, '__qualname__', fn)!r} is not an 'async def' function"
+        )
     for line, module in imports(fn.__code__):
         if module.partition(".")[0] in GUARDED:
             raise FlowDeclarationError(

@@ -13,7 +13,8 @@ Two things are done when the first run of a flow begins:
 
 What this does not see: clocks and random generators that other packages read on a flow's behalf, ``send`` and
 ``recv`` on a socket or a file that was opened elsewhere, a ``random.Random()`` made when the module was
-imported, default factories of msgspec structs, environment variables, and the order of a set of strings.
+imported, default factories of msgspec structs, environment variables, the order of a set of strings or of
+objects that hash by their address, and the local time zone in methods of a naive datetime.
 Where such things change what a flow asks for, the kernel finds the divergence at the next replay.
 """
 
@@ -25,14 +26,16 @@ import sys
 import threading
 import zoneinfo
 from collections.abc import Callable
-from types import FrameType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from pydantic import BaseModel
 
-from wpa.flows.loop import refusal, running_flow
-from wpa.flows.sites import current_site, flow_frames
+from wpa.flows.loop import running_flow
+from wpa.flows.sites import current_site, is_within
 from wpa.flows.standins import stand_in_for
+from wpa.flows.tasks import refusal
+from wpa.flows.watchdog import watchdog
 
 __all__ = ["guard"]
 
@@ -96,6 +99,7 @@ def guard(fn: Callable[..., Any]) -> None:
         fn: the flow's function. May be guarded any number of times, for example after further imports.
     """
     _watch()
+    watchdog().start()
     _guard_names(fn.__globals__, fn.__module__)
     _guard_function(fn)
 
@@ -202,8 +206,4 @@ def _is_allowed(event: str, args: tuple[Any, ...]) -> bool:
     # The time zone database is read by C code, which leaves no frame of its own.
     if event == "open" and str(args[0]).startswith(zoneinfo.TZPATH):
         return True
-    return any(_package(frame) in ALLOWED for frame in flow_frames())
-
-
-def _package(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    return is_within(sys._getframe(1), ALLOWED)  # noqa: SLF001  there is no other way to look up the stack

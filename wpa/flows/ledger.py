@@ -226,9 +226,9 @@ class Ledger:
             total=len(self._slots), completed=self._completed, failed=self._failed, skipped=self._skipped
         )
 
-    def steps(self) -> list[StepView]:
-        """Every slot, in the order in which they were wanted."""
-        return [_view(slot) for slot in self._slots.values()]
+    def steps(self, site_of: Callable[[Slot], str]) -> list[StepView]:
+        """Every slot, in the order in which they were wanted; ``site_of`` says where one is waited for."""
+        return [_view(slot, site_of) for slot in self._slots.values()]
 
     def asked(self) -> Iterable[str]:
         """Every slot in a few words, in the order in which they were wanted."""
@@ -237,7 +237,7 @@ class Ledger:
             yield f"{want.kind} {want.slot} uses {want.uses}"
 
 
-def _view(slot: Slot) -> StepView:
+def _view(slot: Slot, site_of: Callable[[Slot], str]) -> StepView:
     want = slot.want
     phase: Literal["wanted", "skipped", "settled"] = "settled"
     if slot.status == "wanted":
@@ -245,5 +245,11 @@ def _view(slot: Slot) -> StepView:
     elif slot.status == "dropped":
         phase = "skipped"
     return StepView(
-        step=want.step, slot=want.slot, kind=want.kind, uses=want.uses, phase=phase, inputs=want.inputs
+        step=want.step,
+        slot=want.slot,
+        kind=want.kind,
+        uses=want.uses,
+        phase=phase,
+        inputs=want.inputs,
+        site=site_of(slot) if phase == "wanted" else "",
     )

@@ -5,15 +5,14 @@ became ready, and comes back; only a settled slot makes more of them ready. Time
 moment of the last settlement, so a flow does the same things in the same order whenever it is run over the
 same settlements.
 
-Things that asyncio leaves to chance are fixed here: task names count from 1 in each run; tasks hash by their
-number, so that the sets of tasks that ``asyncio.wait`` returns iterate alike in each replay; tasks are kept
-alive until they are done; the garbage collector, which may run other people's finalizers, rests during a
-turn.
+Things that asyncio leaves to chance are fixed here: task names count from 1 in each run; tasks and futures
+have the same order in a set in each replay (:mod:`wpa.flows.tasks`); tasks live until they are done;
+the garbage collector, which may run other people's finalizers, rests during a turn.
 
 A turn happens nested in a task of the host's loop (asyncio's or uvloop's): for its duration this loop is the
 thread's running loop and no task of the host's is the current one.
 
-Nothing here can interrupt code that never awaits: an endless loop in a flow stops the worker that runs it.
+Code that never comes to rest is interrupted by another thread: see :mod:`wpa.flows.watchdog`.
 """
 
 from __future__ import annotations
@@ -30,17 +29,19 @@ from asyncio import _set_running_loop as set_running_loop
 from asyncio.tasks import _enter_task as enter_task
 from asyncio.tasks import _leave_task as leave_task
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable
 from contextvars import Context
 from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple
 
-from wpa.flows.errors import Discarded, NotDeterministic, NotInFlow
+from wpa.flows.errors import NotInFlow
 from wpa.flows.ledger import Ledger, Slot
-from wpa.flows.sites import current_site, suspended_site
+from wpa.flows.sites import current_site
+from wpa.flows.tasks import FlowFuture, FlowTask, Gathering, Guarded, refusal
+from wpa.flows.watchdog import Overrun, Turn, watchdog
 from wpa.kernel.program import Settled, Wait
 from wpa.model.steptype import StepSignature
 
-__all__ = ["FlowLoop", "FlowTask", "Signatures", "current", "refusal", "running_flow"]
+__all__ = ["FlowLoop", "Signatures", "completed_by", "current", "running_flow"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -52,84 +53,9 @@ Signatures = Callable[[str], StepSignature | None]
 NEVER_S: Final = 100 * 366 * 86_400.0
 """A delay longer than a century is one that never ends."""
 
-CLOSING_TRIES: Final = 100
-"""How often a coroutine that is thrown away may await once more in its ``finally`` blocks."""
-
 SWEEP_TASKS: Final = 64
 
 log = logging.getLogger("wpa.flows")
-
-
-def refusal(site: str, does: str) -> NotDeterministic:
-    """The error for what a flow may not do: ``does`` reads as in "opens a file (open)"."""
-    return NotDeterministic(
-        f"{site}: the flow {does}. A flow is run again from its journal and may only await its own calls, "
-        'timers and signals; move this into a step (a function with @step("<plugin>.<verb>")) and write '
-        'await call("<plugin>.<verb>", ...) in its place'
-    )
-
-
-class Guarded(Coroutine[Any, Any, Any]):
-    """A coroutine that may only await what belongs to its own loop."""
-
-    __slots__ = ("__name__", "__qualname__", "_coro", "_loop")
-
-    def __init__(self, coro: Coroutine[Any, Any, Any], loop: FlowLoop) -> None:
-        self._coro = coro
-        self._loop = loop
-        self.__name__: str = getattr(coro, "__name__", type(coro).__name__)
-        self.__qualname__: str = getattr(coro, "__qualname__", self.__name__)
-
-    def send(self, value: Any) -> Any:
-        return self._ours(self._coro.send(value))
-
-    def throw(self, *error: Any) -> Any:
-        return self._ours(self._coro.throw(*error))
-
-    def close(self) -> None:
-        self._coro.close()
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._coro.__await__()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._coro, name)  # cr_frame, cr_await ...: what tracebacks and debuggers look at
-
-    def _ours(self, awaited: Any) -> Any:
-        while awaited is not None:
-            try:
-                if awaited.get_loop() is self._loop:
-                    return awaited
-                awaited._asyncio_future_blocking = False  # noqa: SLF001  as if nobody had awaited it
-            except AttributeError:
-                pass
-            site = suspended_site(self._coro, self._loop.root)
-            does = f"awaits what no slot settles ({type(awaited).__module__}.{type(awaited).__qualname__})"
-            awaited = self._coro.throw(refusal(site, does))
-        return None
-
-    def discard(self) -> None:
-        """End the coroutine without letting it wait for anything any more."""
-        for _ in range(CLOSING_TRIES):
-            try:
-                self._coro.throw(Discarded())
-            except KeyboardInterrupt:
-                raise
-            except BaseException:
-                return
-        log.warning("%s goes on awaiting though its run is over; it is left behind", self.__qualname__)
-
-
-class FlowTask(asyncio.Task[T]):
-    """A task whose place in a set is the same in each replay of an execution."""
-
-    def __init__(self, coro: Guarded, order: int, **options: Any) -> None:
-        self._order = order
-        super().__init__(coro, **options)
-        self._log_destroy_pending = False
-
-    def __hash__(self) -> int:
-        return self._order
 
 
 class SlotTimer(TimerHandle):
@@ -138,6 +64,19 @@ class SlotTimer(TimerHandle):
     __slots__ = ("slot",)
 
     slot: Slot | None
+    _loop: FlowLoop
+
+    def due(self, settled: Settled) -> None:
+        """The slot is settled: call now."""
+        self._loop.ready(self)
+
+
+def completed_by(slot: Slot) -> Future[Any] | None:
+    """The future that settling an open slot completes, if it does that."""
+    told = getattr(slot.deliver, "__self__", None)
+    if isinstance(told, SlotTimer):
+        told = next((given for given in told._args or () if isinstance(given, Future)), None)  # noqa: SLF001
+    return told if isinstance(told, Future) else None
 
 
 def _refusing(cls: type[L]) -> type[L]:
@@ -175,10 +114,14 @@ class FlowLoop(AbstractEventLoop):
         self.signatures = signatures
         self.now_ms = started_ms
         self.discarded = False
+        self.overrun = ""
+        """The line at which a turn was interrupted because it took too long; empty as long as none was."""
+        self._turn = Turn(ledger.info.id, root)
         self._ready: deque[Handle] = deque()
         self._tasks: list[FlowTask[Any]] = []
         self._sweep_at = SWEEP_TASKS
         self._task_count = 0
+        self._made = 0
         self._seed = ledger.info.seed or ledger.info.id
         # Two executions' tasks meet in asyncio's own sets: their hashes have to differ, and to be repeatable.
         digest = hashlib.blake2b(self._seed.encode(), digest_size=6).digest()
@@ -188,7 +131,8 @@ class FlowLoop(AbstractEventLoop):
     # -- running -----------------------------------------------------------------------------
 
     def turn(self) -> None:
-        """Run what is ready, and what that makes ready, until nothing is. Raises KeyboardInterrupt only."""
+        """Run what is ready, and what that makes ready, until nothing is, or until it takes too long: then
+        ``overrun`` says where. Raises KeyboardInterrupt only."""
         self._inside(self._run_ready)
 
     def discard(self) -> None:
@@ -196,7 +140,10 @@ class FlowLoop(AbstractEventLoop):
         whatever they await there ends at once, and nothing they ask for is asked."""
         if not self.discarded:
             self.discarded = self.ledger.closed = True
-            self._inside(self._discard_tasks)
+            if self.pending():
+                self._inside(self._discard_tasks)
+            else:
+                self._discard_tasks()  # no code of the flow's is left to run
 
     def advance_clock(self, now_ms: int) -> None:
         """It is ``now_ms``, since the Unix epoch. Time never goes back, though workers' clocks differ."""
@@ -212,9 +159,18 @@ class FlowLoop(AbstractEventLoop):
         set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finalize)
         gc.disable()
+        watch = watchdog()
+        turn = self._turn = Turn(self.ledger.info.id, self.root)
         try:
-            act()
+            watch.enter(turn)
+            try:
+                act()
+            finally:
+                watch.leave(turn)
+        except Overrun:
+            pass
         finally:
+            self.overrun = self.overrun or turn.site
             if collecting:
                 gc.enable()
             sys.set_asyncgen_hooks(*hooks)
@@ -224,7 +180,8 @@ class FlowLoop(AbstractEventLoop):
 
     def _run_ready(self) -> None:
         ready = self._ready
-        while ready:
+        turn = self._turn
+        while ready and not turn.site:
             handle = ready.popleft()
             if not handle.cancelled():
                 try:
@@ -267,7 +224,19 @@ class FlowLoop(AbstractEventLoop):
         return self.discarded
 
     def create_future(self) -> Future[Any]:
-        return Future(loop=self)
+        return FlowFuture(self._next_order(), self)
+
+    def gather(self, *awaitables: Any, return_exceptions: bool = False) -> Future[Any]:
+        """``asyncio.gather``, with a result that has its place in a set."""
+        gathering: Any = asyncio.gather(*awaitables, return_exceptions=return_exceptions)
+        if not isinstance(gathering, FlowFuture):
+            gathering.__class__ = Gathering
+            gathering._order = self._next_order()  # noqa: SLF001
+        return gathering  # type: ignore[no-any-return]
+
+    def _next_order(self) -> int:
+        self._made += 1
+        return self._order_base + self._made
 
     def create_task(
         self, coro: Any, *, name: str | None = None, context: Context | None = None, **options: Any
@@ -277,10 +246,9 @@ class FlowLoop(AbstractEventLoop):
         self._task_count = count = self._task_count + 1
         if len(self._tasks) >= self._sweep_at and not self.discarded:
             self.sweep()
-        order = self._order_base + count
         guarded = coro if isinstance(coro, Guarded) else Guarded(coro, self)
         task: FlowTask[Any] = FlowTask(
-            guarded, order, loop=self, name=name or f"Task-{count}", context=context, **options
+            guarded, self._next_order(), loop=self, name=name or f"Task-{count}", context=context, **options
         )
         self._tasks.append(task)
         return task
@@ -303,11 +271,15 @@ class FlowLoop(AbstractEventLoop):
             # A thousandth of a millisecond is what sums of floats get wrong, not what anybody meant.
             delay_ms = max(1, -int(-(delay * 1000 - 0.001) // 1))
             slot = self.ledger.open("sleep", "timer", "core.sleep", wait=Wait(delay_ms=delay_ms))
-            slot.deliver = lambda _: self._ready.append(handle)
+            slot.deliver = handle.due
             handle.slot = slot
         elif delay != delay:
             raise ValueError("a delay must be a number of seconds, not NaN")
         return handle
+
+    def ready(self, handle: Handle) -> None:
+        """Call it next, after what is ready already."""
+        self._ready.append(handle)
 
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
@@ -319,7 +291,7 @@ class FlowLoop(AbstractEventLoop):
             self.ledger.drop(handle.slot)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        if not self.discarded and not self.ledger.replaying:
+        if not (self.discarded or self.ledger.replaying or self._turn.site):
             log.error("%s: %s", self.ledger.info.id, context["message"], exc_info=context.get("exception"))
 
     # -- for the flow's own functions ----------------------------------------------------------

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from wpa.errors import StepFailed
 from wpa.flows.sites import traceback_site
 from wpa.flows.values import dump
 from wpa.kernel.program import Continued, Failed, Finished
 from wpa.model.events import Failure
+from wpa.model.recordable import TYPE_CHARS_MAX, safe_details, safe_text
 
-__all__ = ["ContinueAsNew", "failure_of", "outcome_of"]
+__all__ = ["ContinueAsNew", "alone", "failure_of", "outcome_of"]
+
+GROUP_SHOWN: Final = 20
+"""So many exceptions of a group are told in a failure's details."""
 
 
 class ContinueAsNew(BaseException):
@@ -34,24 +38,34 @@ def outcome_of(main: asyncio.Task[Any], root: str, dropped: tuple[str, ...]) -> 
         except TypeError as unfit:
             message = f"the flow returned what it can't return: {unfit}"
             return Failed(Failure(type="InvalidOutput", message=message, retryable=False), dropped)
-    if isinstance(error, ContinueAsNew):
-        return Continued(error.input, dropped)
+    left_with = alone(error)
+    if isinstance(left_with, ContinueAsNew):
+        return Continued(left_with.input, dropped)
     return Failed(failure_of(error, root), dropped)
 
 
-def failure_of(error: BaseException, root: str) -> Failure:
-    """An exception as a failure. A group of one exception is that exception."""
+def alone(error: BaseException) -> BaseException:
+    """The exception that a group of one holds, as a ``TaskGroup`` makes them; any other as it is."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
+    return error
+
+
+def failure_of(error: BaseException, root: str) -> Failure:
+    """An exception as a failure that can be recorded, whatever it holds. A group of one is its exception."""
+    raised = error.__traceback__
+    error = alone(error)
     details: dict[str, Any] = {}
     if isinstance(error, StepFailed):
-        details |= error.details
+        details = safe_details(error.details)
     elif isinstance(error, BaseExceptionGroup):
         details["errors"] = [
             {"type": each.type, "message": each.message}
-            for each in (failure_of(inner, root) for inner in error.exceptions)
+            for each in (failure_of(inner, root) for inner in error.exceptions[:GROUP_SHOWN])
         ]
-    if site := traceback_site(error.__traceback__, root):
+    if site := traceback_site(error.__traceback__, root) or traceback_site(raised, root):
         details.setdefault("at", site)
     kind = error.type if isinstance(error, StepFailed) else type(error).__name__
-    return Failure(type=kind, message=str(error), retryable=False, details=details)
+    return Failure(
+        type=safe_text(kind, TYPE_CHARS_MAX), message=safe_text(error), retryable=False, details=details
+    )

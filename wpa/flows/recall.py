@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 import logging
 from asyncio import _get_running_loop as running_loop
 from asyncio import _set_running_loop as set_running_loop
@@ -18,6 +19,7 @@ from wpa.flows.outcome import ContinueAsNew
 from wpa.flows.values import dump, record
 from wpa.kernel.program import ExecutionInfo
 from wpa.model.events import Failure
+from wpa.model.recordable import TYPE_CHARS_MAX, safe_text
 
 __all__ = [
     "SIDE_EFFECT_BYTES_MAX",
@@ -50,6 +52,11 @@ async def side_effect(fn: Callable[[], T]) -> T:
     recorded, too.
     """
     ledger = current("side_effect()").ledger
+    if not callable(fn) or inspect.iscoroutinefunction(fn):
+        what = getattr(fn, "__qualname__", type(fn).__name__)
+        raise TypeError(
+            f"side_effect() takes a plain function; {what} is none: what has to be awaited is a step"
+        )
     entry = ledger.recall()
     if entry is None:
         entry = _observe(fn)
@@ -67,7 +74,7 @@ def _observe(fn: Callable[[], Any]) -> dict[str, Any]:
         encoded = msgspec.json.encode(dump(fn()))
     except Exception as error:
         kind = error.type if isinstance(error, StepFailed) else type(error).__name__
-        return {"failed": {"type": kind, "message": str(error)}}
+        return {"failed": {"type": safe_text(kind, TYPE_CHARS_MAX), "message": safe_text(error)}}
     finally:
         set_running_loop(loop)
     if len(encoded) > SIDE_EFFECT_BYTES_MAX:

@@ -7,13 +7,15 @@ new run that is told the same settlements. Nothing of the coroutine is ever stor
 from __future__ import annotations
 
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from wpa.flows.errors import UnknownSlot
 from wpa.flows.ledger import Ledger, Slot
-from wpa.flows.loop import FlowLoop, FlowTask
+from wpa.flows.loop import FlowLoop, completed_by
 from wpa.flows.outcome import outcome_of
-from wpa.flows.sites import suspended_site
+from wpa.flows.sites import UNKNOWN, suspended_site
+from wpa.flows.tasks import FlowTask
+from wpa.flows.watchdog import TURN_S
 from wpa.kernel.program import (
     ExecutionInfo,
     Failed,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from wpa.flows.program import FlowProgram
 
 __all__ = ["FlowRun"]
+
+SITES_SHOWN: Final = 5
 
 
 class FlowRun:
@@ -89,7 +93,14 @@ class FlowRun:
         return self._ledger.progress()
 
     def steps(self) -> list[StepView]:
-        return self._ledger.steps()
+        waiting = {task.awaits: task for task in self._loop.pending()}
+
+        def site_of(slot: Slot) -> str:
+            future = completed_by(slot)
+            task = waiting.get(future) if future is not None else None
+            return "" if task is None else suspended_site(task.get_coro(), self._program.root)
+
+        return self._ledger.steps(site_of)
 
     def asked(self) -> list[str]:
         """Everything wanted so far, in order, as ``step payments_charge uses payments.charge``."""
@@ -99,7 +110,9 @@ class FlowRun:
 
     def _turn(self, main: FlowTask[Any]) -> None:
         self._loop.turn()
-        if main.done():
+        if self._loop.overrun:
+            self._end(Failed(self._overrun(), self._ledger.drop_all()))
+        elif main.done():
             self._wind_up(main)
         elif not self._ledger.open_slots:
             self._end(Failed(self._stuck(), self._ledger.drop_all()))
@@ -113,6 +126,9 @@ class FlowRun:
                 for task in left:
                     task.cancel()
                 self._loop.turn()
+                if self._loop.overrun:
+                    self._end(Failed(self._overrun(), self._ledger.drop_all()))
+                    return
         # What still awaits a cleanup of its own is waited for; what awaits nothing that could come is not.
         if self._loop.pending() and self._ledger.open_slots:
             return
@@ -123,13 +139,26 @@ class FlowRun:
         self._loop.sweep()  # an exception that nobody has asked a task for is logged
         self._loop.discard()
 
-    def _stuck(self) -> Failure:
-        waiting = [suspended_site(task.get_coro(), self._program.root) for task in self._loop.pending()]
+    def _overrun(self) -> Failure:
+        site = self._loop.overrun
+        if site == UNKNOWN:  # no line of the flow's was being run just then: one that gives way all the time
+            site = self._waiting()
         message = (
-            f"the flow waits at {'; '.join(waiting[:5])}, but for nothing that can still come: no call, "
+            f"the flow ran for {TURN_S:g} s without waiting for anything, last at {site}; it was stopped, so "
+            "that its worker can go on. End the loop that has no end, or move the work into a step"
+        )
+        return Failure(type="FlowOverrun", message=message, retryable=False, details={"at": site})
+
+    def _stuck(self) -> Failure:
+        message = (
+            f"the flow waits at {self._waiting()}, but for nothing that can still come: no call, "
             "timer, signal or child is open. Is an Event never set, a Queue never filled, a Lock never freed?"
         )
         return Failure(type="FlowStuck", message=message, retryable=False)
+
+    def _waiting(self) -> str:
+        sites = [suspended_site(task.get_coro(), self._program.root) for task in self._loop.pending()]
+        return "; ".join(sites[:SITES_SHOWN]) or UNKNOWN
 
     def _unknown(self, slot_id: str, slot: Slot | None) -> UnknownSlot:
         why = "never asks for it" if slot is None else f"has it as {slot.status} already"

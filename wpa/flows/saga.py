@@ -10,7 +10,7 @@ from wpa.errors import StepFailed
 from wpa.flows.errors import Discarded
 from wpa.flows.ledger import UNDO_POLICY, Slot
 from wpa.flows.loop import current
-from wpa.flows.outcome import ContinueAsNew
+from wpa.flows.outcome import ContinueAsNew, alone
 
 __all__ = ["Saga", "saga", "saga_now"]
 
@@ -42,7 +42,7 @@ class Saga:
     ) -> None:
         _SAGA.set(self._around)
         self._over = True
-        if error is not None and not isinstance(error, (ContinueAsNew, Discarded, GeneratorExit)):
+        if error is not None and not isinstance(alone(error), (ContinueAsNew, Discarded, GeneratorExit)):
             await self._undo(error)
         elif self._around is not None:
             for slot in self._done:

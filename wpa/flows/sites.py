@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-__all__ = ["current_site", "flow_frames", "suspended_site", "traceback_site"]
+__all__ = ["UNKNOWN", "current_site", "is_within", "site_from", "suspended_site", "traceback_site"]
 
 OURS: Final = ("wpa.flows.", "asyncio.")
 """The packages between a flow's line and what it has called; they are never the line meant."""
 
 LOOP: Final = "wpa.flows.loop"
 
+UNKNOWN: Final = "an unknown line"
+
 
 def current_site(root: str) -> str:
     """The line of the package ``root`` that is being run, as ``orders.flows:41 in order``."""
+    return site_from(sys._getframe(1), root)  # noqa: SLF001  there is no other way to look up the stack
+
+
+def site_from(innermost: FrameType, root: str) -> str:
+    """The same, for a flow that may be running in another thread."""
     nearest = ""
-    for frame in flow_frames():
+    for frame in _up_from(innermost):
         if not _is_ours(frame):
             if _module(frame).partition(".")[0] == root:
                 return _site(frame, frame.f_lineno)
             nearest = nearest or _site(frame, frame.f_lineno)
-    return nearest or "an unknown line"
+    return nearest or UNKNOWN
 
 
-def flow_frames() -> Iterator[FrameType]:
-    """The frames of the flow that is running, innermost first, ours included, up to its loop's own."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  there is no other way to look up the stack
+def is_within(innermost: FrameType, packages: Collection[str]) -> bool:
+    """Whether one of the packages runs somewhere between the frame and the flow's loop."""
+    return any(_module(frame).partition(".")[0] in packages for frame in _up_from(innermost))
+
+
+def _up_from(innermost: FrameType) -> Iterator[FrameType]:
+    """The frames of a flow, ours included, up to its loop's own."""
+    frame: FrameType | None = innermost
     while frame is not None and not (frame.f_code.co_name == "_inside" and _module(frame) == LOOP):
         yield frame
         frame = frame.f_back
@@ -42,7 +54,7 @@ def suspended_site(coroutine: Any, root: str) -> str:
         if frame is not None and not _is_ours(frame) and (not found or _module(frame).startswith(root)):
             found = _site(frame, frame.f_lineno)
         coroutine = getattr(coroutine, "cr_await", None)
-    return found or "an unknown line"
+    return found or UNKNOWN
 
 
 def traceback_site(traceback: TracebackType | None, root: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import calendar
 import datetime
 import os
 import random
@@ -23,8 +24,9 @@ from collections.abc import Callable, Iterable
 from types import BuiltinMethodType, ModuleType
 from typing import Any, Final
 
-from wpa.flows.loop import FlowLoop, refusal, running_flow
+from wpa.flows.loop import FlowLoop, running_flow
 from wpa.flows.sites import current_site
+from wpa.flows.tasks import refusal
 
 __all__ = ["GUARDED", "genuine", "genuine_class", "stand_in_for"]
 
@@ -60,10 +62,6 @@ def _gmtime(loop: FlowLoop, seconds: float | None = None) -> time.struct_time:
     return time.gmtime(_seconds(loop) if seconds is None else seconds)
 
 
-def _localtime(loop: FlowLoop, seconds: float | None = None) -> time.struct_time:
-    return time.gmtime(_seconds(loop)) if seconds is None else time.localtime(seconds)
-
-
 def _strftime(loop: FlowLoop, format: str, *moment: Any) -> str:
     return time.strftime(format, *(moment or (time.gmtime(_seconds(loop)),)))
 
@@ -73,7 +71,11 @@ def _asctime(loop: FlowLoop, *moment: Any) -> str:
 
 
 def _ctime(loop: FlowLoop, seconds: float | None = None) -> str:
-    return time.asctime(time.gmtime(_seconds(loop))) if seconds is None else time.ctime(seconds)
+    return time.asctime(_gmtime(loop, seconds))
+
+
+def _mktime(loop: FlowLoop, moment: Any) -> float:
+    return float(calendar.timegm(moment))
 
 
 def _time_sleep(loop: FlowLoop, seconds: float) -> None:
@@ -87,7 +89,8 @@ TIME: Final[dict[str, Seen]] = {
         ("time_ns", "monotonic_ns", "perf_counter_ns", "process_time_ns", "thread_time_ns"), _nanoseconds
     ),
     "gmtime": _gmtime,
-    "localtime": _localtime,
+    "localtime": _gmtime,
+    "mktime": _mktime,
     "strftime": _strftime,
     "asctime": _asctime,
     "ctime": _ctime,
@@ -225,6 +228,13 @@ def _as_completed(loop: FlowLoop, futures: Iterable[Any], *, timeout: float | No
     return asyncio.as_completed([asyncio.ensure_future(future) for future in futures], timeout=timeout)
 
 
+def _own_loop(loop: FlowLoop, *args: Any, **kwargs: Any) -> Any:
+    for each in args:
+        if asyncio.iscoroutine(each):
+            each.close()  # nobody is told that it was never awaited
+    raise refusal(current_site(loop.root), "starts an event loop of its own, where it has one: just await")
+
+
 # -- all of them -----------------------------------------------------------------------------
 
 
@@ -259,7 +269,11 @@ def _members() -> dict[ModuleType, dict[str, Any]]:
         secrets: SECRETS,
         uuid: {"uuid1": _uuid(1), "uuid4": _uuid(4), "uuid7": _uuid7},
         os: {"urandom": _bytes, "getrandom": _bytes},
-        asyncio: {"as_completed": _as_completed},
+        asyncio: {
+            "as_completed": _as_completed,
+            "gather": FlowLoop.gather,
+            **dict.fromkeys(("run", "Runner", "new_event_loop"), _own_loop),
+        },
     }
     members: dict[ModuleType, dict[str, Any]] = {
         module: {

@@ -15,12 +15,14 @@ import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from wpa.flows.standins import genuine_class
+from wpa.model.recordable import encode_data
 
 __all__ = ["Convert", "Misfit", "Record", "converter", "dump", "is_object", "record"]
 
 Convert = Callable[[Any], Any]
 
 SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+ALWAYS_JSON: Final = frozenset({int, bool, type(None)})
 PYDANTIC: Final = ("pydantic", "annotated_types")
 """Packages whose constraints, as in ``Annotated[int, Field(gt=0)]``, pydantic alone understands."""
 
@@ -67,13 +69,18 @@ def record(value: Any) -> Any:
 
 
 def dump(value: Any) -> Any:
-    """``value`` as plain JSON data, copied. Raises TypeError for what JSON can't hold."""
-    if type(value) in SCALARS:
+    """``value`` as plain JSON data, copied. Raises TypeError for what JSON can't hold: objects of other
+    kinds, NaN, strings that are no Unicode, and what is nested deeper than any reader can follow."""
+    if type(value) in ALWAYS_JSON:
         return value
     try:
-        return msgspec.to_builtins(value, str_keys=True, enc_hook=_dump_model)
-    except (ValueError, RecursionError) as error:
+        plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_dump_model)
+        encode_data(plain)
+    except TypeError:
+        raise
+    except Exception as error:  # ValueError, RecursionError, and whatever a model's own serializer raises
         raise TypeError(f"{type(value).__name__} can't be written as JSON: {error}") from error
+    return plain
 
 
 def is_object(value: Any) -> bool:
@@ -155,7 +162,7 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 def _dump_model(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", by_alias=True)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     raise TypeError(f"{type(value).__name__} can't be written as JSON")

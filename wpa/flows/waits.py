@@ -114,7 +114,7 @@ def child(
     detached: bool = False,
     on_cancel: Literal["cancel", "abandon"] = "cancel",
     **inputs: Any,
-) -> Coroutine[Any, Any, T]: ...
+) -> Coroutine[object, object, T]: ...
 @overload
 def child(
     workflow: str,
@@ -179,7 +179,16 @@ def child(
     return _await(loop, f"child_{id}"[:STEP_CHARS], "child", "core.workflow", Wait(child=started), convert)
 
 
-async def _await(loop: FlowLoop, step: str, kind: WantKind, uses: str, wait: Wait, convert: Convert) -> Any:
+def _await(
+    loop: FlowLoop, step: str, kind: WantKind, uses: str, wait: Wait, convert: Convert
+) -> Coroutine[Any, Any, Any]:
+    waiting = _wait(loop, step, kind, uses, wait, convert)
+    # For the warning that it was never awaited.
+    waiting.__qualname__ = f"{kind}({step})"  # type: ignore[attr-defined]
+    return waiting
+
+
+async def _wait(loop: FlowLoop, step: str, kind: WantKind, uses: str, wait: Wait, convert: Convert) -> Any:
     settled = await loop.settled(loop.ledger.open(step[:STEP_CHARS], kind, uses, wait=wait))
     if settled.status == "failed":
         raise _missed(settled.error)

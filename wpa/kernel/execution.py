@@ -17,21 +17,21 @@ Persist first, then act: no slot is run before the event that opened it is store
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
 
-from wpa.kernel import saga, verdict, waits
+from wpa.kernel import resting, saga, verdict
 from wpa.kernel.draft import Draft, with_duration
 from wpa.kernel.fold import fold
 from wpa.kernel.mail import Mail
 from wpa.kernel.match import Diverged, check_open, check_pinned, check_settled
 from wpa.kernel.opening import held, open_into, room_beside
-from wpa.kernel.program import Continued, ExecutionInfo, Failed, Finished, Program, Run, Want
+from wpa.kernel.program import Continued, Failed, Finished, Program, Run, Want
 from wpa.kernel.retry import backoff_ms, may_retry
 from wpa.kernel.script import Script
-from wpa.kernel.telling import Attempt, Start, info_of
+from wpa.kernel.telling import Attempt, Start, attempt_data, first_data, info_at_start, info_of
 from wpa.model import events as ev
 from wpa.model.events import Event, Failure
 from wpa.model.limits import Limits
@@ -49,12 +49,17 @@ class Execution:
     """See the module's theory of operation. Not thread-safe; owns its state."""
 
     def __init__(
-        self, program: Program, run: Run, limits: Limits, resolve: Callable[[Any], Any] = _same
+        self,
+        program: Program,
+        run: Run,
+        limits: Limits,
+        resolve: Callable[[Any], Any] = _same,
+        slots: Mapping[str, Slot] | None = None,
     ) -> None:
         self.program = program
         self.limits = limits
         self.state: State = None  # type: ignore[assignment]  # set by the first record, or by rebuild
-        self._script = Script(run)
+        self._script = Script(run, slots or {})
         self._following: Script | None = None
         """The next run's script, between the decision to continue as new and its record."""
         self._mail = Mail()
@@ -79,37 +84,11 @@ class Execution:
     ) -> tuple[Execution, Draft]:
         """A new execution and the draft of its first event. Append it after position 0."""
         begins_ms = max(now_ms, start.start_at_ms)
-        info = ExecutionInfo(
-            id=start.execution,
-            tenant=start.tenant,
-            workflow=program.id,
-            version=program.version,
-            started_at=rfc3339(begins_ms),
-            metadata=start.metadata,
-            context=start.context,
-            seed=start.seed,
-            replayed=len(start.settled),
-        )
-        execution = cls(program, program.begin(start.input, start.variables, info), limits, resolve)
+        run = program.begin(start.input, start.variables, info_at_start(program, start, begins_ms))
+        execution = cls(program, run, limits, resolve, {slot.id: slot for slot in start.settled})
         for slot in start.settled:
             execution._replay(slot)
-        execution._script.known({slot.id: slot for slot in start.settled})
-        data: dict[str, Any] = {
-            "version": program.version,
-            "definition_hash": program.hash,
-            "start_hash": start.start_hash,
-            "lease": start.lease,
-            "input": start.input if start.stored_input is None else start.stored_input,
-        }
-        for key in ("variables", "metadata", "context", "seed", "forked_from"):
-            if value := getattr(start, key):
-                data[key] = value
-        if start.parent is not None:
-            data["parent"] = start.parent
-        if start.settled:
-            data["settled"] = list(start.settled)
-        if program.timeout_ms is not None:
-            data["deadline_at"] = rfc3339(begins_ms + program.timeout_ms)
+        data = first_data(program, start, begins_ms)
         if begins_ms > now_ms:
             data["start_at"] = rfc3339(begins_ms)
             data["next"] = []
@@ -138,13 +117,12 @@ class Execution:
         """
         check_pinned(program, state)
         run = program.begin(resolve(state.input), state.variables, info_of(state))
-        execution = cls(program, run, limits, resolve)
+        execution = cls(program, run, limits, resolve, state.slots)
         execution.state = state
         for slot_id in state.order:
             execution._replay(state.slots[slot_id])
         if state.status != "COMPENSATING" and not is_terminal(state.status):
             check_open(program, execution._script, state)
-        execution._script.known(state.slots)
         execution._mail.look_again(state)
         for undo in state.undo:
             execution._want_undo(undo)
@@ -152,7 +130,7 @@ class Execution:
 
     def _replay(self, slot: Slot) -> None:
         """Tell the program of a slot that is settled already."""
-        check_settled(self.program, self._script, slot)
+        check_settled(self.program, self._script, self.state, slot)
         at_ms = parse_ms(slot.finished_at) if slot.finished_at else 0
         self._script.tell(slot.id, slot.status, self._resolve(slot.output), slot.error, at_ms)
 
@@ -169,7 +147,7 @@ class Execution:
     def attempted(self, attempt: Attempt, now_ms: int, told: dict[str, Any] | None = None) -> Draft:
         """An attempt at an open slot has ended, well or badly. ``told`` is added to what is recorded."""
         slot = self.state.slots[attempt.slot]
-        data = self._attempt_data(slot, attempt.started_ms, now_ms)
+        data = attempt_data(slot, self.wants[slot.id].uses, attempt.started_ms, now_ms)
         if told:
             data |= told
         if attempt.error is not None:
@@ -179,7 +157,7 @@ class Execution:
             data["undone"] = [*self.state.undone, slot.step]
             del self.wants[slot.id]
             data["next"] = saga.next_undo(self.state, after=slot.id)
-            self._undo_into(data, now_ms)
+            saga.waits_into(data, self.state, self._script.run, now_ms)
             return Draft(ev.STEP_COMPENSATED, data, now_ms)
         return self._settled(slot, attempt.output, data, now_ms)
 
@@ -237,7 +215,7 @@ class Execution:
         if is_terminal(state.status):
             return None
         if (error := verdict.over_limit(state, self.limits)) is not None:
-            return saga.failed(state, error, "", self._compensable(), now_ms)
+            return saga.failed(state, error, "", saga.compensable(state, self._script.run), now_ms)
         if (hopeless := self._hopeless(now_ms)) is not None:
             return hopeless
         if state.status == "COMPENSATING":
@@ -248,8 +226,8 @@ class Execution:
             return self._end(reason, now_ms)
         if state.failing:
             return self._wind_down(now_ms, busy)
-        if state.start_at and now_ms < parse_ms(state.start_at):
-            return None
+        if state.start_at:
+            return self._go_on(now_ms) if now_ms >= parse_ms(state.start_at) else None
         if (draft := self._settle_wait(now_ms)) is not None:
             return draft
         if self._script.derived:
@@ -258,8 +236,14 @@ class Execution:
 
     def ending(self, now_ms: int) -> Failure | None:
         """Why the execution is to end though nothing of it failed: a cancel, or its deadline. What runs
-        has to be stopped before :meth:`follow_up` is asked again."""
+        has to be stopped before :meth:`follow_up` is asked again.
+
+        None for one that is ending already, and in a pause: to undo something would be to begin something.
+        A deadline that passes in a pause takes effect when the pause ends.
+        """
         state = self.state
+        if state.status in ("COMPENSATING", "PAUSED"):
+            return None
         if state.cancel is not None:
             return Failure(type="Cancelled", message=state.cancel.reason or "cancelled", retryable=False)
         if self._deadline_ms is None:
@@ -270,9 +254,10 @@ class Execution:
         return Failure(type="DeadlineExceeded", message=message, retryable=False)
 
     def _end(self, reason: Failure, now_ms: int) -> Draft:
-        state, undo = self.state, self._compensable()
+        state, run = self.state, self._script.run
+        undo = saga.compensable(state, run)
         if undo and (state.cancel is None or state.cancel.compensate):
-            return self._begin_undoing(reason, "", undo, now_ms)
+            return saga.begin(state, run, reason, "", undo, now_ms)
         if state.cancel is None:
             return saga.failed(state, reason, "", undo, now_ms)
         return saga.cancelled(state, undo, now_ms)
@@ -291,9 +276,9 @@ class Execution:
                 data["dropped"] = list(dropping)
             return Draft(ev.COMPLETED, with_duration(state, data, now_ms), now_ms)
         if isinstance(outcome, Failed):
-            undo = self._compensable()
+            undo = saga.compensable(state, self._script.run)
             if undo:
-                return self._begin_undoing(outcome.error, "", undo, now_ms)
+                return saga.begin(state, self._script.run, outcome.error, "", undo, now_ms)
             return saga.failed(state, outcome.error, "", [], now_ms)
         return None
 
@@ -302,7 +287,7 @@ class Execution:
         info = msgspec.structs.replace(
             info_of(state), started_at=rfc3339(now_ms), recorded=(), replayed=0, rebuilt=False
         )
-        self._following = Script(self.program.begin(outcome.input, state.variables, info))
+        self._following = Script(self.program.begin(outcome.input, state.variables, info), {})
         data: dict[str, Any] = {"input": outcome.input, "run": state.run + 1}
         key = f"{state.execution}.{state.run + 1}"
         open_into(data, self._following, [], self.program.max_parallel, key, now_ms)
@@ -313,7 +298,8 @@ class Execution:
         state, script = self.state, self._script
         again = self._mail.due_again(state, now_ms)
         undoing = state.status == "COMPENSATING"
-        if not again and (undoing or not (script.dropping or script.can_open(self._room(state.open)))):
+        openable = not undoing and (script.dropping or script.can_open(self._room(state.open)))
+        if not again and not openable and not state.start_at:
             return None
         data: dict[str, Any] = {"reason": "go on"}
         if again:
@@ -377,36 +363,14 @@ class Execution:
 
     def _wind_down(self, now_ms: int, busy: Collection[str]) -> Draft | None:
         """A step has given up: fail at once, or let what runs end and then compensate."""
-        state = self.state
+        state, run = self.state, self._script.run
         error = state.error or Failure(type="Unknown", message="no reason was recorded")
         if state.on_error != "compensate":
-            return saga.failed(state, error, state.failed_step, self._compensable(), now_ms)
+            return saga.failed(state, error, state.failed_step, saga.compensable(state, run), now_ms)
         if any(state.slots[slot_id].in_flight or slot_id in busy for slot_id in state.open):
             return None
-        return self._begin_undoing(error, state.failed_step, self._compensable(), now_ms)
-
-    def _begin_undoing(self, error: Failure, failed_step: str, undo: list[str], now_ms: int) -> Draft:
-        draft = saga.begin(error, failed_step, undo, now_ms)
-        self._undo_into(draft.data, now_ms)
-        return draft
-
-    def _undo_into(self, data: dict[str, Any], now_ms: int) -> None:
-        """Say of the undo slots that open whether another worker group runs them."""
-        for slot_id in data["next"]:
-            want = self._script.run.undo(slot_id.removesuffix(":undo"))
-            told = waits.about(want, self.state.key, now_ms) if want is not None else None
-            if told is not None:
-                data.setdefault("waits", {})[slot_id] = told
-
-    def _compensable(self) -> list[str]:
-        """The undo slots of all completed steps that have one, last completed first."""
-        undo: list[str] = []
-        for slot_id in reversed(self.state.order):
-            if self.state.slots[slot_id].status == "completed":
-                want = self._script.run.undo(slot_id)
-                if want is not None:
-                    undo.append(want.slot)
-        return undo
+        undo = saga.compensable(state, run)
+        return saga.begin(state, run, error, state.failed_step, undo, now_ms)
 
     # -- resting -----------------------------------------------------------------------------
 
@@ -415,26 +379,11 @@ class Execution:
 
         ``taken`` are the slots that somebody takes care of already.
         """
-        state = self.state
-        if state.status == "PAUSED" or (state.failing and state.status == "RUNNING"):
-            return None
-        waiting = (state.slots[slot_id] for slot_id in state.open if slot_id not in taken)
-        moments = [parse_ms(slot.retry_at) for slot in waiting if slot.retry_at]
-        if state.status != "COMPENSATING":
-            moments += [parse_ms(text) for text in (state.start_at, state.deadline_at) if text]
-        if (due := self._mail.due_ms(state, self.wants)) is not None:
-            moments.append(due)
-        return min(moments) if moments else None
+        return resting.wake_ms(self.state, self._mail.due_ms(self.state, self.wants), taken)
 
     def resting(self, now_ms: int) -> Draft:
         """Come to rest: nobody drives the execution until something comes, or its alarm rings."""
-        data: dict[str, Any] = {"waiting_for": waits.waiting_for(self.state)}
-        if self.state.status != "RUNNING":
-            data["status"] = self.state.status
-        wake = self.wake_ms()
-        if wake is not None:
-            data["until"] = rfc3339(wake)
-        return Draft(ev.WAITING, data, now_ms)
+        return resting.begin(self.state, self.wake_ms(), now_ms)
 
     # -- recording ---------------------------------------------------------------------------
 
@@ -509,24 +458,11 @@ class Execution:
         """Into ``data``: what is open after it, and what the program dropped or came by."""
         state = self.state
         running = [slot_id for slot_id in state.open if slot_id != without]
-        if held(state):
-            data["next"] = running
-        else:
-            open_into(data, self._script, running, self._room(running), state.key, now_ms)
+        room = None if held(state) else self._room(running)
+        open_into(data, self._script, running, room, state.key, now_ms)
 
     def _percentage(self) -> int:
         return self._script.run.progress().percentage
-
-    def _attempt_data(self, slot: Slot, started_ms: int, now_ms: int) -> dict[str, Any]:
-        return {
-            "step": slot.step,
-            "slot": slot.id,
-            "uses": self.wants[slot.id].uses,
-            "attempt": slot.attempt,
-            "started_at": rfc3339(started_ms),
-            "finished_at": rfc3339(now_ms),
-            "duration_ms": now_ms - started_ms,
-        }
 
 
 _UNSEEN = Slot(id="")

@@ -16,9 +16,11 @@ from typing import Any, Final
 import msgspec
 
 from wpa.errors import WpaError
+from wpa.kernel.waits import child_id
 from wpa.model import events as ev
 from wpa.model.events import Event, Failure
 from wpa.model.state import Cancel, Parent, Signal, Slot, State, Status
+from wpa.model.times import parse_ms, rfc3339
 
 __all__ = ["LEGAL", "IllegalTransition", "fold"]
 
@@ -104,6 +106,8 @@ def fold(state: State | None, event: Event) -> State:
     if lease:
         state.lease = lease
         state.blocked = None
+    if asked := event.data.get("ask"):
+        _remember(state, asked)
     _follow(state, event)
     return state
 
@@ -118,7 +122,8 @@ def _follow(state: State, event: Event) -> None:
         if slot is not None and slot.status == "open":
             slot.status, slot.retry_at = "cancelled", ""
             slot.finished_at = event.timestamp
-            state.open.remove(slot_id)
+            if slot_id in state.open:  # an end has closed them all
+                state.open.remove(slot_id)
     for slot_id in data.get("retry", ()):
         state.slots[slot_id].retry_at = ""
     waits = data.get("waits", {})
@@ -310,7 +315,12 @@ def _signalled(state: State, event: Event) -> None:
     if signal.id in state.signal_ids:
         return  # told twice: it counts once
     state.signals.append(msgspec.structs.replace(signal, at=event.timestamp))
-    state.signal_ids.append(signal.id)
+    _remember(state, signal.id)
+
+
+def _remember(state: State, asked: str) -> None:
+    """Something was asked or told under this id: the same once more is no news."""
+    state.signal_ids.append(asked)
     if len(state.signal_ids) > SIGNAL_IDS_KEPT:
         kept = {waiting.id for waiting in state.signals}
         state.signal_ids = [
@@ -330,10 +340,10 @@ def _resumed(state: State, event: Event) -> None:
     if state.start_at and event.timestamp >= state.start_at:
         state.start_at = ""
     if state.status == "FAILED":
-        _reopen(state, event.data.get("reopen", ()))
+        _reopen(state, event.data.get("reopen", ()), event.timestamp)
 
 
-def _reopen(state: State, slot_ids: Iterable[str]) -> None:
+def _reopen(state: State, slot_ids: Iterable[str], at: str) -> None:
     """A failed execution is tried again: what had given up, or was cut short, is open once more."""
     state.failing = state.on_error = state.failed_step = state.finished_at = ""
     state.error, state.not_undone = None, []
@@ -341,8 +351,19 @@ def _reopen(state: State, slot_ids: Iterable[str]) -> None:
         slot = state.slots[slot_id]
         slot.status, slot.retry_at, slot.finished_at = "open", "", ""
         slot.failures, slot.lost = 0, 0
+        if not slot.abandon and slot.name == child_id(state.key, slot_id, slot.attempt):
+            slot.name = child_id(state.key, slot_id, slot.attempt + 1)  # the one before has ended
         slot.attempt += 1
+        if slot.kind != "timer":
+            _begin_anew(slot, at)
         state.open.append(slot_id)
+
+
+def _begin_anew(slot: Slot, at: str) -> None:
+    """Its time counts from now: what had timed out would be over at once otherwise."""
+    if slot.until:
+        slot.until = rfc3339(parse_ms(slot.until) - parse_ms(slot.opened_at) + parse_ms(at))
+    slot.opened_at, slot.escalations = at, 0
 
 
 def _cancel_requested(state: State, event: Event) -> None:

@@ -21,6 +21,14 @@ _CHANGED_FLOW: Final = (
     "put the code back that this execution was started with, or guard the change with patched()",
 )
 """What was changed, and what to do about it."""
+_CHANGED_NOTHING: Final = (
+    "code",
+    (
+        "it is the code that this execution was started with: what it asks for depends on something that "
+        "is not recorded, such as the order of a set of strings (sort it), a global, an environment "
+        "variable, or a function elsewhere that was changed (put it back, or guard the change with patched())"
+    ),
+)
 
 
 class Diverged(PlatformError):
@@ -36,11 +44,11 @@ def check_pinned(program: Program, state: State) -> None:
         )
 
 
-def check_settled(program: Program, script: Script, slot: Slot) -> None:
+def check_settled(program: Program, script: Script, state: State, slot: Slot) -> None:
     """A settled slot must be wanted by the time it is told, and be the same work."""
     want = script.wants.get(slot.id)
     if want is None or (slot.uses and want.uses != slot.uses):
-        raise Diverged(_difference(program, script, slot))
+        raise Diverged(_difference(program, script, state, slot))
 
 
 def check_open(program: Program, script: Script, state: State) -> None:
@@ -51,18 +59,21 @@ def check_open(program: Program, script: Script, state: State) -> None:
             continue
         want = script.wants.get(slot_id)
         if want is None or (slot.kind not in ("step", "remote") and slot.kind != want.kind):
-            raise Diverged(_difference(program, script, slot))
+            raise Diverged(_difference(program, script, state, slot))
 
 
-def _difference(program: Program, script: Script, slot: Slot) -> str:
+def _difference(program: Program, script: Script, state: State, slot: Slot) -> str:
     """What was recorded, and what the program asks for now, as lines of a diff."""
     want = script.wants.get(slot.id)
     asked = [want] if want is not None else list(script.wants.values())[:10]
-    now = ", ".join(f"{one.kind} {one.slot} ({one.uses})" for one in asked) or "nothing more"
+    sites = {view.slot: f" at {view.site}" for view in script.run.steps() if view.site}
+    now = ", ".join(f"{one.kind} {one.slot} ({one.uses}){sites.get(one.slot, '')}" for one in asked)
     what, remedy = _CHANGED_PLAN if program.pinned else _CHANGED_FLOW
+    if not program.pinned and program.hash == state.definition_hash:
+        what, remedy = _CHANGED_NOTHING
     return (
         f"the {what} of {program.id} {program.version} does not ask for what the journal says was done\n"
         f"- recorded: {slot.kind} {slot.id} ({slot.uses or 'no step type'}), {slot.status}\n"
-        f"+ asked now: {now}\n"
+        f"+ asked now: {now or 'nothing more'}\n"
         f"{remedy}"
     )

@@ -27,7 +27,7 @@ def room_beside(state: State, running: list[str], max_parallel: int, waiting: bo
 
 
 def open_into(
-    data: dict[str, Any], script: Script, running: list[str], room: int, key: str, now_ms: int
+    data: dict[str, Any], script: Script, running: list[str], room: int | None, key: str, now_ms: int
 ) -> None:
     """Into an event's ``data``: what is open after it, what the program dropped, and what it came by.
 
@@ -35,14 +35,14 @@ def open_into(
         data: gets ``next``, and where there are any ``waits``, ``dropped`` and ``recorded``.
         script: what is wanted.
         running: what is open already and stays so.
-        room: how many steps may begin.
+        room: how many steps may begin; None: nothing may, no wait either.
         key: what the ids of children are made from.
         now_ms: when the slots are opened.
     """
     if script.dropping:
         data["dropped"] = list(script.dropping)
         running = [slot_id for slot_id in running if slot_id not in script.dropping]
-    chosen = script.choose(running, room)
+    chosen = running if room is None else script.choose(running, room)
     data["next"] = chosen
     told = {}
     for slot_id in chosen[len(running) :]:

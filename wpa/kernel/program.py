@@ -243,6 +243,8 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
     output: Any = None
     """What all turns together have come to. For any other step, its slot knows."""
     error: Failure | None = None
+    site: str = ""
+    """For what is wanted: the line of code that waits for it, where code is what wants it."""
 
 
 class ExecutionInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -130,8 +130,13 @@ def retried(state: State, by: By, now_ms: int, lease: str) -> Draft | None:
             f"execution {state.execution} can't be tried again in place: {why}; "
             f"`wpa rerun {state.execution} --from STEP` makes a new one from it",
         )
-    reopen = [slot_id for slot_id, slot in state.slots.items() if slot.status == "open"]
-    reopen.append(state.failing)
+    # What was cut short, and what had given up: that is more than one slot where all were lost together.
+    told = set(state.order)
+    reopen = [
+        slot_id
+        for slot_id, slot in state.slots.items()
+        if slot.status == "open" or (slot.status == "failed" and slot_id not in told)
+    ]
     return Draft(ev.RESUMED, {"reason": "retry", "by": by, "lease": lease, "reopen": reopen}, now_ms)
 
 

@@ -10,18 +10,41 @@ from __future__ import annotations
 
 from typing import Any
 
+from wpa.kernel import waits
 from wpa.kernel.draft import Draft, with_duration
+from wpa.kernel.program import Run
 from wpa.model import events as ev
 from wpa.model.events import Failure
 from wpa.model.state import State
 
-__all__ = ["begin", "cancelled", "failed", "next_undo", "wind_up"]
+__all__ = ["begin", "cancelled", "compensable", "failed", "next_undo", "waits_into", "wind_up"]
 
 
-def begin(error: Failure, failed_step: str, undo: list[str], now_ms: int) -> Draft:
+def compensable(state: State, run: Run) -> list[str]:
+    """The undo slots of all completed steps that have one, last completed first."""
+    undo: list[str] = []
+    for slot_id in reversed(state.order):
+        if state.slots[slot_id].status == "completed":
+            want = run.undo(slot_id)
+            if want is not None:
+                undo.append(want.slot)
+    return undo
+
+
+def begin(state: State, run: Run, error: Failure, failed_step: str, undo: list[str], now_ms: int) -> Draft:
     """Start to compensate: ``undo`` are the undo slots, in the order in which they are to be run."""
     data = {"failed_step": failed_step, "error": error, "undo": undo, "next": undo[:1]}
+    waits_into(data, state, run, now_ms)
     return Draft(ev.COMPENSATING, data, now_ms)
+
+
+def waits_into(data: dict[str, Any], state: State, run: Run, now_ms: int) -> None:
+    """Say of the undo slots that open with an event whether others work on them."""
+    for slot_id in data["next"]:
+        want = run.undo(slot_id.removesuffix(":undo"))
+        told = waits.about(want, state.key, now_ms) if want is not None else None
+        if told is not None:
+            data.setdefault("waits", {})[slot_id] = told
 
 
 def next_undo(state: State, after: str) -> list[str]:

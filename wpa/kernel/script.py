@@ -7,19 +7,28 @@ waits open at once, and what needs no running (decisions, faults) is recorded st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from wpa.kernel.program import Outcome, Run, Settled, Waiting, Want
 from wpa.model.events import Failure
+from wpa.model.state import Slot
 
 __all__ = ["Script"]
 
 
 class Script:
-    """Not thread-safe. Everything here can be rebuilt from the journal."""
+    """Not thread-safe. Everything here can be rebuilt from the journal.
 
-    def __init__(self, run: Run) -> None:
+    Args:
+        run: the program's pass.
+        slots: those that exist already, where the run is being rebuilt. What has a slot is neither to be
+            opened nor to be derived.
+    """
+
+    def __init__(self, run: Run, slots: Mapping[str, Slot]) -> None:
         self.run = run
+        self._slots = slots
         self.wants: dict[str, Want] = {}
         """Everything wanted and not settled, undo slots included."""
         self.outcome: Outcome = Waiting()
@@ -54,6 +63,8 @@ class Script:
             self.recorded.extend(outcome.recorded)
         for want in outcome.wants:
             self.wants[want.slot] = want
+            if want.slot in self._slots:
+                continue
             if want.kind == "decision" or want.fault is not None:
                 self.derived.append(want.slot)
             elif want.kind == "step":
@@ -67,7 +78,9 @@ class Script:
             if slot_id in ready:
                 ready.remove(slot_id)
                 return
-        self.dropping.append(slot_id)
+        slot = self._slots.get(slot_id)
+        if slot is None or slot.status == "open":
+            self.dropping.append(slot_id)
 
     # -- opening -----------------------------------------------------------------------------
 
@@ -90,9 +103,3 @@ class Script:
         for ready in (self._steps, self._waits):
             if slot_id in ready:
                 ready.remove(slot_id)
-
-    def known(self, slots: dict[str, Any]) -> None:
-        """After a rebuild: what has a slot already is neither to be opened nor to be derived."""
-        self._steps = [slot_id for slot_id in self._steps if slot_id not in slots]
-        self._waits = [slot_id for slot_id in self._waits if slot_id not in slots]
-        self.derived = [slot_id for slot_id in self.derived if slot_id not in slots]

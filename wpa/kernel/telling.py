@@ -6,11 +6,12 @@ from typing import Any
 
 import msgspec
 
-from wpa.kernel.program import ExecutionInfo
+from wpa.kernel.program import ExecutionInfo, Program
 from wpa.model.events import Failure
 from wpa.model.state import Parent, Slot, State
+from wpa.model.times import rfc3339
 
-__all__ = ["Attempt", "Start", "info_of"]
+__all__ = ["Attempt", "Start", "attempt_data", "first_data", "info_at_start", "info_of"]
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,3 +62,52 @@ def info_of(state: State) -> ExecutionInfo:
         replayed=len(state.order),
         rebuilt=True,
     )
+
+
+def info_at_start(program: Program, start: Start, begins_ms: int) -> ExecutionInfo:
+    """The same of an execution that begins at ``begins_ms``."""
+    return ExecutionInfo(
+        id=start.execution,
+        tenant=start.tenant,
+        workflow=program.id,
+        version=program.version,
+        started_at=rfc3339(begins_ms),
+        metadata=start.metadata,
+        context=start.context,
+        seed=start.seed,
+        replayed=len(start.settled),
+    )
+
+
+def first_data(program: Program, start: Start, begins_ms: int) -> dict[str, Any]:
+    """What the first event says of the start."""
+    data: dict[str, Any] = {
+        "version": program.version,
+        "definition_hash": program.hash,
+        "start_hash": start.start_hash,
+        "lease": start.lease,
+        "input": start.input if start.stored_input is None else start.stored_input,
+    }
+    for key in ("variables", "metadata", "context", "seed", "forked_from"):
+        if value := getattr(start, key):
+            data[key] = value
+    if start.parent is not None:
+        data["parent"] = start.parent
+    if start.settled:
+        data["settled"] = list(start.settled)
+    if program.timeout_ms is not None:
+        data["deadline_at"] = rfc3339(begins_ms + program.timeout_ms)
+    return data
+
+
+def attempt_data(slot: Slot, uses: str, started_ms: int, now_ms: int) -> dict[str, Any]:
+    """What the event that ends an attempt says of it."""
+    return {
+        "step": slot.step,
+        "slot": slot.id,
+        "uses": uses,
+        "attempt": slot.attempt,
+        "started_at": rfc3339(started_ms),
+        "finished_at": rfc3339(now_ms),
+        "duration_ms": now_ms - started_ms,
+    }

@@ -55,8 +55,10 @@ def about(want: Want, state_key: str, now_ms: int) -> dict[str, Any] | None:
     return told
 
 
-def child_id(parent_key: str, slot_id: str) -> str:
-    """The id of the execution that a slot starts: the same at every try, and readable where it fits."""
+def child_id(parent_key: str, slot_id: str, attempt: int = 1) -> str:
+    """The id of the execution that an attempt at a slot starts: the same for ever, readable where it fits."""
+    if attempt > 1:
+        slot_id = f"{slot_id}-retry{attempt}"
     name = _NOT_IN_AN_ID.sub("-", f"{parent_key}-{slot_id}")
     if EXECUTION.fullmatch(name):
         return name

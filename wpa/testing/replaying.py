@@ -153,7 +153,7 @@ class _Checker:
         if state is None:
             return None
         last = self._events[length - 1]
-        if state.version != self._program.version:
+        if self._program.pinned and state.version != self._program.version:
             state.definition_hash = self._program.hash
         try:
             execution = Execution.rebuild(self._program, state, Limits(), self._resolve)

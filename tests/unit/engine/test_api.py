@@ -125,7 +125,7 @@ async def test_an_execution_that_is_just_being_started_is_waited_for() -> None:
 @pytest.mark.parametrize(
     ("verb", "request_", "code", "words"),
     [
-        ("signal", {"signal": "go"}, "invalid_name", "execution id None"),
+        ("signal", {"signal": "go"}, "bad_request", "$.execution_id is missing"),
         ("signal", {"execution_id": "x"}, "bad_request", "$.signal is missing"),
         ("signal", {"execution_id": "x", "signal": []}, "bad_request", "must be a string, not an array"),
         ("signal", {"execution_id": "x", "signal": "goo"}, "bad_signal", "did you mean 'go'"),
@@ -140,7 +140,8 @@ async def test_an_execution_that_is_just_being_started_is_waited_for() -> None:
         ("resume", {"execution_id": "nobody"}, "unknown_execution", "no execution nobody"),
         ("migrate", {"execution_id": "x"}, "bad_request", "wpa definitions"),
         ("migrate", {"execution_id": "x", "version": "7"}, "unknown_version", "the latest is '1'"),
-        ("retry", {"execution_id": ["x"]}, "invalid_name", "execution id"),
+        ("retry", {"execution_id": ["x"]}, "bad_request", "$.execution_id must be a string"),
+        ("retry", {"execution_id": "a.b"}, "invalid_name", "execution id 'a.b'"),
         ("rerun", {"execution_id": "x", "from_step": 5}, "bad_request", "$.from_step must be a string"),
         ("rerun", {"execution_id": "x", "from_step": "zzz"}, "unknown_step", "it has: wait"),
         ("rerun", {"execution_id": "x", "metadata": {"roles": 5}}, "bad_request", "$.metadata"),
@@ -148,6 +149,7 @@ async def test_an_execution_that_is_just_being_started_is_waited_for() -> None:
         ("rerun", {"execution_id": "x", "input": {"n": 2**63}}, "bad_number", "$.input.n is an integer"),
         ("approvals", {"limit": 0}, "bad_request", "$.limit"),
         ("list", {"status": 5}, "bad_request", "$.status must be a string"),
+        ("list", {"status": "asleep"}, "bad_request", "one of RUNNING, WAITING"),
         ("schedule_pause", {"workflow_id": "order"}, "not_served", "keeps no schedules"),
         ("workers", {}, "not_served", "ask another"),
     ],

@@ -26,9 +26,9 @@ ROOT = Path(__file__).parents[3]
 
 
 class Total(BaseModel):
-    """What it dumps to is not what it takes: an alias, and a field that is computed."""
+    """What it dumps to is not what it takes: another name, and a field that is computed."""
 
-    net: int = Field(alias="NET")
+    net: int = Field(validation_alias="net", serialization_alias="NET")
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -83,7 +83,7 @@ def do(ctx: StepContext, what: str, path: str = "", seconds: float = 60.0, value
 
 @step("p.total", isolation="process")
 def total(net: int) -> Total:
-    return Total(NET=net)
+    return Total(net=net)
 
 
 class Catalog:
@@ -167,7 +167,7 @@ async def test_data_passes_unchanged_in_both_directions(runner: StepRunner) -> N
 async def test_a_typed_output_is_dumped_once(runner: StepRunner) -> None:
     result = await runner.run(call("p.total", net=3))
     assert result.error is None
-    assert result.output == {"net": 3, "gross": 6}
+    assert result.output == {"NET": 3, "gross": 6}
 
 
 async def test_what_it_says_is_said_by_the_worker(

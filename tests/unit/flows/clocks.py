@@ -54,6 +54,7 @@ def looks(when: float = 0, timer: Any = time.monotonic) -> dict[str, Any]:
         "timer": timer(),
         "gmtime": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
         "localtime": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "then": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time())),
         "now": datetime.datetime.now().isoformat(),
         "aware": moment.now(datetime.UTC).isoformat(),
         "utcnow": moment.utcnow().isoformat(),
@@ -94,6 +95,11 @@ async def looker(order: Order | None = None) -> list[Any]:
     first = looks()
     await asyncio.sleep(60)
     return [first, looks(), now().isoformat()]
+
+
+@flow("teller")
+async def teller() -> list[Any]:
+    return [time.mktime(time.localtime(3600)), time.ctime(3600)]
 
 
 @flow("drawer")

@@ -205,6 +205,28 @@ def test_wait_returns_sets_that_iterate_alike_in_every_replay() -> None:
     assert len(run(sets).output) == 20
 
 
+def test_sets_of_futures_iterate_alike_in_every_replay() -> None:
+    @flow("futures")
+    async def futures() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        own = {loop.create_future(): n for n in range(20)}
+        shields = {asyncio.shield(call("a.do", n=n)) for n in range(20)}
+        gathered = {asyncio.gather(call("b.do", n=n), call("c.do")) for n in range(20)}
+        for future, n in own.items():
+            future.set_result({"inputs": {"n": n}})
+        done, _ = await asyncio.wait({*own, *shields, *gathered, asyncio.gather()})
+        order = []
+        for future in done:
+            result = future.result() or [{"inputs": {"n": -1}}]
+            first = result[0] if isinstance(result, list) else result
+            order.append(first["inputs"]["n"])
+        for n in order:
+            await call("d.do", n=n)
+        return order
+
+    assert sorted(run(futures).output) == sorted([-1, *[n for n in range(20) for _ in range(3)]])
+
+
 def test_as_completed_starts_in_order() -> None:
     @flow("completed")
     async def completed() -> list[str]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+import warnings
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -9,11 +10,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tests.unit.flows.table import Table, run
 from wpa.errors import InvalidName, StepFailed
-from wpa.flows import NotInFlow, Record, Retry, UnknownSlot, call, flow
+from wpa.flows import NotInFlow, Record, Retry, UnknownSlot, call, child, flow, signal
 from wpa.kernel.program import Settled, StepPolicy
 from wpa.model.events import Failure
 from wpa.model.steptype import StepSignature
@@ -341,3 +342,49 @@ def test_bad_names_are_refused_when_they_are_asked_for() -> None:
         return ""
 
     assert "step id '1_do'" in Table(bad).output
+
+
+class Renamed(BaseModel):
+    order_id: int = Field(alias="orderId")
+
+
+@step("aliased.do")
+async def aliased(ctx: StepContext, order: Renamed) -> Renamed:
+    return order
+
+
+def test_models_are_written_as_they_are_read() -> None:
+    @flow("aliases")
+    async def aliases(order: Renamed) -> Renamed:
+        return await call(aliased, order)
+
+    table = Table(aliases, {"order": {"orderId": 7}})
+    assert table.wants["aliased_do"].inputs == {"order": {"orderId": 7}}
+    table.settle("aliased_do", {"orderId": 8})
+    assert table.output == {"orderId": 8}
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], "\ud800", {"a": Renamed}], ids=repr)
+def test_what_json_can_not_hold_is_refused_where_it_is_given(value: Any) -> None:
+    @flow("giver")
+    async def giver() -> str:
+        with pytest.raises(TypeError, match="can't be written as JSON"):
+            await call("a.do", value=value)
+        return "refused"
+
+    assert Table(giver).output == "refused"
+
+
+def test_a_forgotten_await_is_told_by_name() -> None:
+    @flow("forgetful")
+    async def forgetful() -> None:
+        call("a.do", n=1)
+        signal("go")
+        child("other")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert Table(forgetful).output is None
+    told = [str(warning.message) for warning in caught]
+    names = ("call(a.do)", "signal(signal_go)", "child(child_other)")
+    assert told == [f"coroutine '{name}' was never awaited" for name in names]

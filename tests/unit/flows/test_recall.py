@@ -234,3 +234,36 @@ def test_the_log_is_silent_in_replays(caplog) -> None:
         log.info("outside")
     assert [record.message for record in caplog.records] == ["begins", "goes on", "ends", "outside"]
     assert (caplog.records[1].execution, caplog.records[1].more) == ("x1", 1)
+
+
+@pytest.mark.parametrize("given", [asyncio.sleep, "os.getcwd", None], ids=str)
+def test_only_a_plain_function_is_a_side_effect(given: Any) -> None:
+    @flow("wrong")
+    async def wrong() -> None:
+        await side_effect(given)
+
+    table = Table(wrong)
+    assert table.error.type == "TypeError"
+    assert "side_effect() takes a plain function" in table.error.message
+    assert table.recorded == []
+
+
+def test_a_failure_without_a_message_to_show_is_recorded_all_the_same() -> None:
+    def fails() -> None:
+        raise ValueError("\ud800" + "x" * 10_000)
+
+    @flow("failing")
+    async def failing() -> None:
+        await call("a.do")
+        try:
+            await side_effect(fails)
+        finally:
+            await call("b.do")
+
+    table = Table(failing)
+    table.ok("a_do")
+    [entry] = table.recorded
+    assert len(entry["failed"]["message"]) < 2_100
+    table.ok("b_do")
+    assert table.error.message == entry["failed"]["message"][:2_000]
+    run(failing)

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 
+import pytest
 from pydantic import TypeAdapter
 
 from tests.unit.flows import clocks
@@ -26,6 +27,18 @@ def test_every_clock_tells_the_time_of_the_last_settlement() -> None:
             assert value == (EPOCH_MS * 1_000_000 if name == "ns" else SECONDS), name
     assert second["time"] == second["timer"] == second["made"] == SECONDS + 60
     assert now == "2026-11-18T11:07:40+00:00"
+
+
+def test_local_time_is_that_of_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        first, *_ = run(clocks.looker).output
+        assert first["then"] == AT_START.replace("T", " ")
+        assert run(clocks.teller).output == [3600.0, "Thu Jan  1 01:00:00 1970"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_chance_is_seeded_by_the_execution() -> None:

@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 SOURCE = """
+import asyncio
+from dataclasses import dataclass
 from typing import Any, assert_type
 
-from wpa.flows import call, child, flow, side_effect
-from wpa.sdk import StepContext
+from wpa import StepContext, call, child, flow, patched, saga, side_effect, step
+
+@dataclass
+class Receipt:
+    id: str
 
 async def charge(ctx: StepContext, amount: int) -> list[int]:
     return [amount]
@@ -20,8 +25,30 @@ async def charge(ctx: StepContext, amount: int) -> list[int]:
 def plain(amount: int) -> str:
     return str(amount)
 
+@step("x.declared")
+async def declared(ctx: StepContext, amount: int) -> Receipt | None:
+    return None
+
+@step("x.blocking")
+def blocking(ctx: StepContext) -> tuple[Receipt, int]:
+    return Receipt("1"), 1
+
+async def nothing(ctx: StepContext) -> None: ...
+
 @flow("order")
 async def order(n: int) -> dict[str, int]:
+    assert_type(await call(declared, 5), Receipt | None)
+    assert_type(await call(blocking), tuple[Receipt, int])
+    receipt, count = await asyncio.gather(call(declared, amount=5, undo=plain), call(plain, 1, retry=3, timeout=5))
+    assert_type(receipt, Receipt | None)
+    assert_type(count, str)
+    task = asyncio.create_task(call(charge, 5))
+    assert_type(await task, list[int])
+    assert_type(await asyncio.wait_for(call(charge, 5), 3), list[int])
+    assert_type(patched("x"), bool)
+    async with saga(), asyncio.TaskGroup() as group:
+        other = group.create_task(call(blocking))
+    assert_type(other.result(), tuple[Receipt, int])
     assert_type(await call(charge, 5, undo="x.y"), list[int])
     assert_type(await call(plain, amount=5), str)
     assert_type(await call("x.y", amount=5), Any)
@@ -32,6 +59,11 @@ async def other() -> None:
     assert_type(await order(1), dict[str, int])
     assert_type(await child(order, n=1), dict[str, int])
     assert_type(await child("order", n=1), Any)
+    first, second = await asyncio.gather(order(1), child(order, n=2))
+    assert_type(first, dict[str, int])
+    assert_type(second, dict[str, int])
+    for each in asyncio.as_completed([call(charge, 1), call(charge, 2)]):
+        assert_type(await each, list[int])
     await order("one")
 """
 

@@ -177,3 +177,19 @@ def test_what_cannot_be_a_step_is_refused_at_import() -> None:
 
         @step("t.x")
         async def three(*args: int) -> None: ...
+
+
+class Renamed(BaseModel):
+    order_id: int = Field(alias="orderId")
+
+
+async def test_models_are_written_as_their_schema_says() -> None:
+    @step("x.renamed")
+    async def renamed(order: Renamed, names: dict[int, str]) -> Renamed:
+        assert names == {1: "one"}
+        return order
+
+    found = typed(renamed)
+    arguments = found.bind({"order": {"orderId": 7}, "names": {"1": "one"}})
+    assert found.dump(await found.fn(**arguments)) == {"orderId": 7}
+    assert set(found.signature.output_schema["properties"]) == {"orderId"}

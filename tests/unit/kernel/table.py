@@ -22,13 +22,19 @@ EPOCH_MS = 1_795_000_000_000
 class Table:
     """Keeps to the dialogue of :mod:`wpa.kernel.execution`, without a server."""
 
-    def __init__(self, program: Program, data: Any = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        data: Any = None,
+        limits: Limits | None = None,
+        start: Start | None = None,
+    ) -> None:
         self.program, self.limits = program, limits or Limits()
         self.journal: list[Event] = []
         self.now_ms = EPOCH_MS
         self.epoch, self.serial = 1, 0
         self.to_run: list[str] = []
-        start = Start(tenant="acme", execution="x1", start_hash="h", input=data, lease="1-1")
+        start = start or Start(tenant="acme", execution="x1", start_hash="h", input=data, lease="1-1")
         self.execution, draft = Execution.start(program, start, self.now_ms, self.limits)
         self._store(
             Event(

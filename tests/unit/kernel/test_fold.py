@@ -50,3 +50,10 @@ def test_a_slot_is_settled_once() -> None:
     table.ok("a")
     with pytest.raises(IllegalTransition, match="settled already"):
         fold(table.state, event(ev.STEP_COMPLETED, 3, step="a", slot="a", output=1))
+
+
+def test_an_end_may_drop_what_is_open_still() -> None:
+    # A loop gives up during a pause: what else it had open is dropped by the end itself.
+    table = Table(Toy(Node("a"), Node("b")))
+    state = fold(table.state, event(ev.COMPLETED, 2, output=None, dropped=["b"], progress_percentage=100))
+    assert (state.open, state.slots["b"].status) == ([], "cancelled")

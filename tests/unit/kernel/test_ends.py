@@ -1,0 +1,153 @@
+"""What ends late, is held back, or is tried again: pauses, deadlines, dropped slots, retries in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.unit.kernel.programs import Node, Toy
+from tests.unit.kernel.table import EPOCH_MS, Table
+from wpa import plan
+from wpa.kernel import requests
+from wpa.kernel.execution import Execution, Start
+from wpa.kernel.program import Child, Program, Retry, StepPolicy, Wait
+from wpa.model.state import decode_state, encode_state
+from wpa.model.times import parse_ms
+
+HOUR = 3_600_000
+ONCE = StepPolicy(retry=Retry(max_attempts=1))
+
+
+def race() -> Program:
+    """``a`` against a nap of an hour; ``after`` follows whichever is first."""
+    steps: list[dict[str, Any]] = [
+        {"id": "nap", "uses": "core.sleep", "with": {"for": "1h"}},
+        {"id": "a", "uses": "toy.step"},
+        {"id": "other", "uses": "toy.step"},
+        {"id": "after", "uses": "toy.step", "needs": ["nap", "a"], "join": "race"},
+    ]
+    return plan.load({"id": "toy", "version": "1", "steps": steps})
+
+
+def pause(table: Table) -> None:
+    assert table.ask(requests.paused(table.state, {}, "", table.now_ms))
+
+
+def retry(table: Table) -> None:
+    assert table.ask(requests.retried(table.state, {}, table.now_ms, "task-9"))
+
+
+def rebuilt(table: Table) -> Execution:
+    """The execution as another worker would load it."""
+    return Execution.rebuild(table.program, decode_state(encode_state(table.folded())), table.limits)
+
+
+# -- delayed starts --------------------------------------------------------------------------
+
+
+def test_a_delayed_start_is_over_when_it_is_due_even_where_nothing_can_be_opened_first() -> None:
+    program = Toy(Node("if", decision={"taken": []}), Node("a", "if"))
+    start = Start(tenant="acme", execution="x1", start_hash="h", lease="1-1", start_at_ms=EPOCH_MS + HOUR)
+    table = Table(program, start=start)
+    assert table.execution.wake_ms() == EPOCH_MS + HOUR
+    table.now_ms += HOUR
+    table.follow()
+    assert table.events == ["started", "resumed", "decision_point"]
+    assert table.state.start_at == ""
+    assert table.execution.wake_ms() is None  # or a driver would look again, and again, at once
+
+
+# -- deadlines -------------------------------------------------------------------------------
+
+
+def expiring(*nodes: Node) -> Toy:
+    toy = Toy(*nodes)
+    toy.timeout_ms = HOUR
+    return toy
+
+
+def test_a_deadline_that_has_passed_does_not_end_what_undoes_the_work() -> None:
+    table = Table(expiring(Node("a", undo=True), Node("b", "a")))
+    table.ok("a")
+    table.now_ms += HOUR
+    table.follow()
+    assert table.state.status == "COMPENSATING"
+    assert table.execution.ending(table.now_ms) is None
+
+
+def test_a_deadline_that_passes_in_a_pause_takes_effect_when_the_pause_ends() -> None:
+    table = Table(expiring(Node("a", undo=True), Node("b", "a")))
+    table.ok("a")
+    pause(table)
+    table.now_ms += HOUR
+    table.follow()
+    assert table.execution.ending(table.now_ms) is None
+    assert table.execution.wake_ms() is None
+    assert table.state.status == "PAUSED"
+    assert table.ask(requests.resumed(table.state, {}, "", table.now_ms, "task-9"))
+    assert table.state.status == "COMPENSATING"
+
+
+# -- dropped slots ---------------------------------------------------------------------------
+
+
+def test_what_loses_a_race_in_a_pause_is_dropped_in_the_pause() -> None:
+    table = Table(race())
+    pause(table)
+    table.ok("a")
+    assert table.last.data["dropped"] == ["nap"]
+    assert table.last.data["next"] == ["other"]
+    assert table.state.open == ["other"]
+
+
+def test_what_lost_a_race_and_is_still_recorded_as_open_is_dropped_after_a_rebuild() -> None:
+    table = Table(race())
+    pause(table)
+    table.ok("a")
+    del table.journal[-1].data["dropped"]  # as an older version would have written it
+    table.journal[-1].data["next"].insert(0, "nap")
+    execution = rebuilt(table)
+    assert execution.state.open == ["nap", "other"]
+    assert execution.state.seq == len(table.journal)
+    draft = requests.resumed(execution.state, {}, "", table.now_ms, "task-9")
+    table.execution = execution
+    assert table.ask(draft)
+    assert table.last.data["dropped"] == ["nap"]
+    assert table.state.open == ["other", "after"]
+
+
+# -- tried again -----------------------------------------------------------------------------
+
+
+def test_a_child_that_failed_is_started_anew_under_another_id() -> None:
+    table = Table(Toy(Node("c", kind="child", wait=Wait(child=Child(workflow="w")), policy=ONCE)))
+    assert table.state.slots["c"].name == "x1-c"
+    table.tell("c", {"status": "FAILED"}, id="child:c:1:1")
+    assert table.state.status == "FAILED"
+    retry(table)
+    assert table.state.slots["c"].name == "x1-c-retry2"
+    table.tell("c", {"status": "COMPLETED", "output": 1}, id="child:c:1:2")
+    assert table.state.status == "COMPLETED"
+
+
+def test_a_wait_that_timed_out_waits_as_long_once_more() -> None:
+    table = Table(Toy(Node("w", kind="signal", wait=Wait(signal="go", delay_ms=HOUR), policy=ONCE)))
+    table.now_ms += HOUR
+    table.follow()
+    assert table.state.status == "FAILED"
+    table.now_ms += HOUR
+    retry(table)
+    assert table.state.status == "RUNNING"
+    assert parse_ms(table.state.slots["w"].until) == table.now_ms + HOUR
+    table.signal("go")
+    assert table.state.status == "COMPLETED"
+
+
+def test_everything_that_had_given_up_is_tried_again() -> None:
+    once = StepPolicy(at_most_once=True)
+    table = Table(Toy(Node("a", policy=once), Node("b", policy=once)))
+    table.crash()
+    assert table.events[-3:] == ["step_failed", "step_failed", "failed"]
+    retry(table)
+    assert sorted(table.state.open) == ["a", "b"]
+    table.ok("a", "b")
+    assert table.state.status == "COMPLETED"

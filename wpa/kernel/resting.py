@@ -1,0 +1,43 @@
+"""Rest: an execution that only waits has no driver. When it is looked at again, and what it says of that."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from wpa.kernel import waits
+from wpa.kernel.draft import Draft
+from wpa.model import events as ev
+from wpa.model.state import State
+from wpa.model.times import parse_ms, rfc3339
+
+__all__ = ["begin", "wake_ms"]
+
+
+def wake_ms(state: State, due_ms: int | None, taken: Collection[str]) -> int | None:
+    """When the execution has to be looked at again though nobody says anything; None: never.
+
+    Args:
+        state: as it is now.
+        due_ms: when the first of the open waits is over by itself.
+        taken: the slots that somebody takes care of already.
+    """
+    if state.status == "PAUSED" or (state.failing and state.status == "RUNNING"):
+        return None
+    waiting = (state.slots[slot_id] for slot_id in state.open if slot_id not in taken)
+    moments = [parse_ms(slot.retry_at) for slot in waiting if slot.retry_at]
+    if state.status != "COMPENSATING":
+        moments += [parse_ms(text) for text in (state.start_at, state.deadline_at) if text]
+    if due_ms is not None:
+        moments.append(due_ms)
+    return min(moments) if moments else None
+
+
+def begin(state: State, wake_at_ms: int | None, now_ms: int) -> Draft:
+    """Come to rest: nobody drives the execution until something comes, or its alarm rings."""
+    data: dict[str, Any] = {"waiting_for": waits.waiting_for(state)}
+    if state.status != "RUNNING":
+        data["status"] = state.status
+    if wake_at_ms is not None:
+        data["until"] = rfc3339(wake_at_ms)
+    return Draft(ev.WAITING, data, now_ms)
