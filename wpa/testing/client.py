@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -21,6 +21,8 @@ from wpa.testing.world import TENANT, World
 __all__ = ["Client", "Duration", "milliseconds"]
 
 __tracebackhide__ = HIDDEN
+
+ANSWERS_WITHIN_MS: Final = 1_000
 
 Duration = str | float | timedelta
 """``"24h"``, or seconds, or a timedelta."""
@@ -68,8 +70,14 @@ class Client:
         self._hear(inbox)
 
     async def _ask(self, data: bytes, inbox: str) -> None:
-        await self.world.publish(data, inbox)
-        await self.world.settle()
+        world = self.world
+        await world.publish(data, inbox)
+        await world.settle()
+        if inbox not in world.answers:
+            # The engine looks a second time before it refuses something.
+            await world.until(
+                lambda: inbox in world.answers or not world.in_hand, world.clock.now_ms() + ANSWERS_WITHIN_MS
+            )
 
     def _hear(self, inbox: str) -> None:
         """Raise what was answered, if it was a refusal."""

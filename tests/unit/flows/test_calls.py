@@ -364,7 +364,7 @@ def test_models_are_written_as_they_are_read() -> None:
     assert table.output == {"orderId": 8}
 
 
-@pytest.mark.parametrize("value", [float("nan"), [float("inf")], "\ud800", {"a": Renamed}], ids=repr)
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], "\ud800", {"a": Renamed}])
 def test_what_json_can_not_hold_is_refused_where_it_is_given(value: Any) -> None:
     @flow("giver")
     async def giver() -> str:

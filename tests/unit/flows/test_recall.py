@@ -236,7 +236,7 @@ def test_the_log_is_silent_in_replays(caplog) -> None:
     assert (caplog.records[1].execution, caplog.records[1].more) == ("x1", 1)
 
 
-@pytest.mark.parametrize("given", [asyncio.sleep, "os.getcwd", None], ids=str)
+@pytest.mark.parametrize("given", [asyncio.sleep, "os.getcwd", None])
 def test_only_a_plain_function_is_a_side_effect(given: Any) -> None:
     @flow("wrong")
     async def wrong() -> None:

@@ -116,7 +116,7 @@ def test_pipeline_starts_with_a_message_and_is_woken_by_another() -> None:
     )
     signal = reviewed.match("data.reviewed.s1", {"id": 7, "good": False}, {"Nats-Msg-Id": "m1"})
     assert signal is not None
-    assert signal == type(signal)(name="reviewed", execution_id="reading-7", payload={"good": False}, id="m1")
+    assert signal == type(signal)(name="reviewed", execution_id="reading-7", payload={"good": False})
     played = player("pipeline.json", {"sensor": "s1", "value": 3, "from": ""}).settle("clean")
     assert isinstance(played.settle("review", {"good": False}).play().outcome, Finished)
     assert "publish" not in played.seen
