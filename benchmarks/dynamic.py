@@ -24,7 +24,7 @@ DEFINITIONS = {
 
 
 async def foreach(stage: Stage) -> dict[str, Any]:
-    """The same step for each item of two lists, one after the other; the cost of an item should not differ."""
+    """The same step for each item of two lists, one after the other: an item should cost as much in both."""
     await _each(stage, WARM_UP_ITEMS)
     items, many = stage.count(ITEMS), stage.count(MANY_ITEMS)
     took, cpu_us = await _each(stage, items)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import time
 
 import nats
 from nats.js.api import ConsumerConfig
@@ -43,8 +42,8 @@ async def one(js: JetStreamContext, number: str, appends: int, snapshot: bytes) 
     await js.publish(f"$KV.wpa_executions.floor.{number}", snapshot, headers=expect)
 
 
-async def work(url: str, workload: str, total: int, in_flight: int) -> None:
-    """Fetch tasks, make their writes, ack; ``in_flight`` at a time."""
+async def work(url: str, workload: str, in_flight: int) -> None:
+    """Fetch tasks, make their writes, ack, until it is told to stop; ``in_flight`` at a time."""
     nc = await nats.connect(url)
     js = nc.jetstream()
     appends, snapshot = APPENDS[workload], b"s" * SNAPSHOT_BYTES[workload]
@@ -62,9 +61,8 @@ async def work(url: str, workload: str, total: int, in_flight: int) -> None:
         finally:
             room.release()
 
-    done = 0
     print("ready", flush=True)
-    while done < total:
+    while True:
         try:
             messages = await sub.fetch(min(100, in_flight), timeout=2)
         except TimeoutError:
@@ -74,23 +72,16 @@ async def work(url: str, workload: str, total: int, in_flight: int) -> None:
             task = asyncio.create_task(drive(message))
             running.add(task)
             task.add_done_callback(running.discard)
-            done += 1
-    await asyncio.gather(*running)
-    await nc.flush()
-    await nc.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("workload", choices=APPENDS)
-    parser.add_argument("--total", type=int, required=True)
     parser.add_argument("--in-flight", type=int, default=200)
     args = parser.parse_args()
-    started = time.perf_counter()
     with asyncio.Runner(loop_factory=_loop) as runner:
-        runner.run(work(args.url, args.workload, args.total, args.in_flight))
-    print(f"floor {args.workload}: {args.total / (time.perf_counter() - started):.0f} /s", flush=True)
+        runner.run(work(args.url, args.workload, args.in_flight))
 
 
 def _loop() -> asyncio.AbstractEventLoop:

@@ -15,6 +15,7 @@ from typing import Any
 from flows import many
 
 from wpa.adapters.nats import open_ports
+from wpa.adapters.nats.headers import header_lines
 from wpa.adapters.nats.streams import JOURNAL
 from wpa.engine import loading
 from wpa.flows import FlowProgram, flow_of
@@ -24,7 +25,7 @@ from wpa.kernel.fold import fold
 from wpa.model.codec import decode_event, encode_event
 from wpa.model.events import Event
 from wpa.model.limits import Limits
-from wpa.model.state import State, encode_state, pack
+from wpa.model.state import State, decode_state, encode_state, pack
 from wpa.model.times import rfc3339
 from wpa.ports import Ports
 
@@ -34,6 +35,19 @@ SUBJECT = f"{JOURNAL}.{TENANT}.{EXECUTION}"
 BEGAN_MS = 1_795_000_000_000
 LIMITS = Limits()
 OUTPUT = {"data": "x" * 190}
+HEADERS = header_lines(
+    {
+        "ce-specversion": "1.0",
+        "ce-id": "bench-1",
+        "ce-source": f"/wpa/{TENANT}/many",
+        "ce-type": "wpa.workflow_step_completed",
+        "ce-subject": EXECUTION,
+        "ce-time": rfc3339(BEGAN_MS),
+        "content-type": "application/json",
+        "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
+    }
+)
+"""Those of an event; what their values are makes no difference."""
 
 
 def replay(scale: float) -> dict[str, Any]:
@@ -51,14 +65,14 @@ def replay(scale: float) -> dict[str, Any]:
 
 
 async def load(url: str, scale: float) -> dict[str, Any]:
-    """An execution of very many events, from a server: all of its journal, or its snapshot and the last few."""
+    """An execution of very many events, from a server: all of its journal; its snapshot and the last few."""
     events = max(1_000, int(EVENTS * scale))
     journal = _journal(events, events - 2)
     ports = await open_ports(url, worker="bench")
     try:
         for first in range(0, events, IN_FLIGHT):
             batch = journal[first : first + IN_FLIGHT]
-            await asyncio.gather(*(ports.transport.publish_acked(SUBJECT, data) for data in batch))
+            await asyncio.gather(*(ports.transport.publish_acked(SUBJECT, data, HEADERS) for data in batch))
         fold_ms = await _load_ms(ports, 3)
         snapshot = pack(encode_state(_folded(journal[:-TAIL])))
         await ports.snapshots.put(TENANT, EXECUTION, snapshot, 0)
@@ -68,6 +82,7 @@ async def load(url: str, scale: float) -> dict[str, Any]:
     return {
         "events": events,
         "fold_ms": fold_ms,
+        "decode_ms": _median_ms(lambda: decode_state(snapshot), 5),
         "snapshot_ms": snapshot_ms,
         "tail": TAIL,
         "snapshot_mb": round(len(snapshot) / 1e6, 2),

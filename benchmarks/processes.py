@@ -1,28 +1,29 @@
-"""The processes of a benchmark: started, waited for, measured, stopped. Measuring reads ``/proc``: Linux only."""
+"""The processes of a benchmark: started, waited for, measured, stopped. Linux only: it reads ``/proc``."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from wpa import wire
-from wpa.adapters.nats.server import EmbeddedServer
+from wpa.adapters.nats.server import EmbeddedServer, find_binary
 from wpa.settings import Settings
 
 HERE = Path(__file__).parent
 FLOWS = HERE / "flows.py"
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.asynccontextmanager
-async def process(*command: str, ends: bool = False) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process that says ``ready``; one that ``ends`` by itself is waited for, another is told to stop."""
+async def process(*command: str) -> AsyncIterator[int]:
+    """A Python process that says ``ready``: its id. It is told to stop in the end."""
     started = await asyncio.create_subprocess_exec(
         sys.executable, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
@@ -31,9 +32,9 @@ async def process(*command: str, ends: bool = False) -> AsyncIterator[asyncio.su
         while b"ready" not in (line := await started.stdout.readline()):
             if not line:
                 raise RuntimeError(f"{command} ended before it was ready")
-        yield started
+        yield started.pid
     finally:
-        if started.returncode is None and not ends:
+        if started.returncode is None:
             started.terminate()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(20):
@@ -54,12 +55,18 @@ async def server(sync: str) -> AsyncIterator[EmbeddedServer]:
             await embedded.stop()
 
 
+def server_version() -> str:
+    """Which nats-server the embedded one is."""
+    told = subprocess.run([find_binary(), "--version"], capture_output=True, check=True, text=True)
+    return told.stdout.strip().rpartition(" ")[2].removeprefix("v")
+
+
 @contextlib.asynccontextmanager
-async def worker(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker of its own process, as an operator starts it, with the flows of the benchmarks."""
+async def worker(url: str) -> AsyncIterator[int]:
+    """A worker as an operator starts it, with the flows of the benchmarks: its process id."""
     command = ["-c", "from wpa.cli import main; main()", "worker", "--nats", url, "--flows", str(FLOWS)]
-    async with process(*command) as started:
-        yield started
+    async with process(*command) as pid:
+        yield pid
 
 
 @dataclass(frozen=True)
@@ -72,8 +79,7 @@ class Usage:
     @classmethod
     def of(cls, pid: int) -> Usage:
         """Read it. ``cpu_s`` is user and system time, ``rss_mb`` the resident memory in 10^6 bytes."""
-        # The command's name, in parentheses, may hold anything; the fields after it are numbers.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # What clock_getcpuclockid(3) gives: nanoseconds, where /proc counts hundredths of a second.
+        cpu_s = time.clock_gettime((~pid << 3) | 2)
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        ticks = int(fields[11]) + int(fields[12])
-        return cls(ticks / TICKS_PER_S, pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+        return cls(cpu_s, pages * os.sysconf("SC_PAGE_SIZE") / 1e6)

@@ -37,6 +37,6 @@ async def play(name: str, sync: str, scale: float) -> dict[str, Any]:
                     await client.deploy({"id": workflow, "version": "1", "steps": steps})
             nc = await connect(embedded.url)
             try:
-                return await STAGED[name](Stage(nc, embedded.pid, working.pid, scale))
+                return await STAGED[name](Stage(nc, embedded.pid, working, scale))
             finally:
                 await nc.close()

@@ -1,4 +1,4 @@
-"""Executions that wait: asleep by the thousand, woken at once, and signalled. A worker of its own for each."""
+"""Executions that wait: asleep by the thousand, woken at once, and signalled."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Stage:
 
 
 async def sleepers(stage: Stage) -> dict[str, Any]:
-    """Put executions to sleep for an hour; then look at what they cost, beside what there was without them."""
+    """Put executions to sleep for an hour; then see what they cost, beside what was there without them."""
     nc, count = stage.nc, stage.count(SLEEPERS)
     async with watching(nc, "workflow_waiting") as watch:
         # What a worker and a server take once, they take here.
@@ -78,7 +78,9 @@ async def sleepers(stage: Stage) -> dict[str, Any]:
         "server_grows_mb": round(grown[0], 1),
         "worker_grows_mb": round(grown[1], 1),
         "grows_mb": round(sum(grown), 1),
+        "server_empty_percent": round(empty[0], 2),
         "server_idle_percent": round(idle[0], 2),
+        "worker_empty_percent": round(empty[1], 2),
         "worker_idle_percent": round(idle[1], 2),
         "idle_percent": round(sum(idle), 2),
         "idle_more_percent": round(sum(idle) - sum(empty), 2),

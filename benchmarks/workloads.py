@@ -38,9 +38,9 @@ WORKLOADS: dict[str, list[dict[str, Any]]] = {
 ENDS = {
     "seq1": "workflow_completed",
     "seq3": "workflow_completed",
+    "flow3": "workflow_completed",
     "fan10": "workflow_completed",
     "saga3": "workflow_rolled_back",
-    "flow3": "workflow_completed",
 }
 """How each ends. ``flow3`` is in ``flows.py``: the worker brings it along."""
 

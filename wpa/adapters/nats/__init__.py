@@ -43,8 +43,7 @@ class NatsPorts(Ports):
 
     async def durability(self) -> str:
         """What a power cut can take, in words for the worker's first log line."""
-        info = await streams.api(self.transport, f"STREAM.INFO.{streams.EVENTS}")
-        replicas = info["config"].get("num_replicas", 1)
+        replicas = await _replicas(self.transport)
         if replicas > 1:
             return f"{replicas} replicas: an acknowledged write survives the loss of a node"
         return (
@@ -68,6 +67,7 @@ async def open_ports(
     transport = await Transport.connect(url, name=f"wpa {worker}", creds=creds)
     try:
         await streams.ensure(transport, replicas)
+        lags = await _replicas(transport) > 1
         definitions = NatsDefinitions(transport)
         await definitions.start()
     except BaseException:
@@ -86,4 +86,11 @@ async def open_ports(
         clock=SystemClock(),
         close=transport.close,
         transport=transport,
+        lags=lags,
     )
+
+
+async def _replicas(transport: Transport) -> int:
+    """Of the journals, as they are: a stream that was there keeps its own."""
+    info = await streams.api(transport, f"STREAM.INFO.{streams.EVENTS}")
+    return int(info["config"].get("num_replicas", 1))

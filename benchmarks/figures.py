@@ -1,0 +1,102 @@
+"""The figures that are shown, and what they should be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["FIGURES", "LATENCY", "SPEED", "Figure", "rows_of_figures", "rows_of_workloads"]
+
+SPEED = {
+    "/s": "per_s",
+    "floor /s": "floor_per_s",
+    "ratio": "ratio",
+    "CPU µs": "cpu_us",
+    "floor µs": "floor_cpu_us",
+    "CPU ratio": "cpu_ratio",
+}
+LATENCY = {
+    "p50": "p50_ms_at_1",
+    "p95": "p95_ms_at_1",
+    "p99": "p99_ms_at_1",
+    "p50, 50": "p50_ms_at_50",
+    "p95, 50": "p95_ms_at_50",
+    "p99, 50": "p99_ms_at_50",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line: a figure of a scenario, in words, with its goal where there is one."""
+
+    scenario: str
+    key: str
+    what: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def goal(self) -> str:
+        """The goal as text; empty where there is none."""
+        if self.at_most is not None:
+            return f"<= {self.at_most:g}"
+        return "" if self.at_least is None else f">= {self.at_least:g}"
+
+    def verdict(self, value: float) -> str:
+        """``met`` or ``missed``; empty where there is no goal."""
+        if not self.goal:
+            return ""
+        missed = (self.at_most is not None and value > self.at_most) or (
+            self.at_least is not None and value < self.at_least
+        )
+        return "missed" if missed else "met"
+
+
+FIGURES = [
+    Figure("sleep10k", "start_s", "10,000 executions put to sleep, seconds", at_most=4),
+    Figure("sleep10k", "start_cpu_us", "… the worker's CPU for each, µs"),
+    Figure("sleep10k", "grows_mb", "… server and worker grow by, MB", at_most=120),
+    Figure("sleep10k", "idle_more_percent", "… idle CPU that they cost, % of a core", at_most=1),
+    Figure("sleep10k", "worker_idle_percent", "… idle worker, %", at_most=1),
+    Figure("sleep10k", "server_idle_percent", "… idle server, %"),
+    Figure("sleep10k", "server_empty_percent", "… idle server before there were any, %"),
+    Figure("timers1000", "p50_ms", "1,000 timers due in one second: ms late, p50"),
+    Figure("timers1000", "p99_ms", "… p99", at_most=1000),
+    Figure("timers1000", "max_ms", "… the latest", at_most=1000),
+    Figure("timers1000", "early", "… how many were early", at_most=0),
+    Figure("signals", "per_s", "signals/s, each to an execution of its own"),
+    Figure("signals", "in_turn_per_s", "… 1,000 to one, each after the one before"),
+    Figure("signals", "at_once_per_s", "… 1,000 to one, all at once"),
+    Figure("foreach1000", "s", "foreach of 1,000 items, seconds"),
+    Figure("foreach1000", "item_ms", "… ms an item"),
+    Figure("foreach1000", "many_item_ms", "… ms an item of 10,000"),
+    Figure("foreach1000", "growth", "… CPU an item, of 10,000 against of 1,000", at_most=1.3),
+    Figure("flow3", "beside_seq3", "executions/s of flow3 by those of the plan seq3", at_least=0.7),
+    Figure("replay1000", "ms", "a flow of 1,000 steps replayed from its journal, ms"),
+    Figure("load100k", "snapshot_ms", "100,000 events: snapshot and tail loaded, ms"),
+    Figure("load100k", "decode_ms", "… the same snapshot decoded, in memory, ms"),
+    Figure("load100k", "fold_ms", "… all events loaded, without a snapshot, ms"),
+]
+
+
+def rows_of_workloads(found: dict[str, Any], columns: dict[str, str]) -> list[list[str]]:
+    """Of each workload its name, and what ``columns`` (``SPEED`` or ``LATENCY``) say."""
+    return [
+        [name, *(_shown(row[key]) for key in columns.values())]
+        for name, row in found.items()
+        if "floor_per_s" in row
+    ]
+
+
+def rows_of_figures(found: dict[str, Any]) -> list[list[str]]:
+    """What is measured, the figure, its goal, and whether that is met."""
+    rows = []
+    for figure in FIGURES:
+        value = found.get(figure.scenario, {}).get(figure.key)
+        if value is not None:
+            rows.append([figure.what, _shown(value), figure.goal, figure.verdict(value)])
+    return rows
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:g}"

@@ -1,0 +1,36 @@
+"""``docs/benchmarks.md``: ``page.md``, with what was measured put in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from figures import LATENCY, SPEED, rows_of_figures, rows_of_workloads
+
+__all__ = ["page"]
+
+TEMPLATE = Path(__file__).with_name("page.md")
+
+
+def page(found: dict[str, Any]) -> str:
+    """The whole page. ``found`` is what ``latest.json`` holds."""
+    about = found["about"]
+    machine = (
+        f"{about['machine']}, Python {about['python']}, nats-server {about['server']}, "
+        f"`sync_interval` {about['sync']}, {about['rounds']} rounds, {about['at']}; "
+        f"the machine's load was {about['load_before']:g} before and {about['load_after']:g} after"
+    )
+    return Template(TEMPLATE.read_text()).substitute(
+        idle_s=f"{about['idle_s']:g}",
+        machine=machine,
+        figures=_table(["what", "measured", "goal", ""], rows_of_figures(found)),
+        speed=_table(["workload", *SPEED], rows_of_workloads(found, SPEED)),
+        latency=_table(["workload", *LATENCY], rows_of_workloads(found, LATENCY)),
+    )
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    align = ["---", *("---:" for _ in head[1:])]
+    lines = ("|".join(f" {cell} " if cell else " " for cell in cells) for cells in [head, align, *rows])
+    return "\n".join(f"|{line}|" for line in lines)
