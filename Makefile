@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-ha
 PYTEST_FLAGS ?= -n 2
 NODE_STAMP := tests/e2e/node/node_modules/.stamp
 
-.PHONY: help setup demo test unit lint format types layers schemas bench lock clean
+.PHONY: help setup demo test unit lint format types layers schemas sim bench lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,11 @@ layers: setup  ## the house: who may import whom
 
 schemas: setup  ## write the generated schemas anew
 	$(BIN)/wpa schema --out-dir schemas
+
+# More of what `make test` runs some of; SEED=n runs one again. A seed gives the same run each time.
+sim: setup  ## the engine on a bad day, simulated: SEEDS=5000, or SEED=4711
+	SIM_FROM=$(or $(SEED),$(FROM),0) SIM_SEEDS=$(if $(SEED),1,$(or $(SEEDS),2000)) \
+		PYTHONHASHSEED=0 $(BIN)/python -m pytest -q -p no:cacheprovider $(SIM_FLAGS) --timeout=0 tests/sim/test_simulation.py
 
 bench: setup  ## throughput, waiting, long histories, beside their goals (ARGS="--quick", "--only seq3")
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -17,7 +17,8 @@ def random_ask(world: SimWorld, executions: list[str]) -> dict[str, Any]:
     names = sorted({*executions, *world.executions()})
     execution = chance.choice(names)
     kind = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
-    return {"type": f"workflow_{kind}", "execution_id": execution, **_body(kind, world, execution)}
+    task = {"type": f"workflow_{kind}", "execution_id": execution, **_body(kind, world, execution)}
+    return task | {"forged": True} if kind in ("child_ended", "step_result") else task
 
 
 _WEIGHTS = {

@@ -94,6 +94,7 @@ def chaotic(ports: Ports, chaos: Chaos) -> Ports:
         blobs=_Wrapped(ports.blobs, chaos),
         tasks=_Tasks(ports, chaos),
         live=_Live(ports, chaos),
+        lags=True,
     )
 
 
@@ -113,8 +114,10 @@ class _Journal(_Wrapped):
     def __init__(self, ports: Ports, chaos: Chaos) -> None:
         super().__init__(ports.journal, chaos)
 
-    async def read(self, tenant: str, execution: str, after: int = 0) -> list[tuple[int, Event]]:
-        found = await self._chaos.call(lambda: self._inner.read(tenant, execution, after))
+    async def read(
+        self, tenant: str, execution: str, after: int = 0, most: int | None = None
+    ) -> list[tuple[int, Event]]:
+        found = await self._chaos.call(lambda: self._inner.read(tenant, execution, after, most))
         if self._chaos.lagging:
             while found and self._chaos.behind(found[-1][0]):
                 found.pop()

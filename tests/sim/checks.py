@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 
 from tests.sim.world import SKEW_MS, TENANT, SimWorld
+from wpa.kernel.execution import Diverged, Execution
 from wpa.kernel.fold import fold
 from wpa.model import events as ev
 from wpa.model.ids import idempotency_key
+from wpa.model.limits import Limits
 from wpa.model.state import State, decode_state, encode_state, is_terminal
+from wpa.model.tasks import CHILD_ENDED, START, STEP_RESULT, TIMER_DUE
 from wpa.model.times import parse_ms
+from wpa.testing.journal import state_of
 
 __all__ = ["check"]
 
@@ -27,7 +32,9 @@ def check(world: SimWorld) -> None:
         check_pauses(world, execution)
         check_times(world, execution)
         check_children(state, states)
+        check_replay(world, execution)
     check_at_most_once(world, states)
+    check_letters(world)
     held = [*world.server.tasks.subjects, *world.server.due.subjects]
     assert not held, f"tasks are left: {held}"
 
@@ -37,6 +44,16 @@ def check_journal(world: SimWorld, execution: str) -> State:
     state: State | None = None
     epoch = 0
     for position, (_, event) in zip(_positions(world, execution), world.journal(execution), strict=True):
+        if event.event == ev.COMPENSATING and event.workflow_id in world.undoable:
+            assert state is not None
+            undoable = world.undoable[event.workflow_id]
+            done = (state.slots[slot_id] for slot_id in reversed(state.order))
+            to_undo = [
+                slot.id
+                for slot in done
+                if slot.status == "completed" and slot.kind != "timer" and slot.step in undoable
+            ]
+            assert event.data["undo"] == [f"{slot_id}:undo" for slot_id in to_undo], f"{execution}: {to_undo}"
         open_before = set(state.open) if state is not None else set()
         state = fold(state, event)
         state.position = position
@@ -63,6 +80,47 @@ def _positions(world: SimWorld, execution: str) -> list[int]:
     return [message.sequence for message in world.server.events.read(f"workflow.events.{TENANT}.{execution}")]
 
 
+def check_replay(world: SimWorld, execution: str) -> None:
+    """Rebuilt from any part of its journal, the program asks for what is recorded."""
+    events = [event for _, event in world.journal(execution)]
+    program = world.programs[events[0].workflow_id]
+    lengths = {len(events), *(world.chance.randint(1, len(events)) for _ in range(3))}
+    for length in sorted(lengths):
+        state = state_of(events[:length])
+        assert state is not None
+        try:
+            Execution.rebuild(program, state, Limits())
+        except Diverged as error:
+            raise AssertionError(f"{execution} can't be rebuilt from {length} events: {error}") from None
+
+
+def check_letters(world: SimWorld) -> None:
+    """What is rejected is what somebody should not have asked; never what the engine says to itself."""
+    ended = {
+        name
+        for name in world.executions()
+        if any(event.event in ev.TERMINAL for _, event in world.journal(name))
+    }
+    recorded = {
+        event.data["ask"].rpartition(":")[2]: stored_ms
+        for name in world.executions()
+        for stored_ms, event in world.journal(name)
+        if "ask" in event.data
+    }
+    for letter in world.server.dead.read(f"workflow.dlq.{TENANT}"):
+        task, code = json.loads(letter.data), letter.headers["Wpa-Code"]
+        about = f"{letter.headers}: {task}"
+        sequence = int(letter.headers["Wpa-Task-Sequence"])
+        before = [at for asked, at in recorded.items() if int(asked.rpartition("-")[2], 16) == sequence]
+        assert not before or letter.stored_ms < before[0], f"recorded, and then rejected: {about}"
+        assert task["type"] not in (TIMER_DUE, CHILD_ENDED, STEP_RESULT) or task.get("forged"), about
+        assert not task.get("payload", {}).get("parent"), about
+        if code == "execution_ended":
+            assert task["execution_id"] in ended, about
+        if task["type"] == START:
+            assert code in ("unknown_workflow", "invalid_input", "conflict"), about
+
+
 def check_end(world: SimWorld, state: State) -> None:
     assert is_terminal(state.status), f"{state.execution} is stuck: {state.status}, open {state.open}"
     assert state.at_rest
@@ -74,7 +132,7 @@ def check_end(world: SimWorld, state: State) -> None:
 def check_undone(world: SimWorld, state: State) -> None:
     """What was to be undone was, in the opposite order, unless it says otherwise."""
     completed = [slot for slot in state.order if state.slots[slot].status == "completed"]
-    undo = [slot for slot in state.undo]
+    undo = state.undo
     expected = [f"{slot}:undo" for slot in reversed(completed)]
     assert undo == [slot for slot in expected if slot in undo], f"{state.execution}: {undo} not of {expected}"
     done = [slot for slot in undo if state.slots.get(slot) and state.slots[slot].status == "completed"]
@@ -90,13 +148,24 @@ def check_undone(world: SimWorld, state: State) -> None:
 
 
 def check_pauses(world: SimWorld, execution: str) -> None:
-    """Nothing begins between a pause and its end."""
+    """Nothing begins between a pause and its end; what had been sent to a queue before may."""
+    elsewhere = _keys_elsewhere(world, execution)
     for since, until in _pauses(world, execution):
         for began in world.began:
-            if began.execution == execution and not began.was_frozen and not began.remote:
+            if began.execution == execution and not began.was_frozen and began.key not in elsewhere:
                 assert not since + SEEN_WITHIN_MS < began.at_ms < until, (
                     f"{began} during the pause from {since} to {until}"
                 )
+
+
+def _keys_elsewhere(world: SimWorld, execution: str) -> set[str]:
+    """The idempotency keys of the steps that are run by a queue's workers."""
+    keys = set()
+    state: State | None = None
+    for _, event in world.journal(execution):
+        state = fold(state, event)
+        keys |= {idempotency_key(state.key, s.id) for s in state.slots.values() if s.kind == "remote"}
+    return keys
 
 
 def _pauses(world: SimWorld, execution: str) -> Iterator[tuple[int, int]]:

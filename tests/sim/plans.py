@@ -105,6 +105,14 @@ def _items(chance: random.Random) -> dict[str, Any]:
     return step
 
 
+def _repeat(chance: random.Random) -> dict[str, Any]:
+    step = chance.choice((_step, _step, _wait, _approval))(chance)
+    repeat: dict[str, Any] = {"until": chance.choice(("true", "false")), "max": chance.randint(1, 3)}
+    if chance.random() < 0.5:
+        repeat["delay"] = chance.choice(("100ms", "3s", "1m"))
+    return step | {"repeat": repeat}
+
+
 def _sleep(chance: random.Random) -> dict[str, Any]:
     return {"uses": "core.sleep", "with": {"for": chance.choice(("0ms", "700ms", "2500ms", "1m", "1h"))}}
 
@@ -142,5 +150,5 @@ def _child(chance: random.Random) -> dict[str, Any]:
     return step
 
 
-_KINDS = (_step, _items, _sleep, _wait, _approval, _child)
-_WEIGHTS = (8, 2, 3, 3, 2, 4)
+_KINDS = (_step, _items, _repeat, _sleep, _wait, _approval, _child)
+_WEIGHTS = (8, 2, 2, 3, 3, 2, 4)

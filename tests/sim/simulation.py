@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 from tests.sim.asks import random_ask, send, settle_all
 from tests.sim.checks import check
+from tests.sim.flows import FLOW, act, input_for
 from tests.sim.plans import CHILDREN, document
 from tests.sim.world import SimWorld
 from wpa import plan
@@ -18,13 +20,16 @@ from wpa.model.steptype import StepSignature
 from wpa.model.times import rfc3339
 from wpa.testing.journal import as_text, state_of
 from wpa.testing.loop import VirtualLoop
+from wpa.testing.workflows import program_of
 
 __all__ = ["simulate"]
 
 BAD_DAY_MS = 60_000
 ROUNDS = 14
 """So often, at the end, everybody is told what they may be waiting for."""
-ROUND_MS = 600_000
+ROUND_MS = 3_600_000
+PATIENCE = 200
+"""Of the loop's watchdog: so many times two thousand turns may a run take."""
 SIGNATURES = {
     name: StepSignature(name=name, input_schema={}, output_schema={}) for name in ("sim.work", "sim.undo")
 }
@@ -38,7 +43,8 @@ def simulate(seed: int) -> None:
     """Raises SimulationFailed."""
     random.seed(seed)  # what the engine itself leaves to chance: how long it backs off
     loop = VirtualLoop()
-    world = SimWorld(seed, loop)
+    loop.watchdog = _Patience()
+    world = SimWorld(seed, loop, {FLOW: program_of(act)})
     try:
         with _listening() as heard:
             loop.run_until_complete(_simulate(world))
@@ -77,6 +83,17 @@ def _listening() -> Iterator[list[str]]:
             logger.propagate, logger.level = propagate, level
 
 
+class _Patience:
+    """Ends a run that turns and turns: in virtual time, hanging is being busy for ever."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+
+    def __call__(self) -> None:
+        self._asked += 1
+        assert self._asked < PATIENCE, "it comes to no end"
+
+
 def _plan(chance: random.Random) -> dict[str, Any]:
     while True:
         made = document(chance)
@@ -87,12 +104,15 @@ def _plan(chance: random.Random) -> dict[str, Any]:
 async def _simulate(world: SimWorld) -> None:
     chance = world.chance
     made = _plan(chance)
-    await world.open([made, *CHILDREN], workers=chance.randint(1, 3))
-    world.far = {step["id"] for step in made["steps"] if step.get("queue")}
+    executions = {f"x{number}": chance.random() < 0.25 for number in range(chance.randint(1, 3))}
+    text = json.dumps(made)
+    children = [each for each in CHILDREN if any(executions.values()) or f'"{each["id"]}"' in text]
+    await world.open([made, *children], workers=chance.randint(1, 3))
     world.once = {step["id"] for step in made["steps"] if step.get("at_most_once")}
-    executions = [f"x{number}" for number in range(chance.randint(1, 3))]
-    for execution in executions:
+    for execution, flows in executions.items():
         task: dict[str, Any] = {"type": "workflow_start", "workflow_id": "sim", "execution_id": execution}
+        if flows:
+            task |= {"workflow_id": FLOW, "payload": {"input_data": input_for(chance)}}
         begins = world.now_ms + chance.randrange(3_000)
         if chance.random() < 0.1:
             task["start_at"] = rfc3339(begins + chance.choice((500, 1_500, 30_000)))
@@ -100,7 +120,7 @@ async def _simulate(world: SimWorld) -> None:
     for _ in range(chance.randrange(12)):
         world.at(
             world.now_ms + int(BAD_DAY_MS * chance.random() ** 3),
-            lambda: send(world, random_ask(world, executions), chance),
+            lambda: send(world, random_ask(world, list(executions)), chance),
         )
     for _ in range(chance.randrange(8)):
         world.at(world.now_ms + int(BAD_DAY_MS * chance.random() ** 2), lambda: _mishap(world))

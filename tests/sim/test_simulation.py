@@ -1,4 +1,4 @@
-"""Random plans, random asks, workers that die, freeze and are cut off: afterwards everything has ended rightly.
+"""Random plans and flows, random asks, workers that die, freeze and are cut off: all has ended rightly.
 
 ``make sim SEEDS=5000`` runs more of them; ``make sim SEED=4711`` runs one again, exactly as it was.
 """
@@ -11,8 +11,9 @@ import pytest
 
 from tests.sim.simulation import simulate
 
-SEEDS = range(int(os.environ.get("SIM_FROM", "0")), int(os.environ.get("SIM_SEEDS", "300")))
-SHARES = 30
+FROM = int(os.environ.get("SIM_FROM", "0"))
+SEEDS = range(FROM, FROM + int(os.environ.get("SIM_SEEDS", "400")))
+SHARES = 12
 
 
 @pytest.mark.parametrize("share", range(SHARES))

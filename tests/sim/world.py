@@ -9,6 +9,7 @@ import itertools
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -37,6 +38,9 @@ __all__ = ["TENANT", "Began", "SimWorld"]
 TENANT = "t"
 EPOCH_MS = 1_795_000_000_000
 ACK_WAIT_S = 5.0
+SETTINGS = Settings.model_validate(
+    {"ack_wait_s": ACK_WAIT_S, "grace_s": 1.0, "queues": "far", "concurrency": 8}
+)
 SKEW_MS = 150
 """So far a worker's clock may be off, one way or the other."""
 
@@ -50,8 +54,6 @@ class Began(NamedTuple):
     attempt: int
     at_ms: int
     was_frozen: bool
-    remote: bool
-    """Made for a driver elsewhere."""
 
 
 class Ended(NamedTuple):
@@ -76,13 +78,11 @@ class SimNode:
         world = self._world
         ports = await open_ports(world.server, ack_wait_s=ACK_WAIT_S)
         self._close = ports.close
-        skewed = LoopClock(world.loop, EPOCH_MS + world.chance.randint(-SKEW_MS, SKEW_MS))
+        skew_ms = world.chance.randint(-SKEW_MS, SKEW_MS) if world.skew_ms is None else world.skew_ms
+        skewed = LoopClock(world.loop, EPOCH_MS + skew_ms)
         ports = chaotic(dataclasses.replace(ports, clock=skewed), self.chaos)
         self._runner = StepRunner(Steps(world, self), ports.live, skewed, self.name, threads=1, processes=1)
-        settings = Settings.model_validate(
-            {"ack_wait_s": ACK_WAIT_S, "grace_s": 1.0, "queues": "far", "concurrency": 8}
-        )
-        services = Services(ports, self._runner, settings, Limits(), self.name, flows=world.flows)
+        services = Services(ports, self._runner, SETTINGS, Limits(), self.name, flows=world.flows)
         self.stop = asyncio.Event()
         self.task = asyncio.create_task(Worker(services).run(self.stop))
 
@@ -94,28 +94,36 @@ class SimNode:
         self.task.cancel()
 
 
+async def _work(
+    world: SimWorld, node: SimNode, ctx: Any, ms: int = 0, fail: int = 0, fatal: bool = False
+) -> Any:
+    """What it comes to depends on its inputs and on what is recorded of it."""
+    await world.make_attempt(node, ctx, ms)
+    if fatal:
+        raise StepFailed("it can't be done", type="Fatal", retryable=False)
+    if world.failures(ctx.execution, ctx.idempotency_key) < fail:
+        raise StepFailed("not this time", type="Flaky")
+    world.ended.append(Ended(ctx.execution, ctx.idempotency_key, world.now_ms))
+    return {"did": ctx.step}
+
+
+@step("sim.work")
+async def _work_shape(ctx: Any, ms: int = 0, fail: int = 0, fatal: bool = False) -> Any: ...
+
+
+@step("sim.undo")
+async def _undo_shape(ctx: Any, ms: int = 0, fail: int = 0) -> Any: ...
+
+
+_SHAPES = [found for found in map(step_type_of, (_work_shape, _undo_shape)) if found]
+
+
 class Steps:
-    """A worker's step types. What a step comes to depends on its inputs and on what is recorded of it."""
+    """A worker's step types: declared once, and bound to each worker."""
 
     def __init__(self, world: SimWorld, node: SimNode) -> None:
-        @step("sim.work")
-        async def work(ctx: Any, ms: int = 0, fail: int = 0, fatal: bool = False) -> Any:
-            await world.make_attempt(node, ctx, ms)
-            if fatal:
-                raise StepFailed("it can't be done", type="Fatal", retryable=False)
-            if world.failures(ctx.execution, ctx.idempotency_key) < fail:
-                raise StepFailed("not this time", type="Flaky")
-            world.ended.append(Ended(ctx.execution, ctx.idempotency_key, world.now_ms))
-            return {"did": ctx.step}
-
-        @step("sim.undo")
-        async def undo(ctx: Any, ms: int = 0, fail: int = 0) -> Any:
-            await world.make_attempt(node, ctx, ms)
-            if world.failures(ctx.execution, ctx.idempotency_key) < fail:
-                raise StepFailed("not this time", type="Flaky")
-            world.ended.append(Ended(ctx.execution, ctx.idempotency_key, world.now_ms))
-
-        self._types = {found.name: found for found in map(step_type_of, (work, undo)) if found}
+        work = partial(_work, world, node)
+        self._types = {shape.name: msgspec.structs.replace(shape, fn=work) for shape in _SHAPES}
 
     def get(self, name: str) -> StepType | None:
         return self._types.get(name)
@@ -135,13 +143,16 @@ class SimWorld:
         self.server = MemoryServer(self.clock)
         self.lags = self.chance.random() < 0.3
         self.calm = False
+        self.skew_ms: int | None = None
+        """So far are all workers' clocks ahead; None: each as chance has it."""
         self.nodes: list[SimNode] = []
         self.began: list[Began] = []
         self.ended: list[Ended] = []
         self.once: set[str] = set()
         """The steps that are run at most once."""
-        self.far: set[str] = set()
-        """The steps that are run elsewhere."""
+        self.programs: dict[str, Program] = dict(self.flows)
+        self.undoable: dict[str, set[str]] = {}
+        """Of each plan the steps that have a compensation."""
         self.ports: Ports
         self.failures = Failures(self.server, TENANT).count
         self._names = itertools.count(1)
@@ -164,6 +175,8 @@ class SimWorld:
                 deployed_at="",
             )
             await self.ports.definitions.put(TENANT, stored)
+            self.programs[each["id"]] = plan.load(each)
+            self.undoable[each["id"]] = {found["id"] for found in each["steps"] if "compensate" in found}
         for _ in range(workers):
             await self.add_node()
         await self.loop.idle()
@@ -209,7 +222,6 @@ class SimWorld:
                 attempt=ctx.attempt,
                 at_ms=self.now_ms,
                 was_frozen=was_frozen,
-                remote=ctx.step in self.far,
             )
         )
         if ms:
@@ -237,11 +249,12 @@ class SimWorld:
 
     def _next_ns(self) -> int | None:
         moments = [self.clock.ns_of(self._later[0][0])] if self._later else []
-        if self.server.tasks.subjects or self.server.due.subjects:
+        alarm = self.server.schedules.next_ms
+        if self.server.tasks.subjects or self.server.due.subjects or (alarm and alarm <= self.now_ms):
             if self.loop.next_ns is not None:
                 moments.append(self.loop.next_ns)
-        elif (alarm := self.server.schedules.next_ms) is not None:
-            moments.append(max(self.clock.ns_of(alarm), self.loop.now_ns + 1))
+        elif alarm is not None:
+            moments.append(self.clock.ns_of(alarm))
         return min(moments) if moments else None
 
     async def close(self) -> None:

@@ -70,7 +70,7 @@ class Driver:
         self._keeper = Keeper(services)
         self._effects = Effects(services)
         self._drive = Drive(services, self._keeper, self._effects)
-        self._first_look = True
+        self._may_look_again = services.ports.lags
 
     @property
     def epoch(self) -> int:
@@ -264,7 +264,7 @@ class Driver:
             try:
                 draft = await decide(services, state, request.task, request.lease.identity)
             except TaskRejected:
-                if self._first_look:
+                if self._may_look_again:
                     return self._look_again
                 line.known = loaded
                 raise
@@ -288,13 +288,13 @@ class Driver:
             return partial(self._tell, state, before)
 
     def _nothing_to_record(self, state: State) -> Callable[[], Awaitable[bool]]:
-        if self._first_look and isinstance(self._request.task, ChildEndedTask):
+        if self._may_look_again and isinstance(self._request.task, ChildEndedTask):
             return self._look_again
         return partial(self._sleep_in if self._is_early(state) else self._asked_before, state)
 
     async def _look_again(self) -> bool:
         """What can't be done may have been judged by a replica that has not heard of all yet."""
-        self._first_look = False
+        self._may_look_again = False
         await self._services.clock.sleep(LOOK_AGAIN_S)
         return await self._begin_ask()
 

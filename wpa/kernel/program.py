@@ -311,7 +311,8 @@ class Program(Protocol):
 
     @property
     def timeout_ms(self) -> int | None:
-        """How long an execution may take in all, waiting included; None: as long as it likes."""
+        """How long an execution may take in all, waiting included; None: as long as it likes. Where the time
+        is over in a pause, that takes effect when the pause ends."""
         ...
 
     @property

@@ -7,7 +7,7 @@ both to the same behaviour.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wpa.ports.blobs import Blobs
 from wpa.ports.clock import Clock
@@ -38,6 +38,8 @@ class Ports:
     live: Live
     clock: Clock
     close: Callable[[], Awaitable[None]]
+    lags: bool = field(default=False, kw_only=True)
+    """Whether a read may miss what was stored a moment ago: with replicas, any of them may answer."""
 
     async def aclose(self) -> None:
         """Let go of whatever the adapters hold."""
