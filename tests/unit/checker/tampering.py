@@ -13,7 +13,7 @@ from typing import Any
 from tests.checker.facts import Effect, Facts, Recorded, load
 from tests.checker.judge import UNREADABLE, Bounds, judge
 
-__all__ = ["BOUNDS", "Run", "broken", "moved"]
+__all__ = ["BOUNDS", "Falsify", "Run", "broken", "moved", "names"]
 
 RECORDED = Path(__file__).parent / "recorded.json"
 BOUNDS = Bounds(settle_ms=0)
@@ -136,3 +136,12 @@ class Run:
 
     def broken(self) -> set[str]:
         return broken(self.facts)
+
+
+Falsify = Callable[[Run], object]
+"""Changes what is recorded in one way."""
+
+
+def names(falsified: list[tuple[str, Falsify]]) -> list[str]:
+    """What the cases are called."""
+    return [f"{promise}-{falsify.__name__}" for promise, falsify in falsified]

@@ -1,0 +1,75 @@
+"""Clients' calls, each with what came of it: made by plain NATS requests, and kept for the judge."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any, Final
+
+from nats.aio.client import Client
+from nats.errors import Error
+
+from tests.checker.facts import Body, Call, Outcome
+
+__all__ = ["Caller"]
+
+TIMEOUT_S: Final = 5.0
+AGAIN_S: Final = 0.2
+UNHEARD: Final = ("unavailable", "timeout")
+"""Codes that say nothing about what has become of a request."""
+
+
+class Caller:
+    """Asks, and writes down what was answered. ``calls`` are the facts."""
+
+    def __init__(self, connection: Client) -> None:
+        self._nc = connection
+        self.calls: list[Call] = []
+
+    async def start(
+        self, tenant: str, workflow: str, data: Any, execution: str, within_s: float = 0.0
+    ) -> Call:
+        """Start an execution under an id. It is asked again for so long as nobody has answered."""
+        body = {"workflow_id": workflow, "payload": {"input_data": data}}
+        return await self.ask("start", tenant, execution, body, within_s)
+
+    async def ask(self, kind: str, tenant: str, execution: str, body: Body, within_s: float = 0.0) -> Call:
+        """Ask something of an execution: ``kind`` is the verb. Every call that is made is kept."""
+        deadline = time.monotonic() + within_s
+        while True:
+            call = await self._ask(kind, tenant, execution, body)
+            self.calls.append(call)
+            if call.outcome == "ok" or time.monotonic() > deadline:
+                return call
+            await asyncio.sleep(AGAIN_S)
+
+    async def _ask(self, kind: str, tenant: str, execution: str, body: Body) -> Call:
+        asked_ms = _now_ms()
+        outcome: Outcome = "unknown"
+        code = ""
+        sent = json.dumps({**body, "execution_id": execution}).encode()
+        try:
+            reply = await self._nc.request(f"workflow.api.{tenant}.{kind}", sent, timeout=TIMEOUT_S)
+        except (TimeoutError, Error, OSError) as error:
+            code = type(error).__name__
+        else:
+            answer = json.loads(reply.data)
+            code = (answer.get("error") or {}).get("code", "")
+            outcome = "ok" if answer.get("ok") else "unknown" if code in UNHEARD else "failed"
+        return Call(
+            kind=kind,
+            tenant=tenant,
+            execution=execution,
+            outcome=outcome,
+            workflow=body.get("workflow_id", ""),
+            input=body.get("payload", {}).get("input_data") if kind == "start" else None,
+            body=body,
+            code=code,
+            asked_ms=asked_ms,
+            answered_ms=_now_ms(),
+        )
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
