@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-ha
 PYTEST_FLAGS ?= -n 2
 NODE_STAMP := tests/e2e/node/node_modules/.stamp
 
-.PHONY: help setup demo test unit lint format types layers schemas sim bench lock clean
+.PHONY: help setup demo test chaos mutants unit lint format types layers schemas sim bench lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,12 @@ $(NODE_STAMP): tests/e2e/node/package.json tests/e2e/node/package-lock.json
 		npm ci --prefix tests/e2e/node --silent --no-audit --no-fund && touch $@; \
 	elif [ "$$CI" = "true" ]; then echo "CI needs Node.js for the e2e client" >&2; exit 1; \
 	else echo "no npm: the tests with the Node client will be skipped" >&2; fi
+
+chaos: setup  ## break real processes, for longer: SECONDS=60 each
+	CHAOS_SECONDS=$(or $(SECONDS),40) CHAOS_EVERY=3 $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/chaos
+
+mutants: setup  ## plant known bugs, and see which test notices
+	$(BIN)/python -m tests.mutants $(if $(ONLY),--only "$(ONLY)")
 
 unit: setup  ## the tests that take seconds
 	$(BIN)/python -m pytest tests/unit tests/golden

@@ -1,0 +1,92 @@
+"""``make mutants``: plant each known bug in a copy of the code, and see which test notices.
+
+Exits 1 where one survives, or can't be planted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.mutants.planted import MUTANTS, Mutant
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("wpa", "tests", "examples", "plugins", "schemas", "docs", "nats", "benchmarks")
+FILES = ("pyproject.toml", "README.md")
+SUITES = (
+    ("tests/unit/kernel", "tests/unit/engine", "tests/golden"),
+    ("tests/sim",),
+    ("tests/unit/testing",),
+    ("tests/contract",),
+)
+"""What is asked, one after the other, until somebody notices: the quick ones first."""
+SUITE_S = 240
+FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+
+
+def plant(mutant: Mutant, folder: Path) -> None:
+    """Put the bug into the copy. Raises ValueError where its place is not found exactly once."""
+    path = folder / mutant.file
+    text = path.read_text()
+    if text.count(mutant.code) != 1:
+        raise ValueError(f"{mutant.file} has its code {text.count(mutant.code)} times, not once")
+    path.write_text(text.replace(mutant.code, mutant.bug))
+
+
+def killer(folder: Path) -> str:
+    """The first test that fails; empty where none does."""
+    env = {**os.environ, "PYTHONPATH": str(folder), "SIM_SEEDS": "300", "PYTHONDONTWRITEBYTECODE": "1"}
+    for suite in SUITES:
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "2", "-p", "no:cacheprovider", *suite]
+        try:
+            done = subprocess.run(
+                command, cwd=folder, env=env, capture_output=True, text=True, timeout=SUITE_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return f"{suite[0]} (it never ends)"
+        if done.returncode != 0:
+            found = FAILED.search(done.stdout)
+            return found.group(1) if found else f"{suite[0]}: {done.stdout[-300:]}"
+    return ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
+    parser.add_argument("--only", default="", help="those whose name holds this")
+    wanted = [mutant for mutant in MUTANTS if parser.parse_args().only in mutant.name]
+    survivors = 0
+    for number, mutant in enumerate(wanted, 1):
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="wpa-mutant-") as name:
+            folder = Path(name)
+            for each in COPIED:
+                shutil.copytree(
+                    ROOT / each, folder / each, ignore=shutil.ignore_patterns("__pycache__", "node_modules")
+                )
+            for each in FILES:
+                shutil.copy(ROOT / each, folder / each)
+            try:
+                plant(mutant, folder)
+                found = killer(folder)
+            except ValueError as error:
+                found, survivors = f"CAN'T BE PLANTED: {error}", survivors + 1
+            else:
+                survivors += not found
+        told = found or "SURVIVES"
+        print(
+            f"{number:>2}/{len(wanted)}  {mutant.name:<58} {time.monotonic() - began:5.0f} s  {told}",
+            flush=True,
+        )
+    print(f"{len(wanted) - survivors} of {len(wanted)} killed")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""Known bugs, to be planted one at a time: each breaks a promise, and some test has to notice.
+
+A mutant is a piece of code and what stands in its place. One whose piece is no longer found is an error, not a
+success: the code has moved on, and the mutant has to follow it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["MUTANTS", "Mutant"]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug. ``code`` stands in ``file`` exactly once."""
+
+    name: str
+    file: str
+    code: str
+    bug: str
+
+
+DRIVER: Final = "wpa/engine/driver.py"
+DRIVE: Final = "wpa/engine/drive.py"
+EFFECTS: Final = "wpa/engine/effects.py"
+WORKER: Final = "wpa/engine/worker.py"
+KERNEL: Final = "wpa/kernel/execution.py"
+
+MUTANTS: Final = (
+    Mutant(
+        "ack before append",
+        DRIVER,
+        "            if await self._begin():\n",
+        "            self._request.lease.ack()\n            if await self._begin():\n",
+    ),
+    Mutant(
+        "no compare-and-set",
+        "wpa/adapters/memory/journal.py",
+        "self._stream.append(subject, data, headers, after)",
+        "self._stream.append(subject, data, headers)",
+    ),
+    Mutant(
+        "no compare-and-set, on NATS",
+        "wpa/adapters/nats/journal.py",
+        'f"Nats-Expected-Last-Subject-Sequence: {after}\\r\\n"',
+        '""',
+    ),
+    Mutant(
+        "effects not issued again after a takeover",
+        DRIVE,
+        "        for slot_id in state.open:\n            await self._effects.open_slot(self._execution, slot_id)\n",
+        "",
+    ),
+    Mutant(
+        "no read-back of an append without an answer",
+        "wpa/engine/commit.py",
+        "        if tail:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "a lost append taken for one's own",
+        "wpa/engine/commit.py",
+        "if tail[0][1].id == event.id:",
+        "if True:",
+    ),
+    Mutant(
+        "a zombie acks",
+        WORKER,
+        '            log.warning("stopped driving: %s", error)',
+        '            request.lease.ack()\n            log.warning("stopped driving: %s", error)',
+    ),
+    Mutant(
+        "the old driver goes on after a takeover",
+        DRIVE,
+        "            if event.epoch > self.epoch or event.event not in ev.ASKED:\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "undo in the wrong order", "wpa/kernel/saga.py", "in reversed(state.order)", "in list(state.order)"
+    ),
+    Mutant(
+        "an undo that gave up counts as done",
+        "wpa/kernel/saga.py",
+        "    if state.not_undone:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "a signal before its wait is lost",
+        "wpa/kernel/requests.py",
+        '    _check_running(state, "be signalled")\n',
+        '    _check_running(state, "be signalled")\n    if not state.at_rest and not signal.slot:\n        return None\n',
+    ),
+    Mutant(
+        "a signal counts twice",
+        "wpa/kernel/requests.py",
+        "    if signal.id in state.signal_ids:\n        return None\n",
+        "",
+    ),
+    Mutant(
+        "the alarm is not set",
+        DRIVE,
+        "            await self._effects.set_alarm(state)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "the alarm is not set again where its setting was cut short",
+        DRIVER,
+        "            await self._drive.settle_down(state)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "timers ring early",
+        "wpa/kernel/mail.py",
+        "        if now_ms < self._due_ms:\n",
+        "        if now_ms < self._due_ms - 60_000:\n",
+    ),
+    Mutant(
+        "an older snapshot replaces a newer",
+        "wpa/engine/snapshots.py",
+        "if found is not None and decode_state(found[0]).seq >= state.seq:",
+        "if False:",
+    ),
+    Mutant(
+        "the snapshot at rest is not written",
+        DRIVE,
+        "            await self._effects.clear_alarm(state, alarm_before)\n        await self._keeper.rest(state)\n",
+        "            await self._effects.clear_alarm(state, alarm_before)\n",
+    ),
+    Mutant(
+        "at most once, more than once",
+        "wpa/kernel/verdict.py",
+        "if slot.lost and want.policy.at_most_once:",
+        "if False:",
+    ),
+    Mutant(
+        "another key at each attempt",
+        "wpa/engine/attempts.py",
+        "idempotency_key=idempotency_key(state.key, slot_id)",
+        'idempotency_key=idempotency_key(state.key, f"{slot_id}:{slot.attempt}")',
+    ),
+    Mutant(
+        "retries without end", "wpa/kernel/retry.py", "failures >= retry.max_attempts", "failures >= 1 << 30"
+    ),
+    Mutant(
+        "a pause that begins new work",
+        DRIVE,
+        '            if far or state.status == "PAUSED":\n',
+        "            if far:\n",
+    ),
+    Mutant(
+        "a cancel that undoes nothing",
+        KERNEL,
+        "        if undo and (state.cancel is None or state.cancel.compensate):\n",
+        "        if undo and state.cancel is None:\n",
+    ),
+    Mutant(
+        "a parent is not told of its child's end",
+        EFFECTS,
+        "        if state.parent is not None:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "the children of an execution that ends go on",
+        EFFECTS,
+        "            await self.close(state, left)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "no deadline",
+        KERNEL,
+        "        if now_ms < self._deadline_ms or state.failing:\n            return None\n",
+        "        if True:\n            return None\n",
+    ),
+    Mutant(
+        "a rejected task vanishes",
+        WORKER,
+        "            await services.ports.tasks.bury(lease.tenant, lease.data, headers)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "a start under a taken name is no conflict",
+        DRIVER,
+        "        if state.start_hash != request.start_hash:\n            raise conflict(state)\n",
+        "",
+    ),
+    Mutant(
+        "the lease is not kept alive",
+        WORKER,
+        "                held.request.lease.extend()\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "tenants share their snapshots",
+        "wpa/adapters/memory/stores.py",
+        'return self._bucket.get(f"{tenant}.{execution}")',
+        'return next((self._bucket.get(k) for k in self._bucket.keys if k.endswith(f".{execution}")), None)',
+    ),
+    Mutant(
+        "a divergence goes unnoticed",
+        "wpa/kernel/match.py",
+        "    if want is None or (slot.uses and want.uses != slot.uses):\n",
+        "    if want is None:\n",
+    ),
+)
