@@ -334,6 +334,7 @@ class Fold:
         self.plain["run_started_at"] = event.body["timestamp"]
         for kept in (self.slots, self.order, self.open, self.plain["recorded"]):
             kept.clear()
+        self.signals = [signal for signal in self.signals if not signal["slot"]]
 
     def _migrated(self, event: Recorded) -> None:
         for name in ("version", "definition_hash"):

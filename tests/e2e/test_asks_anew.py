@@ -79,6 +79,24 @@ async def test_a_waiting_execution_moves_to_a_version_that_fits(client: Client) 
     assert outputs == [{"v": 2}, {"v": 1}]
 
 
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        ({"uses": "core.echo", "with": {"x": "${input.none}"}}, "fails by its definition, and would again"),
+        ({"uses": "core.fail", "at_most_once": True}, "at_most_once, and was begun"),
+    ],
+)
+async def test_what_would_fail_again_or_may_run_once_only_is_not_tried_again(
+    client: Client, step: dict[str, Any], why: str
+) -> None:
+    await client.deploy(plan({"id": "a", **step}))
+    await client.start("w", {}, execution_id="x")
+    assert (await client.result("x", timeout_s=10))["status"] == "FAILED"
+    error = await refused(client.retry("x"))
+    assert error.code == "not_retryable"
+    assert why in error.message
+
+
 # -- what is seen ----------------------------------------------------------------------------
 
 

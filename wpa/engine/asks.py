@@ -18,7 +18,7 @@ from wpa.errors import Conflict, NotFound, TaskRejected
 from wpa.kernel import requests, waits
 from wpa.kernel.draft import Draft
 from wpa.kernel.execution import Diverged
-from wpa.kernel.program import Approval
+from wpa.kernel.program import Approval, Want
 from wpa.model.ids import idempotency_key
 from wpa.model.state import Signal, Slot, State, decode_state, encode_state, is_terminal
 from wpa.model.tasks import (
@@ -115,7 +115,7 @@ async def _draft(services: Services, state: State, task: Envelope, identity: str
         if task.type == TERMINATE:
             return requests.terminated(state, by, reason, now)
         if task.type == RETRY:
-            return requests.retried(state, by, now, identity)
+            return await _retried(services, state, by, identity)
     raise TaskRejected("unknown_type", f"$.type is {task.type!r}, which asks nothing of an execution")
 
 
@@ -206,6 +206,44 @@ def _cancelled(
     if payload.parent is not None and (payload.parent != state.parent or state.status in ENDING):
         return None  # another's child of the same id, or one that has come to its end by itself
     return requests.cancel_requested(state, by, payload.reason, payload.compensate, now_ms, identity)
+
+
+# -- another try -----------------------------------------------------------------------------
+
+
+async def _retried(services: Services, state: State, by: dict[str, Any], identity: str) -> Draft | None:
+    """Another try in place, unless a step may not be, or need not be, tried again."""
+    draft = requests.retried(state, by, services.clock.now_ms(), identity)
+    if draft is None or "reopen" not in draft.data:
+        return draft
+    program = await services.library.program(state.tenant, state.workflow, state.version)
+    copy = decode_state(encode_state(state))
+    try:
+        execution, _ = await revive(program, copy, services.limits, services.payloads)
+    except Diverged:
+        return draft  # the driver will say so, and wait for the right code
+    for slot_id in draft.data["reopen"]:
+        want = execution.wants.get(slot_id)
+        if want is not None and (why := _no_retry(want)):
+            raise TaskRejected(
+                "not_retryable", f"execution {state.execution} can't be tried again in place: {why}"
+            )
+    return draft
+
+
+def _no_retry(want: Want) -> str:
+    """Why a step that was begun may not be tried again; empty where it may."""
+    if want.fault is not None:
+        return (
+            f"step {want.step} fails by its definition, and would again: {want.fault.message}; "
+            "deploy one that is mended, and start anew"
+        )
+    if want.policy.at_most_once:
+        return (
+            f"step {want.step} is at_most_once, and was begun: it never runs a second time; "
+            "`wpa rerun` makes a new execution"
+        )
+    return ""
 
 
 # -- versions --------------------------------------------------------------------------------

@@ -383,6 +383,8 @@ def _continued(state: State, event: Event) -> None:
     state.order.clear()
     state.open.clear()
     state.recorded.clear()
+    # What was told to a slot of the run before must not be taken for the next one's of the same name.
+    state.signals = [signal for signal in state.signals if not signal.slot]
 
 
 def _migrated(state: State, event: Event) -> None:

@@ -42,6 +42,8 @@ class _Replay:
     def __init__(self, case: Case) -> None:
         self._case = case
         self.run: Interpreter | None = None
+        self._resumed = False
+        """Whether the event before has ended a pause."""
         self._asked: dict[str, Want] = {}
         """Every want that was opened, by slot."""
 
@@ -51,6 +53,9 @@ class _Replay:
     def take(self, fold: Fold, event: Recorded) -> Iterator[Violation]:
         """One event, and the state before it."""
         name = event.name.removeprefix("workflow_")
+        resumed, self._resumed = self._resumed, fold.status == "PAUSED" and name == "resumed"
+        # What had ended in a pause may be recorded just after it: it opens nothing, what follows does.
+        still = resumed and "reason" not in event.data and not fold.opening(event)
         if name == "started" and not fold.plain:
             self._begin(event)
             if self.run is not None:
@@ -62,11 +67,11 @@ class _Replay:
         if name == "migrated":
             self._migrate(fold, event)
         elif name == "step_completed":
-            yield from self._completed(run, fold, event)
+            yield from self._completed(run, fold, event, held=fold.held or still)
         elif name == "step_failed":
-            yield from self._failed(run, fold, event)
+            yield from self._failed(run, fold, event, held=fold.held or still)
         elif name == "decision_point":
-            yield from self._decided(run, fold, event)
+            yield from self._decided(run, fold, event, held=fold.held or still)
         elif name == "resumed" and "next" in event.data:
             yield from self._opened(fold, event, held=fold.held and fold.status != "PAUSED")
         elif name == "waiting" and not fold.held and "blocked" not in event.data:
@@ -118,7 +123,7 @@ class _Replay:
 
     # -- what is settled ---------------------------------------------------------------------
 
-    def _completed(self, run: Interpreter, fold: Fold, event: Recorded) -> Iterator[Violation]:
+    def _completed(self, run: Interpreter, fold: Fold, event: Recorded, *, held: bool) -> Iterator[Violation]:
         data = event.data
         want = run.wants[data["slot"]]
         if want.uses != data["uses"]:
@@ -129,16 +134,16 @@ class _Replay:
         if want.uses == "core.echo" and output != want.inputs:
             yield self._broken(f"{want.slot} was to be given {want.inputs!r}", event)
         run.settle(want.slot, "completed", output)
-        yield from self._opened(fold, event, held=fold.held)
+        yield from self._opened(fold, event, held=held)
 
-    def _decided(self, run: Interpreter, fold: Fold, event: Recorded) -> Iterator[Violation]:
+    def _decided(self, run: Interpreter, fold: Fold, event: Recorded, *, held: bool) -> Iterator[Violation]:
         want, decision = run.wants[event.data["slot"]], event.data["decision"]
         if want.decision != decision:
             yield self._broken(f"{want.slot} is to be decided as {want.decision}", event)
         run.settle(want.slot, "decided", decision)
-        yield from self._opened(fold, event, held=fold.held)
+        yield from self._opened(fold, event, held=held)
 
-    def _failed(self, run: Interpreter, fold: Fold, event: Recorded) -> Iterator[Violation]:
+    def _failed(self, run: Interpreter, fold: Fold, event: Recorded, *, held: bool) -> Iterator[Violation]:
         data = event.data
         want, error = run.wants[data["slot"]], data["error"]
         slot = fold.slots.get(want.slot)
@@ -154,7 +159,7 @@ class _Replay:
             yield self._broken(f"on_error of {want.slot} is {want.policy.on_error}", event)
         if data["on_error"] == "continue":
             run.settle(want.slot, "failed", error=error)
-            yield from self._opened(fold, event, held=fold.held)
+            yield from self._opened(fold, event, held=held)
         else:
             yield from self._opened(fold, event, held=True)
 

@@ -57,3 +57,11 @@ def test_an_end_may_drop_what_is_open_still() -> None:
     table = Table(Toy(Node("a"), Node("b")))
     state = fold(table.state, event(ev.COMPLETED, 2, output=None, dropped=["b"], progress_percentage=100))
     assert (state.open, state.slots["b"].status) == ([], "cancelled")
+
+
+def test_what_was_told_to_a_slot_is_not_taken_by_the_next_run() -> None:
+    state = Table(Toy(Node("a"))).state
+    for seq, signal in enumerate(({"id": "1", "slot": "a"}, {"id": "2", "name": "go"}), 2):
+        state = fold(state, event(ev.SIGNALLED, seq, signal=signal))
+    state = fold(state, event(ev.CONTINUED, 4, input=None, run=2, next=["a"]))
+    assert [signal.id for signal in state.signals] == ["2"]
