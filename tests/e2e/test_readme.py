@@ -53,7 +53,7 @@ async def sh(commands: str, home: Path) -> str:
     """What a shell in that folder prints for them; the first that fails ends it."""
     process = await asyncio.create_subprocess_exec(
         "sh", "-e", "-c", commands, cwd=home,
-        env={**os.environ, "PATH": f"{Path(WPA).parent}:{os.environ['PATH']}", "NO_COLOR": "1"},
+        env={**os.environ, "PATH": f"{Path(WPA).parent}:{os.environ['PATH']}", "NO_COLOR": "1", "COLUMNS": "200"},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     out, _ = await asyncio.wait_for(process.communicate(), 30)
