@@ -80,10 +80,10 @@ class Site:
                 process.wait(20)
         self.server.kill()
 
-    def start_worker(self, url: str = "", place: int | None = None) -> Wpa:
+    def start_worker(self, url: str = "", place: int | None = None, arguments: tuple[str, ...] = ()) -> Wpa:
         """A worker as users start it, ready; in the place of another, if one is named."""
         log = self.folder / f"worker-{len(list(self.folder.glob('worker-*')))}.log"
-        worker = Wpa("worker", "--nats", url or self.url, log=log, env=self.env)
+        worker = Wpa("worker", "--nats", url or self.url, *arguments, log=log, env=self.env)
         if place is None:
             self.workers.append(worker)
         else:
