@@ -140,7 +140,7 @@ async def test_without_any_worker_the_moments_wait_and_one_is_made_up_for(
     start_worker: Start, client: Client
 ) -> None:
     worker = start_worker()
-    await client.deploy(definition(every="6s", overlap="allow"))
+    await client.deploy(definition(every="7s", overlap="allow"))
     assert worker.stop() == 0
     await asyncio.sleep(15)
     start_worker()
