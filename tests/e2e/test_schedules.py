@@ -140,9 +140,9 @@ async def test_without_any_worker_the_moments_wait_and_one_is_made_up_for(
     start_worker: Start, client: Client
 ) -> None:
     worker = start_worker()
-    await client.deploy(definition(every="7s", overlap="allow"))
+    await client.deploy(definition(every="9s", overlap="allow"))
     assert worker.stop() == 0
-    await asyncio.sleep(15)
+    await asyncio.sleep(22)  # two moments; the second is no longer on time, and the third is not near
     start_worker()
     await until(lambda: _at_least(client, 1))
     await asyncio.sleep(1)
