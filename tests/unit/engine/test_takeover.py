@@ -53,7 +53,7 @@ class Node:
         runner = StepRunner(
             Catalog(hold, *core.wpa_steps()), ports.live, ports.clock, name, threads=1, processes=1
         )
-        # The heartbeat comes three times in an ack-wait: a long one here never beats within the test.
+        # The heartbeat comes some times in an ack-wait: a long one here never beats within the test.
         settings = Settings(ack_wait_s=ACK_WAIT_S if heartbeat else 600, grace_s=1)
         self.services = Services(ports, runner, settings, Limits(), name)
         self.stop = asyncio.Event()
@@ -170,6 +170,9 @@ async def test_a_zombie_that_is_not_nudged_stops_at_its_next_append(
     world.gates["zombie"].set()
     await asyncio.sleep(0.3)
     assert [event.event for event in await world.events()] == ["workflow_started", "workflow_recovered"]
+    assert await heir.ports.tasks.tenants() == {"t"}, (
+        "the zombie has acked the task, which is the heir's lease"
+    )
     world.gates["heir"].set()
     await asyncio.sleep(0.3)
     assert (await world.events())[-1].event == "workflow_completed"
