@@ -114,7 +114,7 @@ MUTANTS: Final = (
         "timers ring early",
         "wpa/kernel/mail.py",
         "        if now_ms < self._due_ms:\n",
-        "        if now_ms < self._due_ms - 60_000:\n",
+        "        now_ms += 60_000\n        if now_ms < self._due_ms:\n",
     ),
     Mutant(
         "an older snapshot replaces a newer",
