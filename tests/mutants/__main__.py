@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 COPIED = ("wpa", "tests", "examples", "plugins", "schemas", "docs", "nats", "benchmarks")
 FILES = ("pyproject.toml", "README.md")
 SUITES = (
-    ("tests/unit/kernel", "tests/unit/engine", "tests/golden"),
+    ("tests/unit/kernel", "tests/unit/flows", "tests/unit/engine", "tests/golden"),
     ("tests/sim",),
     ("tests/unit/testing",),
     ("tests/contract",),

@@ -71,3 +71,20 @@ def test_a_timer_is_waited_for_at_its_line() -> None:
     timeout, nap = Table(sleeper).run.steps()
     assert timeout.site == ""
     assert nap.site == f"tests.unit.flows.test_divergence:{lines_of(sleeper) + 3} in nap"
+
+
+@flow("replaced")
+async def paid() -> None:
+    await call("core.noop", step_name="pay")
+
+
+@flow("replaced")
+async def refunded() -> None:
+    await call("core.log", step_name="pay", message="another step type under the same name")
+
+
+def test_another_step_type_under_the_same_name_is_other_work() -> None:
+    divergence = replay(refunded, run(paid).events)
+    assert divergence is not None
+    assert "- recorded: step pay (core.noop), completed" in divergence.reason
+    assert "+ asked now: step pay (core.log)" in divergence.reason

@@ -1,0 +1,68 @@
+"""What is sent, in which order, and what is not sent any more."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
+
+from wpa.adapters.nats.transport import Transport
+from wpa.errors import Unavailable
+
+
+class Socket(TcpTransport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.written: list[bytes] = []
+
+    def write(self, payload: bytes) -> None:
+        self.written.append(payload)
+
+
+def connected() -> tuple[Transport, Socket]:
+    transport, socket = Transport(), Socket()
+    transport.nc._transport = socket
+    transport.nc._status = Client.CONNECTED
+    return transport, socket
+
+
+async def turn() -> None:
+    """Let the loop come round."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def test_what_is_sent_in_a_turn_is_written_at_once_behind_nats_pys_own_commands() -> None:
+    transport, socket = connected()
+    transport.send("a", b"1", reply="r")
+    transport.nc._pending.append(b"SUB r 1\r\n")
+    transport.send("b", b"2", headers=b"N: v\r\n")
+    assert socket.written == []
+    await turn()
+    assert socket.written == [b"SUB r 1\r\nPUB a r 1\r\n1\r\nHPUB b 18 19\r\nNATS/1.0\r\nN: v\r\n\r\n2\r\n"]
+    assert transport.nc._pending == []
+    transport.send("c", b"")
+    await turn()
+    assert socket.written[1:] == [b"PUB c 0\r\n\r\n"]
+
+
+async def test_what_could_not_be_sent_does_not_come_back_to_life() -> None:
+    transport, socket = connected()
+    publishing = asyncio.create_task(transport.publish_acked("a", b"1"))
+    await asyncio.sleep(0)  # sent, and not written yet
+    transport.nc._status = Client.RECONNECTING
+    await turn()
+    await transport._on_disconnected()
+    with pytest.raises(Unavailable):
+        await publishing
+    with pytest.raises(Unavailable):
+        transport.send("a", b"2")
+    transport.nc._status = Client.CONNECTED
+    transport.send("a", b"3")
+    await turn()
+    assert socket.written == [b"PUB a 1\r\n3\r\n"]
+    assert transport.nc._pending == []
