@@ -1,10 +1,12 @@
-"""The flows of the benchmarks, for ``wpa worker --flows``."""
+"""The flows and steps of the benchmarks, for ``wpa worker --flows``."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from wpa import call, flow
+from wpa.sdk import step
 
 DATA = {"data": "x" * 190}
 
@@ -23,3 +25,9 @@ async def many(calls: int) -> int:
     for _ in range(calls):
         await call("core.echo", DATA)
     return calls
+
+
+@step("bench.work")
+async def work(seconds: float) -> None:
+    """Take a while, and nothing of the processor."""
+    await asyncio.sleep(seconds)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +22,14 @@ FLOWS = HERE / "flows.py"
 
 
 @contextlib.asynccontextmanager
-async def process(*command: str) -> AsyncIterator[int]:
-    """A Python process that says ``ready``: its id. It is told to stop in the end."""
+async def process(*command: str, env: Mapping[str, str] | None = None) -> AsyncIterator[int]:
+    """A Python process that says ``ready``: its id. It is told to stop in the end, if it is there still."""
     started = await asyncio.create_subprocess_exec(
-        sys.executable, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        sys.executable,
+        *command,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, **(env or {})},
     )
     assert started.stdout is not None
     try:
@@ -35,7 +39,8 @@ async def process(*command: str) -> AsyncIterator[int]:
         yield started.pid
     finally:
         if started.returncode is None:
-            started.terminate()
+            with contextlib.suppress(ProcessLookupError):
+                started.terminate()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(20):
                 await started.communicate()
@@ -62,10 +67,10 @@ def server_version() -> str:
 
 
 @contextlib.asynccontextmanager
-async def worker(url: str) -> AsyncIterator[int]:
-    """A worker as an operator starts it, with the flows of the benchmarks: its process id."""
+async def worker(url: str, env: Mapping[str, str] | None = None) -> AsyncIterator[int]:
+    """A worker as an operator starts it, with the flows of the benchmarks and settings by ``env``: its id."""
     command = ["-c", "from wpa.cli import main; main()", "worker", "--nats", url, "--flows", str(FLOWS)]
-    async with process(*command) as pid:
+    async with process(*command, env=env) as pid:
         yield pid
 
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import cold
 import dynamic
+import fleet
+import growth
 import history
+import holding
+import recovery
+import tenants
 import waiting
 from load import connect
 from processes import server, worker
@@ -20,13 +26,34 @@ STAGED: dict[str, Callable[[Stage], Awaitable[dict[str, Any]]]] = {
     "signals": waiting.signals,
     "foreach1000": dynamic.foreach,
 }
-SCENARIOS = [*STAGED, "replay1000", "load100k"]
+ALONE: dict[str, Callable[[str, float], Awaitable[dict[str, Any]]]] = {
+    "worker_killed": recovery.worker_killed,
+    "one_of_two_killed": recovery.one_of_two_killed,
+    "worker_stopped": recovery.worker_stopped,
+    "server_killed": recovery.server_killed,
+    "leader_killed": recovery.leader_killed,
+    "held5000": holding.held,
+    "soak": holding.soak,
+    "cold": cold.first_workflow,
+    "behind": growth.behind,
+    "plan1000": growth.long_plan,
+    "state1mb": growth.large_state,
+    "workers": fleet.workers,
+    "behind100k": tenants.behind_a_backlog,
+    "tenants1000": tenants.thousand,
+}
+"""Those that start what they need themselves."""
+ONCE = {"held5000", "soak", "behind", "tenants1000"}
+"""Those that take a minute, and whose figures the machine's noise changes little: one round of them."""
+SCENARIOS = [*STAGED, *ALONE, "replay1000", "load100k"]
 
 
 async def play(name: str, sync: str, scale: float) -> dict[str, Any]:
     """One round of a scenario: what it measured, all of it numbers."""
     if name == "replay1000":
         return history.replay(scale)
+    if name in ALONE:
+        return await ALONE[name](sync, scale)
     async with server(sync) as embedded:
         if name == "load100k":
             return await history.load(embedded.url, scale)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["Settings"]
 
+PREFIX = "WPA_"
 
-class Settings(BaseSettings):
-    """A worker's knobs. Each field is the variable ``WPA_<FIELD>``, too."""
 
-    model_config = SettingsConfigDict(env_prefix="WPA_", extra="ignore", frozen=True)
+class Settings(BaseModel):
+    """A worker's knobs. Each field is the variable ``WPA_<FIELD>``, too; what is given goes before."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     nats_creds: Path | None = Field(None, description="credentials file for the NATS server")
     concurrency: int = Field(500, ge=1, description="executions one worker drives at a time")
-    ack_wait_s: float = Field(5.0, ge=0.2, description="seconds until a silent worker's tasks move on")
+    ack_wait_s: float = Field(2.5, ge=0.2, description="seconds until a silent worker's tasks move on")
     grace_s: float = Field(10.0, ge=0.0, description="seconds a stopping worker has to finish what it holds")
     snapshot_every_s: float = Field(1.0, gt=0, description="seconds between snapshots of a busy execution")
     snapshot_every_events: int = Field(200, ge=1, description="events between snapshots of a busy execution")
@@ -33,6 +36,13 @@ class Settings(BaseSettings):
     )
     flows: str = Field("", description="Python files or modules[:name] with flows, separated by commas")
     trace: str = Field("", pattern="^(|console|otlp)$", description="export spans: console, or otlp")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_environment(cls, given: dict[str, Any]) -> dict[str, Any]:
+        fields = {PREFIX + name.upper(): name for name in cls.model_fields}
+        found = {fields[name]: value for name, value in os.environ.items() if name in fields}
+        return {**found, **given}
 
     @property
     def queue_names(self) -> list[str]:

@@ -157,9 +157,11 @@ async def serve_worker(
             roster=ports.roster,
         )
         service = await serve_api(ports.transport, api.verbs, api.handle, version())
-        presence = asyncio.create_task(
-            _announce(ports, worker_id, host, settings.queue_names), name="wpa-presence"
-        )
+        about = _about(ports, worker_id, host, settings.queue_names)
+        await ports.announce(worker_id, about)
+        if left := await ports.release_leftovers(worker_id, settings.ack_wait_s):
+            log.info("no other worker is there: %d tasks that were in hand are handed out again", left)
+        presence = asyncio.create_task(_announce(ports, about), name="wpa-presence")
         info = WorkerInfo(
             id=worker_id,
             url=url,
@@ -196,19 +198,22 @@ def _tracer(settings: Settings, worker_id: str) -> Tracer | None:
     return OtelTracer(exporter_named(settings.trace), worker_id)
 
 
-async def _announce(ports: NatsPorts, worker_id: str, host: PluginHost, queues: list[str]) -> None:
+def _about(ports: NatsPorts, worker_id: str, host: PluginHost, queues: list[str]) -> dict[str, Any]:
+    """What a worker says of itself to those who ask who is there."""
+    return {
+        "worker": worker_id,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "version": version(),
+        "started_at": rfc3339(ports.clock.now_ms()),
+        "step_types": host.names(),
+        "queues": queues,
+        "flows": sorted(host.flows()),
+    }
+
+
+async def _announce(ports: NatsPorts, about: dict[str, Any]) -> None:
     """Keep the worker's presence fresh."""
-    started = rfc3339(ports.clock.now_ms())
     while True:
-        about = {
-            "worker": worker_id,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "version": version(),
-            "started_at": started,
-            "step_types": host.names(),
-            "queues": queues,
-            "flows": sorted(host.flows()),
-        }
-        await ports.announce(worker_id, about)
         await ports.clock.sleep(PRESENCE_EVERY_S)
+        await ports.announce(about["worker"], about)

@@ -23,7 +23,7 @@ from wpa.cli.common import (
     run_client,
     shown,
 )
-from wpa.errors import DefinitionError, Problem
+from wpa.errors import DefinitionError, Problem, TaskRejected
 from wpa.model.ids import DEFAULT_TENANT
 
 __all__ = ["read_definition", "register"]
@@ -56,7 +56,11 @@ def read_definition(path: Path) -> Any:
 def deploy(
     files: Files, nats: NatsUrl = "", tenant: Tenant = DEFAULT_TENANT, as_json: AsJson = False
 ) -> None:
-    """Deploy definitions. A version that is there already, unchanged, is left as it is."""
+    """Deploy definitions. A version that is there already, unchanged, is left as it is.
+
+    What can't be deployed doesn't keep the other files from it.
+    """
+    refused: list[Path] = []
 
     async def main(client: Any) -> None:
         for path in files:
@@ -64,14 +68,32 @@ def deploy(
                 done = await client.deploy(read_definition(path), deployed_by=login_name())
             except DefinitionError as error:
                 print_problems(error.problems, f"[red]{shown(str(path))}[/] is not deployed:")
-                raise typer.Exit(EXIT_BAD_INPUT) from None
-            if as_json:
-                print_json({key: done[key] for key in ("workflow_id", "version", "hash", "created")})
+                refused.append(path)
+            except TaskRejected as error:
+                title = f"[red]{shown(str(path))}[/] is not deployed: {shown(error.code)}: {shown(error.message)}"
+                err.print(title, soft_wrap=True)
+                refused.append(path)
             else:
-                news = "deployed" if done["created"] else "is there already, unchanged"
-                console.print(f"{done['workflow_id']} {done['version']} {news}", highlight=False)
+                _show_deployed(done, as_json)
 
     run_client(nats, tenant, main)
+    if refused:
+        if len(files) > 1:
+            names = ", ".join(shown(str(path)) for path in refused)
+            err.print(f"[red]{len(refused)} of {len(files)} files not deployed:[/] {names}", soft_wrap=True)
+        raise typer.Exit(EXIT_BAD_INPUT)
+
+
+def _show_deployed(done: dict[str, Any], as_json: bool) -> None:
+    workflow = done["workflow_id"]
+    if as_json:
+        print_json({key: done[key] for key in ("workflow_id", "version", "hash", "created")})
+    else:
+        news = "deployed" if done["created"] else "is there already, unchanged"
+        console.print(f"{workflow} {done['version']} {news}", highlight=False)
+    if done.get("hides_flow"):
+        hint = f"`wpa start {workflow}` starts the plan; give one of them another name"
+        err.print(f"[yellow]{workflow} hides the flow of the same name:[/] {hint}", soft_wrap=True)
 
 
 def validate(
@@ -79,11 +101,20 @@ def validate(
     any_step: Annotated[
         bool, typer.Option("--any-step", help="don't ask whether step types are installed here")
     ] = False,
+    flows: Annotated[
+        list[str] | None,
+        typer.Option("--flows", help="know the steps of a Python file, or of a module, too; once for each"),
+    ] = None,
 ) -> None:
     """Check definitions without a server, against the plugins installed here."""
     from wpa import plan, wire
+    from wpa.hooks.modules import ModuleRefused
 
-    catalog = None if any_step else wire.plugin_host().signatures()
+    try:
+        catalog = None if any_step else wire.plugin_host(flows or ()).signatures()
+    except ModuleRefused as error:
+        err.print(f"[red]--flows:[/] {shown(str(error))}", soft_wrap=True)
+        raise typer.Exit(EXIT_BAD_INPUT) from None
     bad = 0
     for path in files:
         try:
@@ -210,12 +241,16 @@ def definitions(
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for column in ("workflow", "version", "kind", "latest", "deployed at", "by", "hash"):
             table.add_column(column)
+        plans = {row["workflow_id"] for row in rows if row.get("kind", "plan") == "plan"}
         for row in rows:
             latest = "yes" if row["latest"] else ""
+            kind = row.get("kind", "plan")
+            if kind != "plan" and row["workflow_id"] in plans:
+                kind += ", hidden by the plan"
             table.add_row(
                 row["workflow_id"],
                 row["version"],
-                row.get("kind", "plan"),
+                kind,
                 latest,
                 row["deployed_at"],
                 shown(row["deployed_by"]),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from collections import Counter
+from typing import Annotated, Any, Final
 
 import typer
 from rich.table import Table
@@ -11,6 +13,8 @@ from wpa.cli.common import AsJson, NatsUrl, Tenant, console, print_json, run_cli
 from wpa.model.ids import DEFAULT_TENANT
 
 __all__ = ["app", "register"]
+
+UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 app = typer.Typer(help="Schedules: executions that start by themselves.", no_args_is_help=True)
 
@@ -53,12 +57,22 @@ def _schedules(rows: list[dict[str, Any]]) -> Table:
         table.add_row(
             row["workflow_id"],
             row["version"],
-            shown(row["schedule"] + zone),
+            shown(_as_written(row["schedule"]) + zone),
             upcoming,
             last.strip(),
             *(str(row[count]) for count in ("started", "skipped", "missed")),
         )
     return table
+
+
+def _as_written(schedule: str) -> str:
+    """An interval in the largest unit that it is a whole number of: the server is told of seconds."""
+    found = re.fullmatch(r"(@every |every )(\d+)s", schedule)
+    if found is None:
+        return schedule
+    seconds = int(found[2])
+    size, unit = next(each for each in UNITS if seconds % each[0] == 0)
+    return f"{found[1]}{seconds // size}{unit}"
 
 
 @app.command()
@@ -102,7 +116,7 @@ def _change(how: str, workflow: str, news: str, where: tuple[str, str, bool]) ->
 def trigger(
     workflow: Workflow, nats: NatsUrl = "", tenant: Tenant = DEFAULT_TENANT, as_json: AsJson = False
 ) -> None:
-    """Start what is scheduled now, paused or not."""
+    """Start what is scheduled now, paused or not. Twice within a second is once: the id is the same one."""
 
     async def main(client: Any) -> None:
         execution = await client.trigger_schedule(workflow)
@@ -114,7 +128,12 @@ def trigger(
     run_client(nats, tenant, main)
 
 
-def workers(nats: NatsUrl = "", tenant: Tenant = DEFAULT_TENANT, as_json: AsJson = False) -> None:
+def workers(
+    steps: Annotated[bool, typer.Option("--steps", help="every step type, in place of how many")] = False,
+    nats: NatsUrl = "",
+    tenant: Tenant = DEFAULT_TENANT,
+    as_json: AsJson = False,
+) -> None:
     """The workers that are there: where, since when, and what they can do."""
 
     async def main(client: Any) -> None:
@@ -130,8 +149,14 @@ def workers(nats: NatsUrl = "", tenant: Tenant = DEFAULT_TENANT, as_json: AsJson
                 *(shown(str(row[key])) for key in ("worker", "host", "pid", "version", "started_at")),
                 shown(", ".join(row.get("queues", ()))),
                 shown(", ".join(row.get("flows", ()))),
-                shown(", ".join(row["step_types"])),
+                shown(", ".join(row["step_types"] if steps else _counted(row["step_types"]))),
             )
         console.print(table)
 
     run_client(nats, tenant, main)
+
+
+def _counted(step_types: list[str]) -> list[str]:
+    """How many step types of each plugin."""
+    counts = Counter(name.partition(".")[0] for name in step_types)
+    return [f"{plugin} {count}" for plugin, count in sorted(counts.items())]

@@ -69,7 +69,7 @@ Flows = Annotated[
 
 RESTART_FIRST_S, RESTART_MAX_S, RESTART_FORGET_S = 0.2, 5.0, 60.0
 
-GC_THRESHOLDS = (20_000, 20, 20)
+GC_THRESHOLDS = (50_000, 20, 20)
 
 
 def register(app: typer.Typer) -> None:

@@ -189,7 +189,8 @@ def _waits(found: Body) -> list[Text]:
     ]
     signals = found.get("signals") or {"count": 0}
     if signals["count"] and not found["finished_at"]:
-        lines.append(Text(f"{signals['count']} signals not taken: {', '.join(signals['names'])}"))
+        plural = "" if signals["count"] == 1 else "s"
+        lines.append(Text(f"{signals['count']} signal{plural} not taken: {', '.join(signals['names'])}"))
     if found.get("deadline_at") and not found["finished_at"]:
         lines.append(Text(f"deadline {when(found['deadline_at'])}"))
     if cancel := found.get("cancel"):

@@ -22,6 +22,8 @@ log = logging.getLogger("wpa.client")
 
 REQUEST_TIMEOUT_S: Final = 5.0
 TRIES: Final = 3
+NOBODY_PAUSES_S: Final = (0.05, 0.1, 0.2, 0.4, 0.75)
+"""Between the tries while nobody listens: a worker that is about to start is there in a moment."""
 AWAY_FOR_S: Final = 10.0
 AWAY_RETRY_S: Final = 0.5
 
@@ -64,23 +66,26 @@ class Channel:
 
     async def _request(self, verb: str, body: Body | None) -> Body:
         subject = f"workflow.api.{self.tenant}.{verb}"
-        reason = ""
-        for tried in range(TRIES):
+        pauses = iter(NOBODY_PAUSES_S)
+        tries = 0
+        while True:
             try:
                 reply = await self._nc.request(
                     subject, msgspec.json.encode(body or {}), timeout=REQUEST_TIMEOUT_S
                 )
             except nats.errors.NoRespondersError:
-                reason = f"no worker answers on {subject}; start one with `wpa dev` or `wpa worker`"
-                if tried < TRIES - 1:
-                    await asyncio.sleep(0.5 * (tried + 1))
+                if (pause := next(pauses, None)) is None:
+                    reason = f"no worker answers on {subject}; start one with `wpa dev` or `wpa worker`"
+                    raise Unavailable(reason) from None
+                await asyncio.sleep(pause)
             except (TimeoutError, nats.errors.TimeoutError):
-                reason = f"no answer on {subject} within {REQUEST_TIMEOUT_S:g} s"
+                tries += 1
+                if tries == TRIES:
+                    raise Unavailable(f"no answer on {subject} within {REQUEST_TIMEOUT_S:g} s") from None
             except (nats.errors.Error, OSError) as error:
                 raise Unavailable(f"{subject}: {error}") from error
             else:
                 return self._unwrap(msgspec.json.decode(reply.data))
-        raise Unavailable(reason)
 
     @staticmethod
     def _unwrap(answer: Body) -> Body:

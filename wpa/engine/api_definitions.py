@@ -73,7 +73,13 @@ class DefinitionVerbs:
             await self._schedules.deployed(tenant, program)
         if isinstance(program, plan.Plan):
             await self._inlets.deployed(tenant, program)
-        return {"workflow_id": workflow, "version": version, "hash": digest, "created": created}
+        return {
+            "workflow_id": workflow,
+            "version": version,
+            "hash": digest,
+            "created": created,
+            "hides_flow": await self._services.ports.definitions.latest(FLOWS, workflow) is not None,
+        }
 
     async def validate(self, tenant: str, body: Body) -> Body:
         problems = await self._problems(tenant, body.get("document"))

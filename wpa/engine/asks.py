@@ -154,11 +154,11 @@ async def _answer(services: Services, state: State, task: AnswerTask) -> Signal 
     if not waits.may_answer(approval, slot, by):
         users, roles = waits.allowed(approval, slot)
         may = ", ".join([*sorted(users), *(f"role {role}" for role in sorted(roles))])
-        raise TaskRejected(
-            "not_allowed",
-            f"{by.get('user_id') or 'nobody (no metadata.user_id)'} may not answer {slot.id}; those who "
-            f"may: {may}",
-        )
+        user = by.get("user_id")
+        if not user:
+            message = f"an answer needs a metadata.user_id; those who may answer {slot.id}: {may}"
+            raise TaskRejected("not_allowed", message)
+        raise TaskRejected("not_allowed", f"{user} may not answer {slot.id}; those who may: {may}")
     answer = {"approved": task.payload.approved, "comment": task.payload.comment}
     return Signal(id=_answer_id(slot.id, who), slot=slot.id, payload=answer, by=by)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Set
+from typing import Final
 
 from wpa.engine.runner import StepCall
 from wpa.engine.services import Services
@@ -25,6 +27,7 @@ log = logging.getLogger("wpa.engine")
 
 STOP_WITHIN_S = 3.0
 """How long a cancelled attempt may take to stop."""
+_NONE: Final[Set[str]] = frozenset()
 
 
 class Attempts:
@@ -46,14 +49,14 @@ class Attempts:
         return bool(self._running)
 
     @property
-    def busy(self) -> set[str]:
+    def busy(self) -> Set[str]:
         """The slots at which an attempt is being made right now; not those that wait for a retry."""
-        return set(self._running.values()) - self._sleeping if self._running else set()
+        return set(self._running.values()) - self._sleeping if self._running else _NONE
 
     @property
-    def slots(self) -> set[str]:
+    def slots(self) -> Set[str]:
         """The slots that are taken care of."""
-        return set(self._running.values())
+        return set(self._running.values()) if self._running else _NONE
 
     # -- from outside ------------------------------------------------------------------------
 
@@ -84,7 +87,7 @@ class Attempts:
         """Make one attempt in this very task. None where it was interrupted by news."""
         if self._news:
             return None  # it may be what would interrupt it
-        self._direct = asyncio.current_task()
+        self._direct = asyncio.current_task(self._services.loop)
         try:
             return await self._attempt(execution, slot_id)
         except asyncio.CancelledError:
@@ -96,7 +99,7 @@ class Attempts:
 
     def begin(self, execution: Execution, slot_id: str) -> None:
         """Make an attempt in a task of its own."""
-        task = asyncio.create_task(self._attempt(execution, slot_id))
+        task = self._services.loop.create_task(self._attempt(execution, slot_id))
         self._running[task] = slot_id
         task.add_done_callback(self._on_end)
 
@@ -116,10 +119,10 @@ class Attempts:
         return task.result()
 
     async def _wait(self, within_s: float | None) -> None:
-        wake = self._wake = asyncio.get_running_loop().create_future()
+        wake = self._wake = self._services.loop.create_future()
         alarm: asyncio.Task[None] | None = None
         if within_s is not None:
-            alarm = asyncio.create_task(self._services.clock.sleep(within_s))
+            alarm = self._services.loop.create_task(self._services.clock.sleep(within_s))
             # Its own wait, and no other: one that is cancelled below ends when the next wait may have begun.
             alarm.add_done_callback(lambda _: _settle(wake))
         try:
@@ -175,12 +178,15 @@ class Attempts:
         services.trace(call, state.traceparent, started, result.error)
         if result.error is not None:
             return Attempt(slot=slot_id, started_ms=started, error=result.error)
-        try:
-            stored = await services.payloads.store(state.tenant, state.execution, result.output, result.raw)
-        except OverLimit as error:
-            failure = Failure(type="OutputTooLarge", message=error.message, retryable=False)
-            return Attempt(slot=slot_id, started_ms=started, error=failure)
-        return Attempt(slot=slot_id, started_ms=started, output=result.output, stored=stored)
+        output, raw = result.output, result.raw
+        stored = None if raw is None else services.payloads.inline(output, raw)
+        if stored is None:
+            try:
+                stored = await services.payloads.store(state.tenant, state.execution, output, raw)
+            except OverLimit as error:
+                failure = Failure(type="OutputTooLarge", message=error.message, retryable=False)
+                return Attempt(slot=slot_id, started_ms=started, error=failure)
+        return Attempt(slot=slot_id, started_ms=started, output=output, stored=stored)
 
     async def _sleep_until(self, slot_id: str, at_ms: int) -> None:
         self._sleeping.add(slot_id)

@@ -20,7 +20,8 @@ __all__ = ["Lost", "commit"]
 log = logging.getLogger("wpa.engine")
 
 BACKOFF_FIRST_S = 0.05
-BACKOFF_MAX_S = 10.0
+BACKOFF_MAX_S = 1.0
+"""Not more, or executions would still be waiting long after a cluster has elected another leader."""
 
 
 class Lost(Conflict):

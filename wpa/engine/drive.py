@@ -111,10 +111,13 @@ class Drive:
         while True:
             if attempts.take_news():
                 await self._catch_up()
-            if attempts and execution.ending(clock.now_ms()) is not None:
+            now = clock.now_ms()
+            if attempts and execution.ending(now) is not None:
                 await attempts.stop()
-            while draft := execution.follow_up(clock.now_ms(), attempts.busy):
+                now = clock.now_ms()
+            while draft := execution.follow_up(now, attempts.busy if execution.state.failing else ()):
                 await self.record(draft)
+                now = clock.now_ms()
             state = execution.state
             if is_terminal(state.status):
                 await self.finish(state)
@@ -122,7 +125,7 @@ class Drive:
             if (_fails(state) or state.status == "PAUSED") and (sleepers := await attempts.stop_sleepers()):
                 self._todo += sleepers  # what only waited for a retry begins nothing now
                 continue
-            ready = self._take_todo(clock.now_ms())
+            ready = self._take_todo(now) if self._todo else []
             if not ready and not attempts and not self._due_soon():
                 if self._services.turns.waited_for(state.tenant, state.execution):
                     await attempts.next(NEWS_WITHIN_S)
@@ -190,10 +193,14 @@ class Drive:
             if rebased is None:
                 return False
             draft = rebased
-        left = [state.slots[slot_id] for slot_id in state.open] if draft.event == ev.CONTINUED else ()
+        left = [state.slots[slot_id] for slot_id in state.open] if draft.event == ev.CONTINUED else None
         opened = execution.record(event, position)
-        await self.react(event, opened)
-        await self._effects.close(state, left)
+        if _only_opens(event):
+            self._todo += opened
+        else:
+            await self.react(event, opened)
+        if left:
+            await self._effects.close(state, left)
         return True
 
     async def react(self, event: Event, opened: list[str]) -> None:
@@ -277,6 +284,12 @@ class Drive:
     async def finish(self, state: State) -> None:
         await self._effects.ended(state)
         await self._keeper.rest(state)
+
+
+def _only_opens(event: Event) -> bool:
+    """Whether an event calls for no more than attempts at the steps that it opens: nearly all do."""
+    data = event.data
+    return event.event == ev.STEP_COMPLETED and not ("waits" in data or "dropped" in data)
 
 
 def _fails(state: State) -> bool:

@@ -21,8 +21,10 @@ _SCALARS = (str, int, float, bool, type(None))
 
 def taken(found: StepType, trim: bool, inputs: Any) -> Any:
     """``inputs``, with ``trim`` only those that the step takes."""
+    if not trim or type(inputs) is not dict:
+        return inputs
     properties = found.signature.input_schema.get("properties")
-    if not trim or type(inputs) is not dict or not isinstance(properties, dict):
+    if not isinstance(properties, dict):
         return inputs
     if found.signature.input_schema.get("additionalProperties") is not False:
         return inputs

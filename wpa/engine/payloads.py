@@ -48,17 +48,23 @@ class Payloads:
         """
         if raw is None:
             raw = _ENCODER.encode(value)
+        if (inline := self.inline(value, raw)) is not None:
+            return inline
         size = len(raw)
-        # What looks like a reference is stored, however small: in the journal, every reference is ours.
-        # Otherwise an input could name somebody else's object, and be given it.
-        if size <= self._limits.inline_bytes_max and reference(value) is None:
-            return msgspec.Raw(raw)
         if size > self._limits.blob_bytes_max:
             raise OverLimit(f"a payload of {size} bytes; the most is {self._limits.blob_bytes_max}")
         digest = hashlib.sha256(raw).hexdigest()
         key = f"{tenant}/{execution}/{digest[:32]}"
         await self._blobs.put(key, raw)
         return {"$blob": {"key": key, "size": size, "sha256": digest}}
+
+    def inline(self, value: Any, raw: bytes) -> msgspec.Raw | None:
+        """``value``, encoded as ``raw``, as the journal keeps it; None for what has to be stored apart."""
+        # What looks like a reference is stored, however small: in the journal, every reference is ours.
+        # Otherwise an input could name somebody else's object, and be given it.
+        if len(raw) <= self._limits.inline_bytes_max and reference(value) is None:
+            return msgspec.Raw(raw)
+        return None
 
     def check_inline(self, path: str, value: dict[str, Any]) -> None:
         """Raise OverLimit for what has to travel inline and is too large for it."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -59,6 +60,11 @@ class StepRunner:
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._closed = False
 
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        # To ask for it is a system call in Python 3.11.
+        return asyncio.get_running_loop()
+
     def has(self, name: str) -> bool:
         """Whether a plugin of this worker has the step type."""
         return self._catalog.get(name) is not None
@@ -83,7 +89,7 @@ class StepRunner:
             raise  # nobody waits for an answer any more
         except BaseException as caught:  # SystemExit in a step must not end the worker
             error = caught
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         if task is not None and task.cancelling():
             raise asyncio.CancelledError  # even where the step swallowed it, or made another error of it
         if error is None:
@@ -96,8 +102,7 @@ class StepRunner:
         """The output, plain and encoded. Raises whatever the step does."""
         if found.isolation == "async" and not found.takes_context:
             return settle(found, await found.fn(**found.bind(taken(found, call.trim, call.inputs))))
-        loop = asyncio.get_running_loop()
-        context = Context(call, self._live, self._clock, self._worker, loop)
+        context = Context(call, self._live, self._clock, self._worker, self._loop)
         try:
             if found.isolation == "async":
                 return settle(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import time
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from wpa.engine.library import Library
@@ -48,6 +51,11 @@ class Services:
         self._tracer = tracer
         self._count = 0
 
+    @cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The worker's event loop. To ask asyncio for it is a system call in Python 3.11."""
+        return asyncio.get_running_loop()
+
     def next_id(self) -> str:
         """An event id that no other try, of this worker or another, will ever have."""
         self._count += 1
@@ -56,6 +64,10 @@ class Services:
     def new_seed(self, execution: str) -> str:
         """Randomness for a new execution's program, hexadecimal. A test may want the same each time."""
         return secrets.token_hex(16)
+
+    def worked_s(self) -> float:
+        """The CPU time of this thread, in seconds. A simulation takes none."""
+        return time.thread_time()
 
     def announce(self, call: StepCall, at_ms: int) -> None:
         """Publish the ``step_started`` live event of an attempt (best effort, not stored)."""

@@ -18,6 +18,7 @@ from wpa.engine.door import Heard, Request, admit, answer, dead_letter_headers, 
 from wpa.engine.driver import Driver
 from wpa.engine.inbox import Inbox
 from wpa.engine.library import is_reserved
+from wpa.engine.pace import Pace
 from wpa.engine.remote import RemoteSteps
 from wpa.engine.schedules import Schedules
 from wpa.engine.services import Services
@@ -30,8 +31,16 @@ __all__ = ["Worker"]
 
 log = logging.getLogger("wpa.worker")
 
-HEARTBEATS_PER_ACK_WAIT = 3
+HEARTBEATS_PER_ACK_WAIT = 5
+"""So often a lease is extended before it would run out: an event loop that is blocked for three fifths of
+``ack_wait``, by a step or by the machine, loses none."""
+BEATS_PER_HEARTBEAT = 2
+"""So often it is looked at whose turn it is. What is in hand for less than one of these is not extended at
+all: most tasks are done by then."""
 DISCOVER_EVERY_S = 1.0
+CREDIT_MIN = 8
+"""So many unbegun tasks of a feed a worker takes at least, however many feeds there are: asking for one at a
+time would double what a message costs."""
 HAND_BACK_S = 1.0
 """How long a task rests before it is tried again after trouble that is nobody's fault."""
 DROP_WITHIN_S = 0.5
@@ -45,10 +54,12 @@ CLEAN_UP_SHARE = 0.8
 class _Held:
     """A request in hand, and the driver at work on it, if it has begun."""
 
-    __slots__ = ("driver", "request", "task")
+    __slots__ = ("beat", "driver", "request", "task")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, beat: int) -> None:
         self.request = request
+        self.beat = beat
+        """When its lease was begun, or extended."""
         self.driver: Driver | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -67,6 +78,9 @@ class Worker:
         self._tenants: set[str] = set()
         self._held: dict[tuple[str, str], _Held] = {}
         self._driving = 0
+        self._pace = Pace(services.settings.concurrency, services.worked_s, self._begin)
+        self._beat = 0
+        """Counts the heartbeat's looks at the leases."""
         self._draining = False
         self._chores: set[asyncio.Task[None]] = set()
         self._news: set[str] = set()
@@ -94,6 +108,7 @@ class Worker:
         finally:
             self._triggers.abandon()
             self._remote.close()
+            self._pace.close()
             for task in [*background, *self._chores]:
                 task.cancel()
             await asyncio.gather(*background, *self._chores, return_exceptions=True)
@@ -105,6 +120,7 @@ class Worker:
 
     async def _drain(self, grace_s: float) -> None:
         self._draining = True
+        self._pace.close()
         log.info("draining: %d executions under way, %d tasks handed back", self._driving, len(self._inbox))
         await asyncio.gather(*(feed.close() for feed in self._feeds.values()))
         await self._triggers.close(grace_s * TRIGGERS_SHARE)
@@ -187,7 +203,7 @@ class Worker:
                 self._remote.serve(source, feed)
             else:
                 # So many tasks may lie here unbegun for each feed: enough to stay busy, never a hoard.
-                feed.request(max(4, settings.concurrency // max(1, len(self._feeds))))
+                feed.request(max(CREDIT_MIN, settings.concurrency // max(1, len(self._feeds))))
         self._tenants.add(tenant)
         log.info("serving tenant %s", tenant)
 
@@ -199,6 +215,7 @@ class Worker:
         if held is not None:
             # Delivered again while we hold it (a heartbeat came too late): the newest lease counts.
             held.request.lease = lease
+            held.beat = self._beat
             self._credit(lease.source)
             return
         if self._draining:
@@ -211,7 +228,7 @@ class Worker:
             self._chore(self._bury(lease, error))
             self._credit(lease.source)
             return
-        held = self._held[key] = _Held(request)
+        held = self._held[key] = _Held(request, self._beat)
         if isinstance(request.task, Task | TimerDue):
             self._inbox.put(request)
             self._begin()
@@ -221,7 +238,7 @@ class Worker:
 
     def _begin(self) -> None:
         """Drive as many of the waiting requests as there is room for."""
-        while self._driving < self._services.settings.concurrency:
+        while self._pace.room(self._driving):
             request = self._inbox.take()
             if request is None:
                 return
@@ -237,7 +254,7 @@ class Worker:
         else:
             held.driver = Driver(self._services, request)
             work = held.driver.drive()
-        held.task = asyncio.create_task(self._drive(held, work))
+        held.task = self._services.loop.create_task(self._drive(held, work))
         self._driving += 1
 
     def _credit(self, source: Source) -> None:
@@ -302,12 +319,16 @@ class Worker:
 
     async def _heartbeat(self) -> None:
         """Keep every lease in hand alive: those of waiting requests, too."""
-        every = self._services.settings.ack_wait_s / HEARTBEATS_PER_ACK_WAIT
+        every = self._services.settings.ack_wait_s / (HEARTBEATS_PER_ACK_WAIT * BEATS_PER_HEARTBEAT)
         while True:
             await asyncio.sleep(every)
-            for held in list(self._held.values()):
-                held.request.lease.extend()
-            self._remote.extend()
+            self._beat = beat = self._beat + 1
+            for held in self._held.values():
+                if beat - held.beat >= BEATS_PER_HEARTBEAT:
+                    held.request.lease.extend()
+                    held.beat = beat
+            if beat % BEATS_PER_HEARTBEAT == 0:
+                self._remote.extend()
 
     async def _on_nudge(self, tenant: str, execution: str, epoch: int, reason: str) -> None:
         """An execution has news: tell its driver; or stop it, where another worker has taken over."""

@@ -28,6 +28,7 @@ Duration = float | timedelta
 
 _OPTIONS: Final = ("step_name", "undo", "retry", "timeout", "deadline", "queue", "at_most_once", "priority")
 _DEFAULTS: Final = (None, None, None, None, None, "", False, 5)
+_NO_OBJECT: Final = ("string", "integer", "number", "boolean", "null", "array")
 
 
 @overload
@@ -90,9 +91,10 @@ def call(
     Args:
         step: the step type's name, ``"payments.charge"``, or the function that ``@step`` declared.
         args: inputs by position. Given the function, they are its parameters in order (without the context).
-            Given a name, a single object (a dict, model, dataclass or struct) is the inputs themselves, its
-            members being the step's parameters; other values need a worker that knows the step type's
-            signature.
+            Given a name, a single object (a dict, model, dataclass or struct) is the inputs themselves where
+            its members fit the step's parameters, all those without a default among them; any other value
+            is the parameter at its position, for which the worker has to know the step type's signature.
+            Where it doesn't, a single object always is the inputs themselves.
         step_name: the step's id in status, events and slots; by default the step type's with ``_`` for ``.``.
         undo: the step type that undoes this one, or its function. It is given this step's inputs and the
             members of its output, as far as it takes them, when a :func:`saga` around or the execution fails.
@@ -249,14 +251,30 @@ def _inputs(
         return dumped
     given: dict[str, Any]
     if shape is None and len(args) == 1 and is_object(args[0]):
-        given = dump(args[0])
+        value = dump(args[0])
+        signature = loop.signatures(uses) if loop.signatures is not None else None
+        spread = signature is None or _is_inputs(signature.input_schema, value, inputs)
+        given = value if spread else _by_position(uses, _parameters(loop, uses, None), (value,))
     else:
         given = _by_position(uses, _parameters(loop, uses, shape), args)
-    twice = given.keys() & inputs.keys()
-    if twice:
-        raise TypeError(f"call({uses}): {', '.join(sorted(twice))} is given twice")
-    given |= dump(inputs)
+    if inputs:
+        twice = given.keys() & inputs.keys()
+        if twice:
+            raise TypeError(f"call({uses}): {', '.join(sorted(twice))} is given twice")
+        given |= dump(inputs)
     return given
+
+
+def _is_inputs(schema: dict[str, Any], members: dict[str, Any], named: dict[str, Any]) -> bool:
+    """Whether one object is a step's inputs, together with those given by name, and not its first parameter."""
+    parameters = schema.get("properties", {})
+    if not parameters:
+        return True
+    known = bool(schema.get("additionalProperties")) or members.keys() <= parameters.keys()
+    if known and {*members, *named}.issuperset(schema.get("required", ())):
+        return True
+    # A parameter that takes no object can't be meant: as inputs, the complaint names the members at fault.
+    return next(iter(parameters.values())).get("type") in _NO_OBJECT
 
 
 def _parameters(loop: FlowLoop, uses: str, shape: _Shape | None) -> tuple[str, ...] | None:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from wpa.errors import WpaError
 from wpa.hooks.steps import step_type_of
 
-__all__ = ["Declared", "ModuleRefused", "load_module"]
+__all__ = ["Declared", "ModuleRefused", "load_module", "steps_of"]
 
 OURS: Final = str(Path(__file__).parents[1])
 
@@ -56,10 +56,15 @@ def load_module(target: str) -> Declared:
                 f"{place} has no flow called {only}: nothing of that name is declared with @flow"
             )
         flows = [namespace[only]]
-    steps = [item for item in namespace.values() if callable(item) and step_type_of(item) is not None]
+    steps = steps_of(module)
     if not flows and not steps:
         raise ModuleRefused(f"{place} declares nothing with @flow or @step")
     return Declared(module.__name__, getattr(module, "__file__", None) or "", steps, flows)
+
+
+def steps_of(module: ModuleType) -> list[object]:
+    """The functions in a module's namespace that are declared with ``@step``."""
+    return [item for item in vars(module).values() if callable(item) and step_type_of(item) is not None]
 
 
 def _import_file(path: Path) -> ModuleType:

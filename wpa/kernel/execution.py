@@ -228,7 +228,7 @@ class Execution:
             return self._wind_down(now_ms, busy)
         if state.start_at:
             return self._go_on(now_ms) if now_ms >= parse_ms(state.start_at) else None
-        if (draft := self._settle_wait(now_ms)) is not None:
+        if self._mail.waiting and (draft := self._settle_wait(now_ms)) is not None:
             return draft
         if self._script.derived:
             return self._derive(self.wants[self._script.derived.pop(0)], now_ms)
@@ -296,6 +296,8 @@ class Execution:
     def _go_on(self, now_ms: int) -> Draft | None:
         """Open what nothing else opens: after a pause, at a delayed start, for another attempt elsewhere."""
         state, script = self.state, self._script
+        if not (self._mail.waiting or script.ready or script.dropping or state.start_at):
+            return None
         again = self._mail.due_again(state, now_ms)
         undoing = state.status == "COMPENSATING"
         openable = not undoing and (script.dropping or script.can_open(self._room(state.open)))
@@ -394,9 +396,12 @@ class Execution:
         if event.event == ev.CONTINUED and self._following is not None:
             script, self._following = self._following, None
             self._script, self._mail = script, Mail()
-        opened = list(data.get("next", ()))
-        if opened and self.state is not None and event.event != ev.CONTINUED:
-            opened = [slot_id for slot_id in opened if slot_id not in self.state.slots]
+        opened = data.get("next", ())
+        if self.state is None or event.event == ev.CONTINUED:
+            opened = list(opened)
+        else:
+            slots = self.state.slots
+            opened = [slot_id for slot_id in opened if slot_id not in slots]
         self.state = fold(self.state, event)
         self.state.position = position
         if event.event == ev.COMPENSATING:
@@ -430,7 +435,7 @@ class Execution:
 
     def timeout_ms(self, slot_id: str, now_ms: int) -> int | None:
         """How long the next attempt at a slot may take: its timeout, or what its deadline leaves."""
-        policy = self.wants[slot_id].policy
+        policy = self._script.wants[slot_id].policy
         deadline = verdict.deadline_ms(self.state.slots[slot_id], policy)
         if deadline is None:
             return policy.timeout_ms

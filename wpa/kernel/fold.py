@@ -117,21 +117,22 @@ def _follow(state: State, event: Event) -> None:
     data = event.data
     if recorded := data.get("recorded"):
         state.recorded += recorded
+    slots = state.slots
     for slot_id in data.get("dropped", ()):
-        slot = state.slots.get(slot_id)
+        slot = slots.get(slot_id)
         if slot is not None and slot.status == "open":
             slot.status, slot.retry_at = "cancelled", ""
             slot.finished_at = event.timestamp
             if slot_id in state.open:  # an end has closed them all
                 state.open.remove(slot_id)
     for slot_id in data.get("retry", ()):
-        state.slots[slot_id].retry_at = ""
-    waits = data.get("waits", {})
+        slots[slot_id].retry_at = ""
+    waits = data.get("waits")
     for slot_id in data.get("next", ()):
-        if slot_id not in state.slots:
-            slot = state.slots[slot_id] = Slot(id=slot_id, opened_at=event.timestamp)
+        if slot_id not in slots:
+            slot = slots[slot_id] = Slot(id=slot_id, opened_at=event.timestamp)
             state.open.append(slot_id)
-            if slot_id in waits:
+            if waits and slot_id in waits:
                 about = waits[slot_id]
                 slot.kind, slot.uses = about["kind"], about.get("uses", "")
                 slot.until, slot.name = about.get("until", ""), about.get("name", "")

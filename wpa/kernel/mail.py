@@ -63,6 +63,8 @@ class Mail:
 
     def due_ms(self, state: State, wants: dict[str, Want]) -> int | None:
         """When the first of the open waits is over by itself; None: never."""
+        if not self.waiting:
+            return None
         due = min((self._due(state, wants, slot_id) for slot_id in self._open), default=NEVER)
         return None if due == NEVER else due
 

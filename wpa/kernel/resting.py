@@ -24,8 +24,9 @@ def wake_ms(state: State, due_ms: int | None, taken: Collection[str]) -> int | N
     """
     if state.status == "PAUSED" or (state.failing and state.status == "RUNNING"):
         return None
-    waiting = (state.slots[slot_id] for slot_id in state.open if slot_id not in taken)
-    moments = [parse_ms(slot.retry_at) for slot in waiting if slot.retry_at]
+    slots = state.slots
+    waiting = [slot_id for slot_id in state.open if slots[slot_id].retry_at and slot_id not in taken]
+    moments = [parse_ms(slots[slot_id].retry_at) for slot_id in waiting]
     if state.status != "COMPENSATING":
         moments += [parse_ms(text) for text in (state.start_at, state.deadline_at) if text]
     if due_ms is not None:

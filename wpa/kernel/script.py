@@ -94,6 +94,11 @@ class Script:
             return running
         return [*running, *self._waits, *steps]
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is anything to open, where there is room."""
+        return bool(self._steps or self._waits)
+
     def can_open(self, room: int) -> bool:
         """Whether :meth:`choose` would open anything."""
         return bool(self._waits) or (room > 0 and bool(self._steps))

@@ -109,6 +109,9 @@ class DeployReply(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     hash: str
     created: Annotated[bool, Meta(description="false: the same definition was deployed before")]
+    hides_flow: Annotated[
+        bool, Meta(description="a flow has this name, too; starts are the plan's as long as it is deployed")
+    ] = False
 
 
 class ValidateRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,8 +43,11 @@ def _check_beginnings(plan: Plan) -> list[Problem]:
 
 def _check_schedule(plan: Plan, schedule: Schedule) -> list[Problem]:
     problems = []
-    if schedule.cron is not None and (complaint := _cron_complaint(schedule.cron, schedule.time_zone)):
-        problems.append(Problem("$.schedule.cron", complaint))
+    if schedule.cron is not None:
+        if complaint := _cron_complaint(schedule.cron, ""):
+            problems.append(Problem("$.schedule.cron", complaint))
+        elif complaint := _cron_complaint(schedule.cron, schedule.time_zone):
+            problems.append(Problem("$.schedule.time_zone", complaint))
     if has_expression(schedule.input):
         message = "a schedule's input can't hold expressions: there is nothing yet to compute them from"
         return [*problems, Problem("$.schedule.input", message, "write out the values")]

@@ -16,9 +16,6 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
-from cel_expr_python import cel
-from cel_expr_python.ext import ext_math, ext_strings
-
 __all__ = ["LOCALS", "RESERVED", "ROOTS", "Expression", "ExpressionError", "compile_expression"]
 
 ROOTS: Final = ("input", "vars", "steps", "execution")
@@ -55,11 +52,15 @@ class ExpressionError(ValueError):
 class Expression:
     """A compiled expression. ``references`` are the paths it reads, such as ("steps", "charge", "output")."""
 
-    __slots__ = ("_depth", "_program", "references", "text")
+    __slots__ = ("_depth", "_error", "_program", "references", "text")
 
-    def __init__(self, text: str, program: Any, references: tuple[tuple[str, ...], ...], depth: int) -> None:
+    def __init__(
+        self, text: str, program: Any, references: tuple[tuple[str, ...], ...], depth: int, error: Any
+    ) -> None:
         self.text = text
         self._program = program
+        self._error = error
+        """CEL's type of a value that is an error."""
         self.references = references
         self._depth = depth
 
@@ -75,8 +76,7 @@ class Expression:
             value = self._program.eval(data=scope)
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:
             raise ExpressionError(f"`{self.text}`: {error}") from None
-        kind = value.type()
-        if kind == cel.Type.ERROR:
+        if value.type() == self._error:
             raise ExpressionError(f"`{self.text}`: {value.value()}")
         plain = value.plain_value()
         return plain if type(plain) in (str, bool, int) else _json(plain, self.text)
@@ -86,6 +86,11 @@ class _Dialect:
     """CEL with certain variables, and no others."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
+        # Late: CEL takes 12 MB, and many workers never see an expression.
+        from cel_expr_python import cel
+        from cel_expr_python.ext import ext_math, ext_strings
+
+        self.error = cel.Type.ERROR
         self.environment = cel.NewEnv(
             variables=dict.fromkeys(names, cel.Type.DYN),
             extensions=[ext_strings.ExtStrings(), ext_math.ExtMath()],
@@ -112,7 +117,7 @@ def compile_expression(text: str, names: tuple[str, ...] = ROOTS) -> Expression:
         found = _COMPLAINT.search(str(error))
         message = f"column {found[1]}: {found[2]}" if found else str(error).splitlines()[0]
         raise ExpressionError(message.replace(" (in container '')", "")) from None
-    return Expression(text, program, _references(text, dialect.chain), depth)
+    return Expression(text, program, _references(text, dialect.chain), depth, dialect.error)
 
 
 def _bound(bare: str) -> int:

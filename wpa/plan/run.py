@@ -11,6 +11,7 @@ those outputs, and computed again after a crash they are the same. See ``docs/ad
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from wpa.kernel.program import (
@@ -69,16 +70,19 @@ class PlanRun:
     # -- the protocol ------------------------------------------------------------------------
 
     def poll(self) -> Outcome:
-        dropped = tuple(self._dropped)
-        self._dropped.clear()
+        dropped: tuple[str, ...] = ()
+        if self._dropped:
+            dropped = tuple(self._dropped)
+            self._dropped.clear()
         if self._broken is not None:
             return Failed(self._broken, dropped)
         if not self._ahead:
             return self._finish(dropped)
         if not self._new and not dropped:
             return _NOTHING
-        self._new.sort(key=lambda item: item[0])
-        wants = tuple(want for _, want in self._new)
+        if len(self._new) > 1:
+            self._new.sort(key=itemgetter(0))
+        wants = tuple([want for _, want in self._new])
         self._new.clear()
         return Waiting(wants, dropped)
 
@@ -118,13 +122,16 @@ class PlanRun:
         return undoing(node, slot, {**self._facts.scope(node.undo.inputs, node, own=True), **own})
 
     def progress(self) -> Progress:
+        begun = 0.0
+        if self._loops:
+            # A loop whose step a race has skipped has not ended, and counts as skipped alone.
+            begun = sum(loop.share for index, loop in self._loops.items() if self._status[index] == WANTED)
         return Progress(
             total=self._plan.total,
             completed=self._completed,
             failed=self._failed,
             skipped=self._skipped,
-            # A loop whose step a race has skipped has not ended, and counts as skipped alone.
-            begun=sum(loop.share for index, loop in self._loops.items() if self._status[index] == WANTED),
+            begun=begun,
         )
 
     def steps(self) -> list[StepView]:

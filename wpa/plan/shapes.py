@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jsonschema
-import referencing.exceptions
-
 from wpa.errors import Problem
 from wpa.model.steptype import StepSignature
 from wpa.plan.documents import Decision, Document
@@ -66,6 +63,9 @@ def _misfit(value: Any, schema: Any, whole: dict[str, Any]) -> str:
     """The first complaint about a constant, or nothing."""
     if isinstance(schema, dict) and "$defs" in whole:
         schema = {**schema, "$defs": whole["$defs"]}
+    import jsonschema
+    import referencing.exceptions
+
     try:
         error = next(jsonschema.Draft202012Validator(schema).iter_errors(value), None)
     except (referencing.exceptions.Unresolvable, RecursionError):

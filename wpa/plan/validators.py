@@ -1,16 +1,16 @@
-"""JSON Schemas within definitions: of inputs, and of signals (Draft 2020-12)."""
+"""JSON Schemas within definitions: of inputs, and of signals (Draft 2020-12).
+
+The library is imported when it is first needed: most workers see no schema, and need not hold it.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
-
-import jsonschema
-import jsonschema.exceptions
-import referencing.exceptions
-from jsonschema.protocols import Validator
-from referencing import Registry
+from typing import TYPE_CHECKING, Any, Final
 
 from wpa.errors import Problem
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
 
 __all__ = ["check_schema", "misfits", "validator"]
 
@@ -21,6 +21,9 @@ def validator(schema: dict[str, Any] | bool | None) -> Validator | None:
     """The compiled schema; None where anything fits. References outside the document are refused."""
     if schema is None or schema is True:
         return None
+    import jsonschema
+    from referencing import Registry
+
     # A registry of its own, empty: nothing is ever fetched.
     empty: Any = Registry()
     return jsonschema.Draft202012Validator(schema, registry=empty)
@@ -30,6 +33,8 @@ def misfits(validator: Validator | None, data: Any, path: str) -> list[Problem]:
     """Everything about ``data`` that a schema refuses; ``path`` is where the data is."""
     if validator is None:
         return []
+    import referencing.exceptions
+
     problems = []
     try:
         for error in validator.iter_errors(data):
@@ -46,6 +51,9 @@ def check_schema(schema: dict[str, Any] | bool | None, path: str) -> list[Proble
     """What is wrong with a schema itself; ``path`` is where it is."""
     if schema is None or isinstance(schema, bool):
         return []
+    import jsonschema
+    import jsonschema.exceptions
+
     try:
         jsonschema.Draft202012Validator.check_schema(schema)
     except jsonschema.exceptions.SchemaError as error:

@@ -6,12 +6,14 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
+from types import ModuleType
 from typing import Any
 
 import msgspec
 
 from wpa.errors import StepFailed
 from wpa.hooks import core
+from wpa.hooks.modules import steps_of
 from wpa.hooks.steps import step_type_of
 from wpa.model.steptype import StepSignature
 from wpa.ports.steps import StepContext, StepType
@@ -52,14 +54,14 @@ def step_types(declared: Iterable[object]) -> dict[str, StepType]:
     """The step types behind ``declared``, by name, and the built-in ones.
 
     Args:
-        declared: functions with ``@step``, step types, and plugins (whatever has ``wpa_steps``).
+        declared: functions with ``@step``, step types, plugins (whatever has ``wpa_steps``), and plain
+            modules, whose functions with ``@step`` are taken.
 
     Raises TestKitError for anything else.
     """
     found = {}
     for item in [*core.wpa_steps(), *declared]:
-        listed = getattr(item, "wpa_steps", None)
-        for each in listed() if callable(listed) else [item]:
+        for each in _listed(item):
             step_type = step_type_of(each)
             if step_type is None:
                 raise TestKitError(
@@ -67,6 +69,18 @@ def step_types(declared: Iterable[object]) -> dict[str, StepType]:
                 )
             found[step_type.name] = step_type
     return found
+
+
+def _listed(item: object) -> Iterable[object]:
+    hook: Callable[[], Iterable[object]] | None = getattr(item, "wpa_steps", None)
+    if callable(hook):
+        return hook()
+    if not isinstance(item, ModuleType):
+        return [item]
+    steps = steps_of(item)
+    if not steps:
+        raise TestKitError(f"steps: module {item.__name__} declares nothing with @step")
+    return steps
 
 
 class Steps:

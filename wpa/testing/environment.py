@@ -36,8 +36,8 @@ class WorkflowEnvironment:
     Args:
         workflow: the workflow under test: a plan (a document, or the path of one), or a flow.
         others: those that it starts as children: workflows, or :func:`wpa.testing.child` stand-ins.
-        steps: what really runs: functions declared with ``@step``, or plugin modules. The built-in step
-            types are there in any case.
+        steps: what really runs: functions declared with ``@step``, modules that hold such functions, or
+            plugins. The built-in step types are there in any case.
         mocks: stand-ins by step type (``"payments.charge"``), by step id (``"charge"``), or by the id of a
             step whose compensation is meant (``"charge:undo"``). Each is a value to return, a function of
             the inputs (and of ``ctx``, if that is its first parameter), an exception,

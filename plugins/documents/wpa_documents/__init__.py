@@ -1,7 +1,7 @@
 """Document steps: text and metadata of PDF files, read with pypdf.
 
 A PDF from outside is hostile until shown otherwise: a page can take minutes or all memory. Parsing runs
-in a process of its own, which a time-out kills.
+in a process of its own, which a time-out kills; only there is pypdf imported.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import binascii
 import hashlib
 import io
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from pypdf import PdfReader
-from pypdf.errors import PyPdfError
 
 from wpa.sdk import StepContext, StepFailed, hookimpl, step
+
+if TYPE_CHECKING:
+    from pypdf import PdfReader
 
 __all__ = ["Metadata", "Text", "join", "metadata", "text", "wpa_steps"]
 
@@ -76,6 +77,9 @@ def _open(base64: str, mime: str) -> tuple[PdfReader, bytes]:
         data = codec.b64decode("".join(base64.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise StepFailed(f"not base64: {error}", type="NotBase64", retryable=False) from None
+    from pypdf import PdfReader
+    from pypdf.errors import PyPdfError
+
     try:
         reader = PdfReader(io.BytesIO(data))
         locked = reader.is_encrypted and not reader.decrypt("")
@@ -92,6 +96,8 @@ def _open(base64: str, mime: str) -> tuple[PdfReader, bytes]:
 @step("documents.text", isolation="process")
 def text(ctx: StepContext, base64: str, mime: str = PDF) -> Text:
     """Extract the text of a PDF, page by page, reporting each page."""
+    from pypdf.errors import PyPdfError
+
     reader, _ = _open(base64, mime)
     count = len(reader.pages)
     pages = []

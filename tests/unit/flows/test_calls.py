@@ -123,6 +123,39 @@ def test_other_positions_need_a_known_signature() -> None:
     assert only_want(known).inputs == {"charge_id": "charge-1"}
 
 
+def knowing(declared: Any, fn: Any) -> Any:
+    """A flow whose worker knows ``fn``'s signature."""
+    signature = fn.__wpa_step__.signature
+    return declared.__wpa_flow__.with_signatures({signature.name: signature}.get)
+
+
+def test_one_object_that_does_not_fit_the_parameters_is_the_first_of_them() -> None:
+    @flow("positioned")
+    async def positioned() -> Any:
+        return await call("tests.charge", Payment(amount=5), items=[])
+
+    @flow("named")
+    async def named() -> Any:
+        return await call("tests.charge", {"payment": {"amount": 5}, "items": []})
+
+    @flow("halved")
+    async def halved() -> Any:
+        return await call("tests.charge", {"payment": {"amount": 5}}, items=[])
+
+    payment = {"amount": 5, "currency": "EUR"}
+    assert only_want(knowing(positioned, charge)).inputs == {"payment": payment, "items": []}
+    for flow_ in (named, halved):
+        assert only_want(knowing(flow_, charge)).inputs == {"payment": {"amount": 5}, "items": []}
+
+
+def test_one_object_is_no_parameter_that_takes_none() -> None:
+    @flow("misnamed")
+    async def misnamed() -> Any:
+        return await call("tests.total", {"itmes": []})
+
+    assert only_want(knowing(misnamed, total)).inputs == {"itmes": []}
+
+
 def test_an_option_that_may_be_an_input_is_refused() -> None:
     @flow("ambiguous")
     async def ambiguous() -> None:

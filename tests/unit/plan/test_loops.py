@@ -189,12 +189,12 @@ def seconds(count: int) -> float:
     items = [{"n": n, "text": "x" * 20} for n in range(count)]
     steps = each(options={"concurrency": 50}, **{"with": {"n": "${item.n}", "p": "${input.prefix}"}})
     plan = plan_of(steps, output="${size(steps.a.output)}")
-    started = time.perf_counter()
+    started = time.thread_time()
     played = Player(plan, {"items": items, "prefix": "p"})
     for number in range(count):
         played.settle(f"a:{number + 1}" if number else "a", number)
     assert played.output == count
-    return time.perf_counter() - started
+    return time.thread_time() - started
 
 
 def test_ten_thousand_items_cost_linear_time() -> None:

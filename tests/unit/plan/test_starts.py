@@ -210,7 +210,7 @@ CRON = {"cron": "0 0 6 * * *"}
         ({"schedule": {"every": "soon"}}, "schedule.every", "not a duration"),
         ({"schedule": {"cron": "0 6 * * *"}}, "schedule.cron", ""),
         ({"schedule": {"cron": "0 0 25 * * *"}}, "schedule.cron", "25"),
-        ({"schedule": {**CRON, "time_zone": "Europe/Madird"}}, "schedule.cron", "Madird"),
+        ({"schedule": {**CRON, "time_zone": "Europe/Madird"}}, "schedule.time_zone", "Madird"),
         ({"schedule": {**CRON, "overlap": "explode"}}, "schedule.overlap", "'skip', 'allow' or 'cancel_old'"),
         ({"schedule": {**CRON, "overlpa": "skip"}}, "schedule.overlpa", "did you mean 'overlap'?"),
         ({"schedule": {**CRON, "input": {"n": "${input.n}"}}}, "schedule.input", "can't hold expressions"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ from wpa.adapters.nats import streams
 from wpa.adapters.nats.inlets import NatsInlets
 from wpa.adapters.nats.journal import NatsJournal
 from wpa.adapters.nats.kv import Bucket
+from wpa.adapters.nats.leftovers import is_connected, release
 from wpa.adapters.nats.live import NatsLive
 from wpa.adapters.nats.stores import NatsBlobs, NatsDefinitions, NatsRecords, NatsSnapshots
 from wpa.adapters.nats.tasks import NatsTasks
@@ -22,6 +25,8 @@ from wpa.errors import PlatformError
 from wpa.ports import Ports
 
 __all__ = ["NatsPorts", "open_ports"]
+
+log = logging.getLogger("wpa.nats")
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,19 @@ class NatsPorts(Ports):
         bucket = Bucket(self.transport, streams.WORKERS_BUCKET)
         return [msgspec.json.decode(about) for _, about in await bucket.values("")]
 
+    async def release_leftovers(self, worker: str, ack_wait_s: float) -> int:
+        """Where no other worker is there: let what dead ones held be handed out at once. How much it was.
+
+        To be called before ``worker``, which must have been announced, takes its first task.
+        """
+        try:
+            others = [about["worker"] for about in await self.roster() if about["worker"] != worker]
+            there = await asyncio.gather(*(is_connected(self.transport, other) for other in others))
+            return 0 if any(there) else await release(self.transport, ack_wait_s)
+        except PlatformError as error:
+            log.warning("what other workers may have left behind has to wait for its leases: %s", error)
+            return 0
+
     async def durability(self) -> str:
         """What a power cut can take, in words for the worker's first log line."""
         replicas = await _replicas(self.transport)
@@ -56,7 +74,7 @@ async def open_ports(
     url: str,
     *,
     worker: str,
-    ack_wait_s: float = 5.0,
+    ack_wait_s: float = 2.5,
     replicas: int = 1,
     creds: str | None = None,
 ) -> NatsPorts:

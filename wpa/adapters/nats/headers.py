@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["header_lines", "own_headers", "read_headers"]
+__all__ = ["header_lines", "own_headers", "read_head", "read_headers"]
 
 
 def header_lines(headers: dict[str, str]) -> bytes:
@@ -28,4 +28,21 @@ def read_headers(lines: bytes) -> dict[str, str]:
         words = name.split()
         if colon and len(words) == 1 and name.isascii():
             headers[words[0]] = value.strip()
+    return headers
+
+
+def read_head(head: bytes) -> dict[str, str]:
+    """A message's header block: its headers, and the server's status as ``Status`` and ``Description``.
+
+    ``NATS/1.0[ <status>[ <description>]]``, then the headers, line by line.
+    """
+    first, _, lines = head.partition(b"\r\n")
+    headers = read_headers(lines)
+    status = first[8:].decode(errors="replace").strip()
+    if status:
+        code, _, description = status.partition(" ")
+        if code.isdigit():
+            headers["Status"] = code
+        if description:
+            headers["Description"] = description
     return headers

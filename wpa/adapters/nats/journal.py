@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 import msgspec
 
 from wpa.adapters.nats.streams import EVENTS, JOURNAL, api
@@ -28,7 +31,7 @@ class NatsJournal:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def append(self, event: Event, after: int) -> int:
+    def append(self, event: Event, after: int) -> Coroutine[Any, Any, int]:
         subject = f"{JOURNAL}.{event.tenant_id}.{event.execution_id}"
         headers = (
             f"Nats-Expected-Last-Subject-Sequence: {after}\r\n"
@@ -42,7 +45,7 @@ class NatsJournal:
         )
         if event.traceparent:
             headers += f"traceparent: {event.traceparent}\r\n"
-        return await self._transport.publish_acked(subject, encode_event(event), headers.encode("ascii"))
+        return self._transport.publish_acked(subject, encode_event(event), headers.encode("ascii"))
 
     async def read(
         self, tenant: str, execution: str, after: int = 0, most: int | None = None

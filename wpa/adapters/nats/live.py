@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable
 from typing import Any
 
@@ -26,6 +27,8 @@ class _Nudge(msgspec.Struct):
 
 _ENCODER = msgspec.json.Encoder()
 
+log = logging.getLogger("wpa.nats")
+
 
 class NatsLive:
     """See :class:`wpa.ports.live.Live`."""
@@ -39,8 +42,10 @@ class NatsLive:
 
     def publish(self, subject: str, data: bytes) -> None:
         # Best effort: while the connection is down, nobody can be listening through it either.
-        with contextlib.suppress(Unavailable):
+        try:
             self._transport.send(subject, data)
+        except Unavailable:
+            log.debug("%s: not sent, the connection is down", subject)
 
     def nudge(self, worker: str, tenant: str, execution: str, epoch: int, reason: str = "") -> None:
         nudge = _Nudge(tenant, execution, epoch, reason)
@@ -48,6 +53,9 @@ class NatsLive:
 
     async def on_nudge(self, worker: str, callback: OnNudge) -> None:
         def take(message: Message) -> None:
+            if message.reply:
+                self.publish(message.reply, b"")  # somebody wants to know whether we are there
+                return
             try:
                 nudge = msgspec.json.decode(message.data, type=_Nudge)
             except msgspec.MsgspecError:

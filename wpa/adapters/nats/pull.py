@@ -143,7 +143,7 @@ class Pull:
     def _pull(self) -> None:
         missing = self._wanted - self._asked
         # Small top-ups are gathered into larger pulls, unless nothing is under way.
-        if self._closed or missing <= 0 or (self._asked > 0 and missing * 4 < self._wanted):
+        if self._closed or missing <= 0 or (self._asked > 0 and missing * 2 < self._wanted):
             return
         body = msgspec.json.encode({"batch": missing, "expires": int(self._expires_s * 1e9)})
         try:

@@ -1,8 +1,9 @@
-"""The one file that goes under nats-py's convenience layers, for the hot path.
+"""What goes under nats-py's convenience layers, for the hot path.
 
 nats-py stays the client: its connection, authentication, TLS and reconnects are used as they are.
 What this adds is a way to publish without a coroutine, a task and a timer for each message, and to
-receive without a queue and a task switch for each message. See ``docs/adr/0003-hot-path.md``.
+receive without a queue and a task switch for each message (:mod:`wpa.adapters.nats.wire_parser`). See
+``docs/adr/0004-hot-path.md``.
 
 Guarantees:
 
@@ -25,11 +26,11 @@ from typing import Any, Final
 import msgspec
 import nats
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 
-from wpa.adapters.nats.headers import read_headers
-from wpa.errors import Conflict, TooLarge, Unavailable
+from wpa.adapters.nats.wire_parser import Direct, Handler, Message, WireParser
+from wpa.errors import Conflict, PlatformError, TooLarge, Unavailable
 
 __all__ = ["ACK_TIMEOUT_S", "Handler", "Message", "Refused", "Transport"]
 
@@ -46,8 +47,8 @@ WRITE_IN_FLIGHT: Final = 10164
 
 log = logging.getLogger("wpa.nats")
 
-Message = Msg
-Handler = Callable[[Msg], None]
+Answer = tuple[bytes, bytes] | int
+"""What came for a request: the data, and the header block; or just a message's sequence in its stream."""
 
 
 class Refused(Unavailable):
@@ -75,21 +76,6 @@ class _PubAck(msgspec.Struct):
 _PUB_ACK = msgspec.json.Decoder(_PubAck)
 
 
-class _Direct(asyncio.Queue[Msg]):
-    """Takes the place of a subscription's queue and hands each message straight to its handler."""
-
-    def __init__(self, handler: Handler) -> None:
-        super().__init__()
-        self._handler = handler
-
-    def put_nowait(self, item: Msg) -> None:
-        try:
-            self._handler(item)
-        except Exception:
-            # Raising here would tear down the connection's read loop for everybody.
-            log.exception("a message handler failed on %s", item.subject)
-
-
 class Transport:
     """A connection with a publish path and a receive path of our own. Belongs to the running event loop."""
 
@@ -97,9 +83,11 @@ class Transport:
         self.nc: Client = Client()
         # Asking for the running loop is a system call (getpid) in Python 3.11: too dear for each message.
         self._loop = asyncio.get_running_loop()
-        self._pending: dict[str, tuple[asyncio.Future[Msg], float]] = {}
-        self._collectors: dict[str, Callable[[Msg], None]] = {}
+        self._pending: dict[bytes, tuple[asyncio.Future[Answer], float]] = {}
+        self._collectors: dict[bytes, Callable[[Message], None]] = {}
         self._counter = 0
+        self._out: list[bytes] = []
+        """Commands that are written at the end of this turn of the loop."""
         self._inbox = ""
         self._sweeper: asyncio.Task[None] | None = None
         self._reconnected: list[Callable[[], None]] = []
@@ -131,11 +119,17 @@ class Transport:
         if tls is not None:
             options["tls"] = tls
         self.nc = await self._connect(url, name=name, **options)
-        self.nc._parse_header_lines = read_headers  # type: ignore[method-assign, assignment]  # noqa: SLF001
-        self._inbox = self.nc.new_inbox()
-        await self.subscribe(f"{self._inbox}.*", self._on_reply)
+        await self._receive()
         self._sweeper = asyncio.create_task(self._sweep(), name="wpa-ack-sweeper")
         return self
+
+    async def _receive(self) -> None:
+        """Read what the server sends ourselves, and begin to listen for replies."""
+        parser = WireParser(self.nc)
+        self.nc._ps = parser  # type: ignore[assignment]  # noqa: SLF001
+        self._inbox = self.nc.new_inbox()
+        replies = await self.nc.subscribe(f"{self._inbox}.*")
+        parser.expect_replies(self._inbox, replies._id, self._on_reply, self._on_stored)  # noqa: SLF001
 
     async def _connect(self, url: str, **options: Any) -> Client:
         """nats-py's own connect, ended at a refusal: told to reconnect, it would knock for ever."""
@@ -183,6 +177,7 @@ class Transport:
             self._sweeper.cancel()
         self._fail_pending("the connection was closed")
         if self.nc.is_connected:
+            self._flush()
             try:
                 await self.nc.flush(timeout=2)
             except (nats.errors.Error, TimeoutError, OSError) as error:
@@ -207,16 +202,34 @@ class Transport:
         nc = self.nc
         if not nc.is_connected:
             raise Unavailable("the connection to NATS is down")
-        head = f"{subject} {reply} " if reply else f"{subject} "
+        to = f"{subject} {reply}" if reply else subject
         if headers:
             size = len(headers) + 12  # "NATS/1.0\r\n" before, "\r\n" after
-            line = f"HPUB {head}{size} {size + len(payload)}\r\nNATS/1.0\r\n".encode()
-            command = b"".join((line, headers, b"\r\n", payload, b"\r\n"))
+            line = f"HPUB {to} {size} {size + len(payload)}\r\nNATS/1.0\r\n"
+            command = b"%b%b\r\n%b\r\n" % (line.encode(), headers, payload)
         else:
-            command = b"".join((f"PUB {head}{len(payload)}\r\n".encode(), payload, b"\r\n"))
-        nc._pending.append(command)  # noqa: SLF001
-        nc._pending_data_size += len(command)  # noqa: SLF001
-        queue = nc._flush_queue  # noqa: SLF001
+            command = b"%b%b\r\n" % (f"PUB {to} {len(payload)}\r\n".encode(), payload)
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(command)
+
+    def _flush(self) -> None:
+        """Write all that was sent in this turn of the loop, behind the commands of nats-py's own."""
+        nc, out = self.nc, self._out
+        self._out = []
+        if not out or not nc.is_connected:
+            return  # what could not be sent at once never is: after the reconnect, nobody waits for it
+        connection, queue = nc._transport, nc._flush_queue  # noqa: SLF001
+        commands = [*nc._pending, *out]  # noqa: SLF001
+        if isinstance(connection, TcpTransport):
+            nc._pending, nc._pending_data_size = [], 0  # noqa: SLF001
+            try:
+                connection.write(b"".join(commands))  # type: ignore[no-untyped-call]
+            except (OSError, RuntimeError) as error:
+                log.debug("write: %s", error)  # the read loop meets it, too, and reconnects
+            return
+        # Only nats-py's flusher knows how to write to another.
+        nc._pending, nc._pending_data_size = commands, sum(map(len, commands))  # noqa: SLF001
         if queue is not None and queue.empty():
             queue.put_nowait(self._loop.create_future())
 
@@ -233,7 +246,8 @@ class Transport:
             raise TooLarge(f"{len(payload)} bytes for {subject}; the server takes {self.nc.max_payload}")
         try:
             for tried in range(TRANSIENT_TRIES):
-                sequence = _stored(subject, await self._ask(subject, payload, headers))
+                answer = await self._ask(subject, payload, headers)
+                sequence = answer if isinstance(answer, int) else _stored(subject, *answer)
                 if sequence is not None:
                     return sequence
                 # Another write on the same subject is on its way through the cluster.
@@ -251,30 +265,32 @@ class Transport:
             log.warning("writes fail and are tried again (%d so far): %s", self._unwarned, error)
             self._warned_at, self._unwarned = now, 0
 
-    async def _ask(self, subject: str, payload: bytes, headers: bytes) -> Msg:
-        token = self._token()
-        future: asyncio.Future[Msg] = self._loop.create_future()
+    def _ask(self, subject: str, payload: bytes, headers: bytes = b"") -> asyncio.Future[Answer]:
+        """Send a request. Its answer is awaited; who does not wait any longer cancels the future."""
+        loop, token = self._loop, self._token()
         self.send(subject, payload, reply=token, headers=headers)
-        self._pending[token] = (future, self._loop.time() + ACK_TIMEOUT_S)
-        try:
-            return await future
-        finally:
-            self._pending.pop(token, None)
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._pending[token.encode()] = (future, loop.time() + ACK_TIMEOUT_S)
+        return future
 
-    async def request(self, subject: str, payload: bytes) -> Msg:
+    async def request(self, subject: str, payload: bytes) -> Message:
         """One request, one reply. Raises Unavailable when none comes."""
-        reply = await self._ask(subject, payload, b"")
-        if not reply.data and _status(reply) == "503":
+        answer = await self._ask(subject, payload)
+        if isinstance(answer, int):
+            raise PlatformError(f"a stream has taken the request on {subject}")
+        data, head = answer
+        reply = Message(subject, "", data, head)
+        if not data and _status(reply) == "503":
             raise Unavailable(f"nobody answers on {subject}")
         return reply
 
-    async def collect(self, subject: str, payload: bytes, timeout_s: float = ACK_TIMEOUT_S) -> list[Msg]:
+    async def collect(self, subject: str, payload: bytes, timeout_s: float = ACK_TIMEOUT_S) -> list[Message]:
         """One request, many replies, up to the status message that ends them."""
         token = self._token()
         done: asyncio.Future[None] = self._loop.create_future()
-        found: list[Msg] = []
+        found: list[Message] = []
 
-        def take(message: Msg) -> None:
+        def take(message: Message) -> None:
             status = _status(message)
             if status == "":
                 found.append(message)
@@ -284,7 +300,7 @@ class Transport:
                 else:
                     done.set_exception(Unavailable(f"{subject}: status {status}"))
 
-        self._collectors[token] = take
+        self._collectors[token.encode()] = take
         try:
             self.send(subject, payload, reply=token)
             async with asyncio.timeout(timeout_s):
@@ -292,7 +308,7 @@ class Transport:
         except TimeoutError:
             raise Unavailable(f"no end of the answer on {subject} within {timeout_s} s") from None
         finally:
-            self._collectors.pop(token, None)
+            self._collectors.pop(token.encode(), None)
         return found
 
     # -- receiving ---------------------------------------------------------------------------
@@ -305,21 +321,26 @@ class Transport:
         subscription = await self.nc.subscribe(
             subject, queue=queue, pending_msgs_limit=0, pending_bytes_limit=0
         )
-        subscription._pending_queue = _Direct(handler)  # noqa: SLF001
+        subscription._pending_queue = Direct(handler)  # noqa: SLF001
         return subscription
 
     def new_inbox(self) -> str:
         return self.nc.new_inbox()
 
-    def _on_reply(self, message: Msg) -> None:
-        waiting = self._pending.get(message.subject)
+    def _on_stored(self, subject: bytes, sequence: bytes) -> None:
+        waiting = self._pending.pop(subject, None)
+        if waiting is not None and not waiting[0].done():
+            waiting[0].set_result(int(sequence))
+
+    def _on_reply(self, subject: bytes, data: bytes, head: bytes) -> None:
+        waiting = self._pending.pop(subject, None)
         if waiting is not None:
             if not waiting[0].done():
-                waiting[0].set_result(message)
+                waiting[0].set_result((data, head))
             return
-        collector = self._collectors.get(message.subject)
+        collector = self._collectors.get(subject)
         if collector is not None:
-            collector(message)
+            collector(Message("", "", data, head))
 
     # -- trouble -----------------------------------------------------------------------------
 
@@ -327,14 +348,16 @@ class Transport:
         for future, _ in self._pending.values():
             if not future.done():
                 future.set_exception(Unavailable(f"{reason}: the outcome is unknown"))
+        self._pending.clear()
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
             now = self._loop.time()
-            for future, deadline in list(self._pending.values()):
+            for token, (future, deadline) in list(self._pending.items()):
                 if deadline > now:
                     break  # asked in order, so the rest is younger
+                del self._pending[token]
                 if not future.done():
                     future.set_exception(
                         Unavailable(f"no answer within {ACK_TIMEOUT_S} s: the outcome is unknown")
@@ -360,12 +383,13 @@ class Transport:
             refused.set_result(self._trouble)
 
 
-def _stored(subject: str, reply: Msg) -> int | None:
+def _stored(subject: str, data: bytes, head: bytes) -> int | None:
     """The sequence that an answer to a publish gives; None where the write is to be tried again."""
     try:
-        ack = _PUB_ACK.decode(reply.data)
+        ack = _PUB_ACK.decode(data)
     except msgspec.DecodeError:
-        raise Unavailable(f"no stream took the message on {subject}: {_status(reply)}") from None
+        status = _status(Message(subject, "", data, head))
+        raise Unavailable(f"no stream took the message on {subject}: {status}") from None
     error = ack.error
     if error is None:
         return ack.seq
@@ -376,6 +400,5 @@ def _stored(subject: str, reply: Msg) -> int | None:
     return None
 
 
-def _status(message: Msg) -> str:
-    headers = message.headers
-    return headers.get("Status", "") if headers else ""
+def _status(message: Message) -> str:
+    return message.headers.get("Status", "")
