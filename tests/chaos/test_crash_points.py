@@ -15,7 +15,7 @@ from tests.chaos.load import KINDS, check_end, deploy, patiently, start
 from tests.chaos.site import CrashWorker, Site
 from wpa.client import Client
 
-EVERY = int(os.environ.get("CHAOS_EVERY", "9"))
+EVERY = int(os.environ.get("CHAOS_EVERY", "13"))
 """Of so many points, one is tried."""
 AT_ONCE = 4
 

@@ -20,7 +20,7 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.site import ACK_WAIT_S, Site
 from wpa.client import Client
 
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "6"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "4"))
 SEED = int(os.environ.get("CHAOS_SEED", "20261121"))
 STARTS_PER_S = 8.0
 ENDS_WITHIN_S = 60.0
