@@ -24,6 +24,7 @@ __all__ = [
     "PlatformError",
     "Problem",
     "StepFailed",
+    "StepsMissing",
     "Superseded",
     "TaskRejected",
     "TooLarge",
@@ -162,6 +163,10 @@ class Newer(PlatformError):
 
 class FlowMissing(PlatformError):
     """A flow that other workers have, and this one has not: hand the task back."""
+
+
+class StepsMissing(PlatformError):
+    """A plan whose step types another worker has, and this one has not: hand the task back."""
 
 
 class Unavailable(PlatformError):

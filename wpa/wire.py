@@ -42,6 +42,7 @@ log = logging.getLogger("wpa.worker")
 T = TypeVar("T")
 
 PRESENCE_EVERY_S = 10.0
+PRESENCE_AGAIN_S = 1.0
 LEAVE_WITHIN_S = 2.0
 
 
@@ -146,7 +147,14 @@ async def serve_worker(
     runner = StepRunner(host, ports.live, ports.clock, worker_id, settings.threads, settings.process_workers)
     try:
         services = Services(
-            around(ports), runner, settings, limits_of(settings), worker_id, tracer, host.flows()
+            around(ports),
+            runner,
+            settings,
+            limits_of(settings),
+            worker_id,
+            tracer,
+            host.flows(),
+            roster=ports.roster,
         )
         await services.library.publish_flows(host.flow_documents(), worker_id)
         api = Api(
@@ -213,7 +221,8 @@ def _about(ports: NatsPorts, worker_id: str, host: PluginHost, queues: list[str]
 
 
 async def _announce(ports: NatsPorts, about: dict[str, Any]) -> None:
-    """Keep the worker's presence fresh."""
+    """Keep the worker's presence fresh; after an outage, renew it soon."""
+    renewed = True
     while True:
-        await ports.clock.sleep(PRESENCE_EVERY_S)
-        await ports.announce(about["worker"], about)
+        await ports.clock.sleep(PRESENCE_EVERY_S if renewed else PRESENCE_AGAIN_S)
+        renewed = await ports.announce(about["worker"], about)

@@ -78,7 +78,7 @@ async def test_all_that_can_be_survived_is(tmp_path: Path) -> None:
             took = await beside
         ends = {name: (one["status"], (one["error"] or {}).get("type", "")) for name, one in found.items()}
         assert ends == ENDS
-        assert len(took) > 5
+        assert len(took) >= 2
         assert all(worker.process.poll() is None for worker in workers), "a worker has died of it"
         assert [worker.stop() for worker in workers] == [0, 0]
 

@@ -1,4 +1,4 @@
-"""What the real server does with schedules, and that wpa's own reading of them agrees."""
+"""What the real server does with alarms, and that wpa reads cron as the server does."""
 
 from __future__ import annotations
 
@@ -52,15 +52,20 @@ async def ports(nats_server: NatsServer) -> AsyncIterator[NatsPorts]:
     await ports.aclose()
 
 
-async def takes(ports: NatsPorts, spec: str, time_zone: str = "") -> bool:
-    """Whether the server stores the schedule; it is taken away again at once."""
-    tenant = f"t-{uuid.uuid4().hex[:16]}"
-    subject = f"workflow.timers.{tenant}.report.schedule"
+async def repeat(ports: NatsPorts, tenant: str, name: str, spec: str, time_zone: str) -> None:
+    """Have the server fire by a schedule of its own."""
     lines = f"Nats-Schedule: {spec}\r\nNats-Schedule-Target: workflow.due.{tenant}\r\n"
     if time_zone:
         lines += f"Nats-Schedule-Time-Zone: {time_zone}\r\n"
+    subject = f"workflow.timers.{tenant}.{name}.schedule"
+    await ports.transport.publish_acked(subject, name.encode(), lines.encode())
+
+
+async def takes(ports: NatsPorts, spec: str, time_zone: str = "") -> bool:
+    """Whether the server stores the schedule; it is taken away again at once."""
+    tenant = f"t-{uuid.uuid4().hex[:16]}"
     try:
-        await ports.transport.publish_acked(subject, b"", lines.encode())
+        await repeat(ports, tenant, "report", spec, time_zone)
     except Refused:
         return False
     await ports.timers.clear(tenant, "report.schedule")
@@ -129,7 +134,7 @@ async def test_the_next_moment_is_the_servers_own(ports: NatsPorts, tenant: str)
     specs = {"a": "*/2 * * * * *", "b": "@every 3s", "c": "*/2 0-59 * * * ?", "d": "* */2 * * * *"}
     for name, spec in specs.items():
         zone = "" if spec.startswith("@") else "Australia/Adelaide"
-        await ports.timers.set_schedule(tenant, f"{name}.schedule", spec, zone, name.encode())
+        await repeat(ports, tenant, name, spec, zone)
     raw: dict[str, tuple[int, str]] = {}
     hands = Hands()
     (await ports.tasks.open(Source(tenant, "due"), hands)).request(50)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.contract.worlds import ACK_WAIT_S, Hands, World
-from wpa.errors import PlatformError, TaskRejected
+from wpa.errors import PlatformError
 from wpa.ports import Ports
 from wpa.ports.tasks import Lease, Source
 
@@ -178,81 +178,12 @@ class TestTenants:
         await world.until(lambda: other.leases)
 
 
-class TestSchedules:
-    async def test_every_second(self, world: World, ports: Ports, tenant: str) -> None:
-        bell = await listen(ports, tenant)
-        await ports.timers.set_schedule(tenant, "report.schedule", "@every 1s", "", b"tick")
-        await world.until(lambda: len(bell.leases) >= 3)
-        await ports.timers.clear(tenant, "report.schedule")
-        assert set(bell.data) == {b"tick"}
-        assert len({lease.identity for lease in bell.leases}) == len(bell.leases)
-        assert bell.leases[0].headers == {}
-        gaps = [later - earlier for earlier, later in zip(bell.moments, bell.moments[1:], strict=False)]
-        assert all(500 <= gap <= 1_000 + LATE_MS for gap in gaps), gaps
-
-    async def test_cron_on_the_second(self, world: World, ports: Ports, tenant: str) -> None:
-        bell = await listen(ports, tenant)
-        await ports.timers.set_schedule(tenant, "report.schedule", "*/2 * * * * *", "Asia/Tokyo", b"tick")
-        await world.until(lambda: len(bell.leases) >= 2)
-        await ports.timers.clear(tenant, "report.schedule")
-        assert all(moment % 2_000 < LATE_MS for moment in bell.moments), bell.moments
-
-    async def test_a_cleared_one_is_silent(self, world: World, ports: Ports, tenant: str) -> None:
-        bell = await listen(ports, tenant)
-        await ports.timers.set_schedule(tenant, "report.schedule", "@every 1s", "", b"tick")
-        await world.until(lambda: bell.leases)
-        await ports.timers.clear(tenant, "report.schedule")
-        await world.pass_time(0.3)
-        heard = len(bell.leases)
-        await world.pass_time(1.5)
-        assert len(bell.leases) == heard
-
-    async def test_a_new_one_replaces_it(self, world: World, ports: Ports, tenant: str) -> None:
-        bell = await listen(ports, tenant)
-        await ports.timers.set_schedule(tenant, "report.schedule", "@every 1h", "", b"old")
-        await ports.timers.set_schedule(tenant, "report.schedule", "* * * * * *", "", b"new")
-        await world.until(lambda: bell.leases)
-        await ports.timers.clear(tenant, "report.schedule")
-        assert set(bell.data) == {b"new"}
-
-    @pytest.mark.parametrize(
-        ("spec", "time_zone", "reason"),
-        [
-            ("* * * * *", "", "put the seconds first"),
-            ("0 0 9 * * 7", "", "day of the week '7'"),
-            ("0 0 0 30 2 *", "", "never fires"),
-            ("0 0 9 * * *", "Europe/Nowhere", "Europe/Nowhere"),
-            ("@every 0.5s", "", "at least one"),
-            ("@every 5s", "UTC", "an interval is the same"),
-            ("@at 2030-01-01T00:00:00Z", "", "start_at"),
-            ("", "", "0 fields"),
-            ("* * * * * *\r\nNats-Schedule-Target: workflow.due.other", "", "characters"),
-        ],
-    )
-    async def test_a_bad_one_is_refused_with_the_reason(
-        self, ports: Ports, tenant: str, spec: str, time_zone: str, reason: str
-    ) -> None:
-        with pytest.raises(TaskRejected, match=reason) as refused:
-            await ports.timers.set_schedule(tenant, "report.schedule", spec, time_zone, b"")
-        assert refused.value.code == "bad_schedule"
-
-    async def test_a_bad_one_leaves_what_was_there(self, world: World, ports: Ports, tenant: str) -> None:
-        bell = await listen(ports, tenant)
-        await ports.timers.set_schedule(tenant, "report.schedule", "@every 1s", "", b"old")
-        with pytest.raises(TaskRejected):
-            await ports.timers.set_schedule(tenant, "report.schedule", "@every never", "", b"new")
-        await world.until(lambda: bell.leases)
-        await ports.timers.clear(tenant, "report.schedule")
-        assert set(bell.data) == {b"old"}
-
-
 async def test_after_the_end_every_call_says_so(world: World, tenant: str) -> None:
     ports = await world.connect()
     await ports.aclose()
     for call in (
         ports.timers.set(tenant, "x1.wake", 0, b""),
         ports.timers.clear(tenant, "x1.wake"),
-        ports.timers.set_schedule(tenant, "report.schedule", "@every 1s", "", b""),
     ):
         with pytest.raises(PlatformError):
             await call

@@ -172,6 +172,24 @@ async def test_a_step_that_ignores_its_cancellation_does_not_keep_its_worker(
     await asyncio.to_thread(wait_for, lambda: len(ledger(ledger_file, what="start")) == 2)
 
 
+async def test_a_cancel_does_not_wait_for_a_step_that_ignores_it(
+    start_worker: Start, client: Client, ledger_file: Path
+) -> None:
+    worker = start_worker()
+    await client.deploy(sequence({"id": "stubborn", "uses": "e2e.stubborn"}))
+    await client.start("crash", execution_id="x1")
+    await asyncio.to_thread(wait_for, lambda: ledger(ledger_file, what="start"))
+    await client.cancel("x1")
+    assert (await client.result("x1", timeout_s=6))["status"] == "CANCELLED"
+    await client.deploy({**sequence({"id": "a"}), "id": "well"})
+    await client.start("well", execution_id="x2")
+    assert (await client.result("x2", timeout_s=5))["status"] == "COMPLETED"  # the worker is well
+    asked = time.monotonic()
+    await asyncio.to_thread(worker.stop, within_s=10)
+    assert time.monotonic() - asked < 8
+    assert len(ledger(ledger_file, what="start", step="stubborn")) == 1
+
+
 def test_a_worker_without_a_server_says_so_and_leaves() -> None:
     done = run_wpa("worker", "--nats", "nats://127.0.0.1:1")
     assert done.returncode == 3

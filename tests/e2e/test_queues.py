@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.processes import Wpa, ledger, wait_for
+from tests.servers import NatsServer
 from wpa.client import Client
 
 Start = Callable[..., Wpa]
@@ -211,4 +212,30 @@ async def test_at_most_once_is_not_run_again_by_another(
     start_worker(*gpu)
     done = await client.result("x1", timeout_s=30)
     assert (done["status"], done["error"]["type"]) == ("FAILED", "OutcomeUnknown")
+    assert len(ledger(ledger_file, what="start")) == 1
+
+
+@pytest.mark.parametrize("at_most_once", [False, True])
+async def test_a_step_that_ends_while_the_server_is_away_is_not_run_again(
+    server: NatsServer,
+    start_worker: Start,
+    client: Client,
+    gpu: tuple[str, ...],
+    ledger_file: Path,
+    tmp_path: Path,
+    at_most_once: bool,
+) -> None:
+    start_worker()
+    start_worker(*gpu)
+    gate = tmp_path / "gate"
+    await client.deploy(definition(at_most_once=at_most_once, **{"with": {"frames": 3, "gate": str(gate)}}))
+    await client.start("film", execution_id="x1")
+    await until(lambda: ledger(ledger_file, what="start"))
+    await asyncio.to_thread(server.kill)
+    gate.touch()
+    await until(lambda: ledger(ledger_file, what="end"))
+    await asyncio.sleep(4)  # longer than the lease
+    await asyncio.to_thread(server.restart)
+    done = await client.result("x1", timeout_s=20)
+    assert (done["status"], done["output"]) == ("COMPLETED", {"frames": 3})
     assert len(ledger(ledger_file, what="start")) == 1

@@ -136,6 +136,26 @@ async def test_a_killed_worker_and_a_killed_server_lose_no_moment_and_double_non
     assert await client.dlq_list() == []
 
 
+async def test_a_server_killed_over_a_moment_makes_up_for_it_when_it_is_back_and_keeps_the_phase(
+    start_worker: Start, client: Client, server: NatsServer
+) -> None:
+    start_worker()
+    await client.deploy(definition(every="10s", overlap="allow"))
+    due_s = parse_ms((await row(client))["next_at"]) / 1_000
+    server.kill()
+    await asyncio.sleep(max(0.0, due_s + 1 - time.time()))
+    server.start()
+    back = time.time()
+    await until(lambda: _at_least(client, 1), within_s=40)
+    (name,) = (await runs(client))[:1]
+    assert moments([name]) == [due_s]
+    started = (await client.history(name))[0]
+    assert parse_ms(started["timestamp"]) / 1_000 - back < 5, "seconds after the recovery"
+    await until(lambda: _at_least(client, 2))
+    assert moments(await runs(client))[:2] == [due_s, due_s + 10]
+    assert await client.dlq_list() == []
+
+
 async def test_without_any_worker_the_moments_wait_and_one_is_made_up_for(
     start_worker: Start, client: Client
 ) -> None:

@@ -70,7 +70,9 @@ def deploy(
                 print_problems(error.problems, f"[red]{shown(str(path))}[/] is not deployed:")
                 refused.append(path)
             except TaskRejected as error:
-                title = f"[red]{shown(str(path))}[/] is not deployed: {shown(error.code)}: {shown(error.message)}"
+                title = (
+                    f"[red]{shown(str(path))}[/] is not deployed: {shown(error.code)}: {shown(error.message)}"
+                )
                 err.print(title, soft_wrap=True)
                 refused.append(path)
             else:

@@ -31,7 +31,7 @@ __all__ = ["AskVerbs", "find_soon"]
 STARTING_S: Final = 1.0
 """A start is answered once it is queued: so long it may take until its execution is there."""
 LOOK_EVERY_S: Final = 0.05
-REOPENED_WITHIN_S: Final = 2.0
+TAKEN_UP_WITHIN_S: Final = 2.0
 """Whoever retries a failed execution and then waits for it must not be shown its old end."""
 
 _FIELDS: Final[dict[str, tuple[str, ...]]] = {
@@ -138,19 +138,20 @@ class AskVerbs:
                 return {**answer, "duplicate": True}
             if "lease" in draft.data or (draft.event in TERMINAL and state.at_rest):
                 await services.ports.tasks.publish(tenant, data, {})
-                if is_terminal(state.status):
-                    await self._reopened(state)
+                if is_terminal(state.status) or state.status == "PAUSED":
+                    await self._taken_up(state)
                 return {**answer, "queued": True}
             if await self._record(state, task, draft):
                 return answer
             state = (await find(services, tenant, task.execution_id)).state
 
-    async def _reopened(self, ended: State) -> None:
-        """Give a worker a moment to take up an execution that is to go on after its end."""
+    async def _taken_up(self, before: State) -> None:
+        """Give a worker a moment to take up what is to go on after its end, or after a pause: whoever asks
+        next means the execution as it is then. A pause would find it paused still, and be none."""
         services, clock = self._services, self._services.clock
-        deadline = clock.monotonic_s() + REOPENED_WITHIN_S
+        deadline = clock.monotonic_s() + TAKEN_UP_WITHIN_S
         while clock.monotonic_s() < deadline:
-            if await services.ports.journal.read(ended.tenant, ended.execution, ended.position):
+            if await services.ports.journal.read(before.tenant, before.execution, before.position):
                 return
             await clock.sleep(LOOK_EVERY_S)
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from wpa.engine.api_common import Body, Handler, workflow_of
+from wpa.engine.crew import Roster
 from wpa.errors import TaskRejected
 from wpa.kernel.program import Program
 
 __all__ = ["FleetVerbs", "Roster", "Schedules"]
-
-Roster = Callable[[], Awaitable[list[dict[str, Any]]]]
-"""Everything that the workers that are there say of themselves."""
 
 
 class Schedules(Protocol):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Final
 
 from wpa.engine.runner import StepCall
@@ -33,8 +33,13 @@ _NONE: Final[Set[str]] = frozenset()
 class Attempts:
     """One execution's attempts. Belongs to one driver; not shared."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, stuck: Callable[[], None]) -> None:
+        """``stuck`` is called when an attempt in the driver's own task does not stop though interrupted."""
         self._services = services
+        self._stuck = stuck
+        self._overdue: asyncio.TimerHandle | None = None
+        self._execution: Execution | None = None
+        """Whose attempts have tasks of their own."""
         self._running: dict[asyncio.Task[Attempt], str] = {}
         self._ended: deque[asyncio.Task[Attempt]] = deque()
         self._sleeping: set[str] = set()
@@ -71,6 +76,7 @@ class Attempts:
         if self._direct is not None and not self._interrupted:
             self._interrupted = True
             self._direct.cancel()
+            self._overdue = self._services.loop.call_later(STOP_WITHIN_S, self._stuck)
 
     def take_news(self) -> bool:
         """Whether there was news; it is taken for read."""
@@ -96,9 +102,13 @@ class Attempts:
             return None
         finally:
             self._direct, self._interrupted = None, False
+            if self._overdue is not None:
+                self._overdue.cancel()
+                self._overdue = None
 
     def begin(self, execution: Execution, slot_id: str) -> None:
         """Make an attempt in a task of its own."""
+        self._execution = execution
         task = self._services.loop.create_task(self._attempt(execution, slot_id))
         self._running[task] = slot_id
         task.add_done_callback(self._on_end)
@@ -134,7 +144,7 @@ class Attempts:
 
     async def stop(self, slots: set[str] | None = None) -> None:
         """Cancel the attempts at ``slots`` (all, by default) and wait until they have stopped."""
-        stopping = [task for task, slot in self._running.items() if slots is None or slot in slots]
+        stopping = {task: slot for task, slot in self._running.items() if slots is None or slot in slots}
         for task in stopping:
             task.cancel()
             del self._running[task]
@@ -143,7 +153,16 @@ class Attempts:
         if stopping:
             _, stuck = await asyncio.wait(stopping, timeout=STOP_WITHIN_S)
             for task in stuck:
-                log.warning("%s ignores its cancellation and is left behind", task)
+                self._warn(stopping[task])
+
+    def _warn(self, slot_id: str) -> None:
+        if self._execution is not None:
+            state = self._execution.state
+            slot = state.slots.get(slot_id)
+            log.warning(
+                "%s.%s: step %s, attempt %d, ignores its cancellation and is left behind",
+                state.tenant, state.execution, slot_id, slot.attempt if slot is not None else 1,
+            )  # fmt: skip
 
     async def stop_sleepers(self) -> list[str]:
         """Stop what only waits for its retry, and say which slots that were."""

@@ -104,6 +104,11 @@ class Context:
         self._held_back: dict[str, Any] | None = None
         self._later: asyncio.TimerHandle | None = None
         self._closed = False
+        self._task: asyncio.Task[Any] | None = None
+
+    def runs_in(self, task: asyncio.Task[Any] | None) -> None:
+        """The attempt is made in ``task``, and cancelled as soon as that is."""
+        self._task = task
 
     def close(self) -> None:
         """The attempt has ended: publish what was held back, and nothing more."""
@@ -161,7 +166,7 @@ class Context:
 
     @property
     def cancelled(self) -> bool:
-        return self._closed
+        return self._closed or (self._task is not None and self._task.cancelling() > 0)
 
     async def emit(self, subject: str, data: Any) -> str:
         whole, raw = emission(self._call.tenant, subject, data)

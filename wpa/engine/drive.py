@@ -8,6 +8,8 @@ compare-and-set; the drive folds what came in between and decides again.
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from typing import Final
 
 from wpa.engine.attempts import Attempts
@@ -27,6 +29,8 @@ from wpa.ports.journal import Stored
 
 __all__ = ["Drive"]
 
+log = logging.getLogger("wpa.engine")
+
 NAP_MS: Final = 2_000
 """What is due within this time is waited for here; for all else the execution comes to rest."""
 LOOKS_S: Final = (0.0, 0.05, 0.2, 0.5)
@@ -36,13 +40,21 @@ NEWS_WITHIN_S: Final = 0.1
 
 
 class Drive:
-    """Advances one execution under one epoch. ``keeper`` and ``effects`` are the driver's."""
+    """Advances one execution under one epoch. ``keeper`` and ``effects`` are the driver's.
 
-    def __init__(self, services: Services, keeper: Keeper, effects: Effects) -> None:
+    ``give_up`` is called when a step holds the drive though it was interrupted: another driver has to take
+    over. This drive does nothing more; it raises Superseded when its step ever ends.
+    """
+
+    def __init__(
+        self, services: Services, keeper: Keeper, effects: Effects, give_up: Callable[[], None]
+    ) -> None:
         self._services = services
         self._keeper = keeper
         self._effects = effects
-        self._attempts = Attempts(services)
+        self._attempts = Attempts(services, self._stuck)
+        self._give_up = give_up
+        self._given_up = False
         self._execution: Execution = None  # type: ignore[assignment]  # set by ``take``
         self._values = Values(services.payloads)
         self._todo: list[str] = []
@@ -87,6 +99,18 @@ class Drive:
                 self._heard = tail
                 self._attempts.interrupt()
                 return
+
+    def _stuck(self) -> None:
+        """The only open step ignores its interruption, and holds the driver's own task."""
+        state = self._execution.state
+        slot = state.slots[state.open[0]]
+        log.warning(
+            "%s.%s: step %s (%s), attempt %d, ignores its cancellation and is left behind; "
+            "another driver takes over. Let the step pass CancelledError on, or look at ctx.cancelled",
+            state.tenant, state.execution, slot.id, self._execution.wants[slot.id].uses, slot.attempt,
+        )  # fmt: skip
+        self._given_up = True
+        self._give_up()
 
     async def stop(self) -> None:
         """Stop everything that runs. Idempotent."""
@@ -165,6 +189,9 @@ class Drive:
         alone = len(ready) == 1 and not attempts and len(execution.state.open) == 1
         if alone and not execution.state.deadline_at:  # by which the attempt would have to be stopped
             attempt = await attempts.directly(execution, ready[0])
+            if self._given_up:
+                name = f"{execution.state.tenant}.{execution.state.execution}"
+                raise Superseded(f"{name}: its step has ended after all, and changes nothing")
             if attempt is None:
                 self._todo.append(ready[0])
             return attempt

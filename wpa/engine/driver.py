@@ -28,7 +28,7 @@ from wpa.engine.loading import Loaded, Values, load, revive
 from wpa.engine.services import Services
 from wpa.engine.snapshots import Keeper
 from wpa.engine.turns import Line
-from wpa.errors import Conflict, NotFound, TaskRejected
+from wpa.errors import Conflict, FlowMissing, NotFound, TaskRejected
 from wpa.kernel.draft import Draft, seal
 from wpa.kernel.execution import Diverged, Execution, Start
 from wpa.kernel.fold import fold
@@ -62,14 +62,18 @@ class TooEarly(Conflict):
 
 
 class Driver:
-    """Drives one execution. Cancel its task to make it stop without a trace (no ack, no nak)."""
+    """Drives one execution. Cancel its task to make it stop without a trace (no ack, no nak).
 
-    def __init__(self, services: Services, request: Request) -> None:
+    ``give_up`` is called when a step ignores its cancellation and holds this driver: another one has to be
+    started for the same request. It takes over as from a driver that is gone.
+    """
+
+    def __init__(self, services: Services, request: Request, give_up: Callable[[], None]) -> None:
         self._services = services
         self._request = request
         self._keeper = Keeper(services)
         self._effects = Effects(services)
-        self._drive = Drive(services, self._keeper, self._effects)
+        self._drive = Drive(services, self._keeper, self._effects, give_up)
         self._may_look_again = services.ports.lags
 
     @property
@@ -150,6 +154,7 @@ class Driver:
                 f"the input does not fit the input schema of {program.id} {program.version}: {problems[0]}",
                 problems,
             )
+        await services.crew.check(program)
         services.payloads.check_inline("$.payload.variables", task.payload.variables)
         services.payloads.check_inline("$.payload.execution_context", task.payload.execution_context)
         stored = await services.payloads.store(request.tenant, request.execution, task.payload.input_data)
@@ -225,6 +230,7 @@ class Driver:
         previous = state.worker
         try:
             program = await services.library.program(state.tenant, state.workflow, state.version)
+            await services.crew.check(program)
             execution, values = await revive(program, state, services.limits, services.payloads)
         except (Diverged, NotFound) as error:
             return await self._block(state, error)
@@ -271,6 +277,8 @@ class Driver:
             if draft is None:
                 return self._nothing_to_record(state)
             driving = "lease" in draft.data
+            if driving:
+                await self._leave_to_an_abler(state)
             before, epoch = state.worker, state.epoch + driving
             event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=epoch)
             try:
@@ -356,6 +364,15 @@ class Driver:
         if reopened:
             await self._drive.resume_effects()
         return True
+
+    async def _leave_to_an_abler(self, state: State) -> None:
+        """Raise StepsMissing where another worker has to drive on, before this one says that it does."""
+        services = self._services
+        try:
+            program = await services.library.program(state.tenant, state.workflow, state.version)
+        except (FlowMissing, TaskRejected):
+            return  # what comes of that is seen to when the execution is picked up
+        await services.crew.check(program)
 
     # -- blocked -----------------------------------------------------------------------------
 

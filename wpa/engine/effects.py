@@ -68,7 +68,7 @@ class Effects:
                 task = CancelTask(
                     type=CANCEL,
                     execution_id=slot.name,
-                    metadata=TaskMetadata(source="wpa"),
+                    metadata=_asker(state),
                     payload=CancelPayload(
                         reason=f"its parent {state.execution} does not wait for it any more",
                         parent=Parent(execution_id=state.execution, slot=slot.id),
@@ -198,6 +198,13 @@ class Effects:
 def alarm_name(execution: str) -> str:
     """What the alarm of an execution is called."""
     return f"{execution}.wake"
+
+
+def _asker(state: State) -> TaskMetadata:
+    """Who asked for a child's cancel: whoever cancelled its parent, or else the engine."""
+    if state.cancel is None or not state.cancel.by:
+        return TaskMetadata(source="wpa")
+    return _metadata(state.cancel.by)
 
 
 def _metadata(recorded: dict[str, Any]) -> TaskMetadata:

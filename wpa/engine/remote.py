@@ -3,6 +3,7 @@
 The step's message is the lease, exactly as for a task: it is kept alive while the attempt is made, and acked
 only when its result is stored as a task for the driver. A worker that dies loses the lease, and the next one
 of its group makes the attempt again, under the same idempotency key; a result that comes twice counts once.
+A result that can't be stored, because the server is away, is held until it can, and not worked out again.
 
 A step may lie in its queue for long, and its driver sends it once more when it isn't sure that it did. So
 before the attempt the journal is asked whether anybody still waits for it, and now and then while it is made.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections import OrderedDict
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -38,6 +40,8 @@ log = logging.getLogger("wpa.worker")
 AT_A_TIME: Final = 64
 """Of each queue, so many steps are run at once, or as many as the worker's concurrency where that is less."""
 HAND_BACK_S: Final = 1.0
+REPORT_AGAIN_S: Final = 0.5
+REPORTED_KEPT: Final = 1_024
 LOOK_EVERY_S: Final = 10.0
 NO_PLUGIN_TRIES: Final = 20
 """A step of a type that this worker lacks is handed back, for another of its group; then it fails."""
@@ -79,6 +83,8 @@ class RemoteSteps:
         self._feeds: dict[Source, Feed] = {}
         self._runs: dict[str, _Run] = {}
         """By the lease's identity."""
+        self._reported: OrderedDict[str, None] = OrderedDict()
+        """The leases whose results are stored, the latest last: their acks may have been lost."""
         self._draining = False
         self._watches: list[Unsubscribe] = []
         self._background: set[asyncio.Task[None]] = set()
@@ -213,7 +219,11 @@ class RemoteSteps:
             log.error("a step on %s can't be read and is dropped: %s", run.lease.source.subject, error)
             run.lease.ack()
             return
-        if self._is_under_way(step) or not await self._is_wanted(step):
+        if (
+            run.lease.identity in self._reported
+            or self._is_under_way(step)
+            or not await self._is_wanted(step)
+        ):
             run.lease.ack()
             return
         run.step = step
@@ -232,6 +242,9 @@ class RemoteSteps:
         else:
             result = await self._attempt(step, started)
         await self._report(step, result, started)
+        self._reported[run.lease.identity] = None
+        if len(self._reported) > REPORTED_KEPT:
+            self._reported.popitem(last=False)
         run.lease.ack()
 
     def _is_under_way(self, step: StepTask) -> bool:
@@ -274,6 +287,16 @@ class RemoteSteps:
         return result
 
     async def _report(self, step: StepTask, result: StepResult, started_ms: int) -> None:
+        """Store the result as a task for the driver, however long the server is away."""
+        while True:
+            try:
+                await self._store(step, result, started_ms)
+                return
+            except Unavailable as error:
+                log.warning("the result of %s.%s is held: %s", step.execution_id, step.slot, error)
+                await self._services.clock.sleep(REPORT_AGAIN_S)
+
+    async def _store(self, step: StepTask, result: StepResult, started_ms: int) -> None:
         services = self._services
         output, error = None, result.error
         if error is None:

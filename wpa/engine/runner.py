@@ -105,6 +105,7 @@ class StepRunner:
         context = Context(call, self._live, self._clock, self._worker, self._loop)
         try:
             if found.isolation == "async":
+                context.runs_in(asyncio.current_task(self._loop))
                 return settle(
                     found, await found.fn(context, **found.bind(taken(found, call.trim, call.inputs)))
                 )

@@ -1,15 +1,18 @@
 """Schedules: executions that start by themselves, without a process that waits for them to be due.
 
-The server keeps each schedule and fires it; a firing comes on the tenant's due feed, leased like a task, and
-is seen to by whichever worker gets it. What is known of a schedule is its record
-(:mod:`wpa.model.schedules`). The order of actions makes a firing count once, whatever dies:
+The server keeps one alarm for each schedule, set for its next moment. What rings comes on the tenant's due
+feed, leased like a task, and is seen to by whichever worker gets it. What is known of a schedule is its
+record (:mod:`wpa.model.schedules`); when the alarm has to ring follows from it alone, so an outage shifts
+nothing. The order of actions makes a firing count once, whatever dies:
 
 1. what the record says is still to be done for the firing before is done;
 2. this firing is decided, and the record written by compare-and-set, with what is now to be done;
 3. that is done (starts under names that follow from the moment, so a second try changes nothing);
-4. the record is written again, without it; only then is the firing acked.
+4. the record is written again, without it;
+5. the alarm is set for the moment after; only then is the firing acked.
 
-Pausing, deleting and deploying write the record first, too, and then have the server follow it.
+A firing that comes too early, or again, begins nothing, and has the alarm set all the same. Pausing, deleting
+and deploying write the record first, too, and then have the server follow it. So does a worker that begins.
 """
 
 from __future__ import annotations
@@ -25,11 +28,13 @@ from wpa.engine.loading import load
 from wpa.engine.services import Services
 from wpa.errors import Conflict, NotFound, TaskRejected
 from wpa.kernel.program import Program
+from wpa.model import cron
 from wpa.model.schedules import (
     EVERY,
     Pending,
     ScheduleRecord,
     decode_record,
+    due_ms,
     encode_record,
     fire,
     run_name,
@@ -73,8 +78,9 @@ class Schedules:
     async def deployed(self, tenant: str, program: Program) -> None:
         """A version was deployed: set, replace or remove the schedule, if that version is the latest.
 
-        May be called at any time, by any worker, again and again: nothing happens that has happened.
-        Raises TaskRejected (``bad_schedule``) where the server doesn't take the schedule, or Unavailable.
+        May be called at any time, by any worker, again and again: nothing happens that has happened, but for
+        the alarm, which is set again. Raises TaskRejected (``bad_schedule``) where it is no schedule, or
+        Unavailable.
         """
         while True:
             found = await self._get(tenant, program.id)
@@ -86,7 +92,7 @@ class Schedules:
             if found is None and schedule is None:
                 return
             if found is not None and found[0].version == program.version:
-                if not found[0].in_force:
+                if found[0].live or not found[0].in_force:
                     await self._enforce(tenant, program.id)
                 return
             try:
@@ -122,7 +128,7 @@ class Schedules:
             record.since_ms = self._services.clock.now_ms()
 
     async def _enforce(self, tenant: str, workflow: str) -> None:
-        """Have the server keep what the record says.
+        """Have the server keep the alarm that the record asks for, or none.
 
         Somebody may change the record meanwhile, and have the server follow that before we come to it. Then
         ours was the last word, and wrong; so whoever finds the record changed does it all again.
@@ -133,10 +139,15 @@ class Schedules:
             if found is None:
                 return
             record, revision = found
-            if record.live:
-                await timers.set_schedule(tenant, name, record.spec, record.time_zone, body_of(workflow))
+            if due := due_ms(record):
+                await timers.set(tenant, name, due, body_of(workflow))
             else:
                 await timers.clear(tenant, name)
+            if record.in_force:
+                again = await self._get(tenant, workflow)
+                if again is None or again[1] == revision:
+                    return
+                continue
             record.in_force = True
             try:
                 await self._put(tenant, record, revision)
@@ -223,8 +234,9 @@ class Schedules:
                 record, revision = await self._catch_up(tenant, *found)
                 firing = fire(record, lease.stored_ms, now)
                 if firing is None:
+                    await self._enforce(tenant, workflow)
                     break
-                record.last_ms, record.last_fired_ms = firing.last_ms, lease.stored_ms
+                record.last_ms, record.last_fired_ms = firing.last_ms, max(lease.stored_ms, firing.last_ms)
                 record.missed += firing.missed
                 if firing.missed:
                     log.warning("schedule %s.%s missed %d of its moments", tenant, workflow, firing.missed)
@@ -232,6 +244,7 @@ class Schedules:
                     await self._decide(tenant, record, firing.moments)
                 revision = await self._put(tenant, record, revision)
                 await self._catch_up(tenant, record, revision)
+                await self._enforce(tenant, workflow)
                 break
             except Conflict:
                 continue
@@ -339,8 +352,12 @@ class Schedules:
 
 
 def spec_of(schedule: Schedule) -> str:
-    """A definition's schedule as :mod:`wpa.model.cron` and the server read it. Raises TaskRejected."""
+    """A definition's schedule as :mod:`wpa.model.cron` reads it. Raises TaskRejected (``bad_schedule``)."""
     if schedule.cron is not None:
+        try:
+            cron.check(schedule.cron, schedule.time_zone)
+        except ValueError as error:
+            raise TaskRejected("bad_schedule", str(error)) from None
         return schedule.cron
     seconds, rest = divmod(parse_duration_ms(schedule.every or ""), 1_000)
     if rest or not seconds:

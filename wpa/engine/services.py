@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from wpa.engine.crew import Crew, Roster
 from wpa.engine.library import Library
 from wpa.engine.payloads import Payloads
 from wpa.engine.runner import StepCall, StepRunner
@@ -38,6 +39,7 @@ class Services:
         worker: str,
         tracer: Tracer | None = None,
         flows: Mapping[str, Program] | None = None,
+        roster: Roster | None = None,
     ) -> None:
         self.ports = ports
         self.runner = runner
@@ -46,6 +48,7 @@ class Services:
         self.worker = worker
         self.clock: Clock = ports.clock
         self.library = Library(ports.definitions, ports.clock, flows)
+        self.crew = Crew(worker, runner.has, ports.clock, roster)
         self.payloads = Payloads(ports.blobs, limits)
         self.turns = Turns()
         self._tracer = tracer

@@ -135,11 +135,12 @@ def _approval(slot: Slot, state: State, execution: Execution | None) -> dict[str
 
 def _children(state: State) -> list[dict[str, Any]]:
     children = [slot for slot in state.slots.values() if slot.kind == "child"]
+    unsettled = "cancelled" if is_terminal(state.status) else "waiting"
     return [
         {
             "slot": slot.id,
             "execution_id": slot.name,
-            "status": "waiting" if slot.status == "open" else slot.status,
+            "status": unsettled if slot.status == "open" else slot.status,
         }
         for slot in children[:CHILDREN_SHOWN]
     ]

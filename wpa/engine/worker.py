@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from wpa.engine.remote import RemoteSteps
 from wpa.engine.schedules import Schedules
 from wpa.engine.services import Services
 from wpa.engine.triggers import Triggers
-from wpa.errors import PlatformError, Superseded, TaskRejected, Unavailable
+from wpa.errors import PlatformError, StepsMissing, Superseded, TaskRejected, Unavailable
 from wpa.model.tasks import ScheduleDue, Task, TimerDue
 from wpa.ports.tasks import Feed, Lease, Source
 
@@ -38,11 +39,15 @@ BEATS_PER_HEARTBEAT = 2
 """So often it is looked at whose turn it is. What is in hand for less than one of these is not extended at
 all: most tasks are done by then."""
 DISCOVER_EVERY_S = 1.0
+WARN_EVERY_S = 10.0
+"""How often at most a worker says that the server can't be asked."""
 CREDIT_MIN = 8
 """So many unbegun tasks of a feed a worker takes at least, however many feeds there are: asking for one at a
 time would double what a message costs."""
 HAND_BACK_S = 1.0
 """How long a task rests before it is tried again after trouble that is nobody's fault."""
+LEAVE_S = 0.2
+"""How long a task rests that another worker has to take; longer each time, up to the above."""
 DROP_WITHIN_S = 0.5
 """How long a worker that is cancelled waits for the steps that it cancels."""
 TRIGGERS_SHARE = 0.2
@@ -54,7 +59,7 @@ CLEAN_UP_SHARE = 0.8
 class _Held:
     """A request in hand, and the driver at work on it, if it has begun."""
 
-    __slots__ = ("beat", "driver", "request", "task")
+    __slots__ = ("beat", "driver", "given_up", "request", "task")
 
     def __init__(self, request: Request, beat: int) -> None:
         self.request = request
@@ -62,6 +67,8 @@ class _Held:
         """When its lease was begun, or extended."""
         self.driver: Driver | None = None
         self.task: asyncio.Task[None] | None = None
+        self.given_up = False
+        """Whether its driver is stuck in a step, and another one has the request."""
 
 
 class Worker:
@@ -166,6 +173,7 @@ class Worker:
         """
         ports = self._services.ports
         served = set(self._services.settings.queue_names)
+        quiet_until = 0.0
         while True:
             try:
                 self._changed.clear()
@@ -173,7 +181,10 @@ class Worker:
                 if served:
                     tenants |= {tenant for tenant, queue in await ports.tasks.queues() if queue in served}
             except PlatformError as error:
-                log.warning("can't look for tenants: %s", error)
+                now = asyncio.get_running_loop().time()
+                if now >= quiet_until:
+                    quiet_until = now + WARN_EVERY_S
+                    log.warning("can't look for tenants: %s", error)
                 tenants = self._news
             for tenant in sorted(tenants - self._tenants):
                 if not is_reserved(tenant):
@@ -252,10 +263,24 @@ class Worker:
         elif isinstance(request.task, Heard):
             work = self._triggers.retried(request.lease, request.task.origin)
         else:
-            held.driver = Driver(self._services, request)
+            held.driver = Driver(self._services, request, partial(self._replace, held))
             work = held.driver.drive()
         held.task = self._services.loop.create_task(self._drive(held, work))
         self._driving += 1
+
+    def _replace(self, held: _Held) -> None:
+        """Give up a driver that is stuck in a step: a new one takes the execution over."""
+        key = (held.request.tenant, held.request.lease.identity)
+        if self._held.get(key) is not held:
+            return
+        held.given_up = True
+        if self._draining:
+            held.request.lease.nak()  # another worker takes it over
+            self._done(held.request)
+            return
+        self._driving -= 1
+        successor = self._held[key] = _Held(held.request, held.beat)
+        self._see_to(successor)
 
     def _credit(self, source: Source) -> None:
         if not self._draining:
@@ -270,23 +295,30 @@ class Worker:
             await self._bury(request.lease, error)
         except Superseded as error:
             log.warning("stopped driving: %s", error)  # no ack, no nak: the lease is another's now
+        except StepsMissing as error:
+            log.info("%s is left to another worker: %s", name, error)
+            request.lease.nak(min(HAND_BACK_S, LEAVE_S * request.lease.delivered))
         except PlatformError as error:
             log.warning("%s is handed back: %s", name, error)
             request.lease.nak(HAND_BACK_S)
         except asyncio.CancelledError:
-            if not self._draining:
+            if held.given_up or not self._draining:
                 raise
             request.lease.nak()
         except Exception:
             log.exception("%s is handed back after an error of the engine's own; please report it", name)
             request.lease.nak(HAND_BACK_S * 10)
         finally:
-            self._let_go(request)
-            self._driving -= 1
-            if not isinstance(request.task, Task | TimerDue):
-                self._credit(request.lease.source)
-            if not self._draining:
-                self._begin()
+            if not held.given_up:
+                self._done(request)
+
+    def _done(self, request: Request) -> None:
+        self._let_go(request)
+        self._driving -= 1
+        if not isinstance(request.task, Task | TimerDue):
+            self._credit(request.lease.source)
+        if not self._draining:
+            self._begin()
 
     def _let_go(self, request: Request) -> None:
         self._held.pop((request.tenant, request.lease.identity), None)

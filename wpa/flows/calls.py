@@ -266,7 +266,7 @@ def _inputs(
 
 
 def _is_inputs(schema: dict[str, Any], members: dict[str, Any], named: dict[str, Any]) -> bool:
-    """Whether one object is a step's inputs, together with those given by name, and not its first parameter."""
+    """Whether one object, with what is given by name, is a step's inputs, and not its first parameter."""
     parameters = schema.get("properties", {})
     if not parameters:
         return True

@@ -1,8 +1,7 @@
 """When a repeated schedule fires: six-field cron in a time zone, or ``@every`` some seconds.
 
-The server keeps schedules and fires them; this module says beforehand whether it will take one, and
-when it will fire next. It agrees with nats-server, and is stricter where that takes what nobody means
-(fractions of a second, ``*-5``).
+This module says what a schedule is, and when it fires next. It reads cron as nats-server does, and is
+stricter where that takes what nobody means (fractions of a second, ``*-5``).
 
 ==================  ===========================================================================
 ``S M H d m w``     seconds, minutes, hours, day of the month, month (1-12 or JAN-DEC), day of the
@@ -74,7 +73,7 @@ def next_after(spec: str, time_zone: str, after_ms: int) -> int:
         spec: the schedule.
         time_zone: the IANA name of its zone; "" for UTC.
         after_ms: a moment, in milliseconds since the Unix epoch; for ``@every``, the one it counts
-            from: the last firing, or the moment at which it was set.
+            from: the moment before, or the one at which it was set.
 
     Returns milliseconds since the Unix epoch, whole seconds. Raises ValueError as :func:`check` does,
     and where a cron expression matches nothing in the five years ahead.
@@ -89,7 +88,7 @@ def next_after(spec: str, time_zone: str, after_ms: int) -> int:
 
 
 def _half_up(ms: int) -> int:
-    """The nearest whole second, from which the server counts an interval."""
+    """The nearest whole second, from which an interval is counted."""
     return (ms + 500) // 1_000
 
 

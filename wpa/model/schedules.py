@@ -1,9 +1,10 @@
 """The record of a schedule, and what a firing comes to. Pure: time is passed in.
 
-The server keeps the schedule itself and fires it. The record is what survives everything else: what is
-scheduled, what was started last, and what is still to be done for the last firing. It is written before
-anything is done and again when it was done, each time by compare-and-set, so that a firing that is
-delivered twice, or whose worker dies in the middle, comes to the same.
+The server keeps an alarm for the next moment, and no more. The record is what survives everything else: what
+is scheduled, up to which moment it was seen to, what was started last, and what is still to be done for
+the last firing. It is written before anything is done and again when it was done, each time by
+compare-and-set, so that a firing that is delivered twice, or whose worker dies in the middle, comes to the
+same.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = [
     "Pending",
     "ScheduleRecord",
     "decode_record",
+    "due_ms",
     "encode_record",
     "fire",
     "next_ms",
@@ -38,9 +40,7 @@ CATCH_UP_MAX: Final = 1_000
 LATE_MS: Final = 60_000
 LATE_LEAST_MS: Final = 5_000
 """``catch_up: none`` starts nothing that is later than a minute, or than a period that is shorter; but five
-seconds may always be lost on the way."""
-FOLLOWED_MS: Final = 2_000
-"""By then, the firing after has been stored: the server is late by a quarter of a second at most."""
+seconds may always be lost on the way: a moment that is no later was not missed, whatever comes after it."""
 EVERY: Final = "@every "
 """How the spec of an interval begins."""
 
@@ -76,9 +76,9 @@ class ScheduleRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What the definition says; an operator's word counts until the definition says something else."""
     deleted: bool = False
     in_force: bool = False
-    """Whether the server is known to keep the schedule as it stands here (or none, where none is wanted)."""
+    """Whether the server is known to have been told of the schedule as it stands here (or of its end)."""
     since_ms: int = 0
-    """When it was set or resumed. No moment before that counts."""
+    """When it was set or resumed. No moment before that counts, and an interval counts from it."""
     last_ms: int = 0
     """The last moment that was seen to, whether or not anything was started."""
     last_fired_ms: int = 0
@@ -95,7 +95,7 @@ class ScheduleRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def live(self) -> bool:
-        """Whether the server is to keep the schedule."""
+        """Whether the server is to keep an alarm."""
         return not self.paused and not self.deleted
 
 
@@ -136,18 +136,18 @@ def run_name(workflow: str, moment_ms: int, *, manual: bool = False) -> str:
 
 
 def fire(record: ScheduleRecord, fired_ms: int, now_ms: int) -> Firing | None:
-    """What a firing comes to; None where its moment has been seen to (it was delivered twice).
+    """What a firing comes to, for all moments up to now; None where none is due that has not been seen to.
 
     Args:
         record: the schedule as it is now.
-        fired_ms: when the server fired, by its own clock.
+        fired_ms: when the server fired, by its own clock, which may be ahead of ours.
         now_ms: the time now: later, where no worker was there.
     """
-    after_ms = max(record.since_ms, record.last_ms)
+    after_ms, until_ms = _seen_to_ms(record), max(fired_ms, now_ms)
     if record.spec.startswith(EVERY):
-        moments = _intervals(record.spec, after_ms, fired_ms)
+        moments = _intervals(record.spec, after_ms, until_ms)
     else:
-        moments = _matches(record.spec, record.time_zone, after_ms, fired_ms)
+        moments = _matches(record.spec, record.time_zone, after_ms, until_ms)
     if not moments:
         return None
     last_ms = moments[-1]
@@ -155,21 +155,26 @@ def fire(record: ScheduleRecord, fired_ms: int, now_ms: int) -> Firing | None:
     late_ms = min(LATE_MS, max(LATE_LEAST_MS, following_ms - last_ms))
     if record.catch_up == "all":
         chosen = moments
-    elif record.catch_up == "none":
-        chosen = moments[-1:] if now_ms - last_ms <= late_ms else []
+    elif now_ms - last_ms <= LATE_LEAST_MS:
+        chosen = [moment for moment in moments if now_ms - moment <= LATE_LEAST_MS]
     else:
-        # Where the moment after has passed as well, its own firing is in the queue, and that one counts.
-        chosen = [] if following_ms + FOLLOWED_MS <= now_ms else moments[-1:]
+        chosen = moments[-1:] if record.catch_up == "one" or now_ms - last_ms <= late_ms else []
     return Firing(moments=chosen, last_ms=last_ms, missed=len(moments) - len(chosen))
 
 
+def due_ms(record: ScheduleRecord) -> int:
+    """The first moment that has not been seen to, even if it has passed; 0 where there is none."""
+    return _next(record, _seen_to_ms(record)) if record.live else 0
+
+
 def next_ms(record: ScheduleRecord, now_ms: int) -> int:
-    """When it fires next; 0 where it doesn't."""
-    if not record.live:
-        return 0
-    if not record.spec.startswith(EVERY):
-        return _next(record, now_ms)
-    return max(now_ms, _next(record, max(record.since_ms, record.last_fired_ms)))
+    """When it fires next: now, where it is overdue; 0 where it doesn't."""
+    due = due_ms(record)
+    return max(now_ms, due) if due else 0
+
+
+def _seen_to_ms(record: ScheduleRecord) -> int:
+    return max(record.since_ms, record.last_ms)
 
 
 def _next(record: ScheduleRecord, after_ms: int) -> int:
@@ -197,18 +202,12 @@ def _matches(spec: str, time_zone: str, after_ms: int, until_ms: int) -> list[in
         after_ms += (until_ms - after_ms) // 2
 
 
-def _intervals(spec: str, after_ms: int, fired_ms: int) -> list[int]:
-    """The moments of an interval: that of the firing itself, and those that had been due before.
-
-    The server counts each interval from when it fired before, to the nearest second; so do we.
-    """
-    base_ms, last_ms = ((ms + 500) // 1_000 * 1_000 for ms in (after_ms, fired_ms))
-    every_ms = cron.next_after(spec, "", 0)
-    if last_ms - base_ms < every_ms // 2:
-        return []
-    missed = max(0, (last_ms - every_ms // 2 - 1 - base_ms) // every_ms)
-    first = max(0, missed - CATCH_UP_MAX + 1)
-    return [*(base_ms + (number + 1) * every_ms for number in range(first, missed)), last_ms]
+def _intervals(spec: str, after_ms: int, until_ms: int) -> list[int]:
+    """As :func:`_matches`, for an interval. Each moment is counted from the one before, however late that was
+    seen to, so the phase is that of the moment when the schedule was set."""
+    first_ms, every_ms = cron.next_after(spec, "", after_ms), cron.next_after(spec, "", 0)
+    count = max(0, (until_ms - first_ms) // every_ms + 1)
+    return [first_ms + number * every_ms for number in range(max(0, count - CATCH_UP_MAX), count)]
 
 
 # -- what is shown ---------------------------------------------------------------------------

@@ -7,7 +7,7 @@ immutable and shared by all its runs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -147,6 +147,8 @@ class Plan:
         self.setters = tuple(
             n.index for n in sorted(setters, key=lambda n: (n.ancestors.bit_count(), n.index))
         )
+        self.step_types = frozenset(_run_by_driver(nodes))
+        """What the driving worker needs: the step types that no ``queue`` sends elsewhere."""
         self.leaves = tuple(node.index for node in nodes if not node.children and not node.is_decision)
         self.signals = Signals(document)
         self._validator = validator(document.input)
@@ -345,6 +347,14 @@ class _Compiler:
             if join == "race":
                 races.append(node)
         set_rivals(nodes, races)
+
+
+def _run_by_driver(nodes: list[Node]) -> Iterator[str]:
+    for node in nodes:
+        if node.kind == "step" and not node.policy.queue:
+            yield node.uses
+        if node.undo is not None and node.undo.uses not in KINDS and not node.undo.policy.queue:
+            yield node.undo.uses
 
 
 def _ms(duration: str | None) -> int | None:

@@ -42,6 +42,8 @@ _STRING = re.compile(
 """Literals and comments: whatever stands in them is no part of the expression."""
 _LINKS = r"""((?:\s*\.\s*[A-Za-z_]\w*|\s*\[\s*(?:"[^"\\]*"|'[^'\\]*')\s*\])*)"""
 _LINK = re.compile(r"""\.\s*([A-Za-z_]\w*)|\[\s*["']([^"']*)["']\s*\]""")
+_NO_KEY = re.compile(r'NOT_FOUND: Key not found in map : "(.*)"')
+_NO_FIELDS: Final = "INVALID_ARGUMENT: Applying SELECT to non-message type"
 _COMPLAINT = re.compile(r"ERROR: <input>:\d+:(\d+): (.*)")
 
 
@@ -65,7 +67,7 @@ class Expression:
         self._depth = depth
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
-        """The value, as JSON-ready data. Raises ExpressionError with CEL's own words."""
+        """The value, as JSON-ready data. Raises ExpressionError: what is wrong with the data, or the cost."""
         if self._depth > 1:
             longest = max((_longest(scope.get(path[0])) for path in self.references), default=0)
             if longest**self._depth > WALK_MAX:
@@ -75,11 +77,25 @@ class Expression:
         try:
             value = self._program.eval(data=scope)
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:
-            raise ExpressionError(f"`{self.text}`: {error}") from None
+            raise ExpressionError(f"`{self.text}`: {self._told(str(error), scope)}") from None
         if value.type() == self._error:
-            raise ExpressionError(f"`{self.text}`: {value.value()}")
+            raise ExpressionError(f"`{self.text}`: {self._told(str(value.value()), scope)}")
         plain = value.plain_value()
         return plain if type(plain) in (str, bool, int) else _json(plain, self.text)
+
+    def _told(self, complaint: str, scope: Mapping[str, Any]) -> str:
+        """What CEL says, of the usual mistakes in words that need no knowledge of CEL."""
+        if found := _NO_KEY.fullmatch(complaint):
+            return f"there is no field {found[1]}"
+        if complaint != _NO_FIELDS:
+            return complaint
+        for path in self.references:
+            value = scope.get(path[0])
+            for depth, link in enumerate(path[1:], start=1):
+                if not isinstance(value, dict):
+                    return f"{'.'.join(path[:depth])} is no object, it has no field {link}"
+                value = value.get(link, {})
+        return "a field is asked of what is no object"
 
 
 class _Dialect:

@@ -1,4 +1,4 @@
-"""The timer port: alarms and schedules that the server keeps, so that waiting needs no process.
+"""The timer port: alarms that the server keeps, so that waiting needs no process.
 
 What rings is delivered as a message on its tenant's due feed (:class:`wpa.ports.tasks.Source`, kind
 ``due``), leased and redelivered like any task.
@@ -42,21 +42,5 @@ class Timers(Protocol):
         ...
 
     async def clear(self, tenant: str, name: str) -> None:
-        """Forget the alarm or the schedule, if there is one. Raises Unavailable."""
-        ...
-
-    async def set_schedule(self, tenant: str, name: str, spec: str, time_zone: str, body: bytes) -> None:
-        """Deliver ``body`` again and again, until the schedule is cleared or replaced.
-
-        Moments that pass while the server is away are made up for by one delivery, not by one each.
-
-        Args:
-            tenant: whose due feed it is delivered on.
-            name: the schedule, ``<workflow>.schedule``; one that was there before is replaced.
-            spec: six cron fields, the seconds first, or ``@every 90s``: see :mod:`wpa.model.cron`.
-            time_zone: the IANA name of the zone in which cron fields are read; "" for UTC.
-            body: what is delivered each time.
-
-        Raises TaskRejected (``bad_schedule``) with the reason, or Unavailable.
-        """
+        """Forget the alarm, if there is one. Raises Unavailable."""
         ...

@@ -132,12 +132,6 @@ class _Timers:
     async def clear(self, tenant: str, name: str) -> None:
         await self._faults.around(f"clearing the alarm {name}", lambda: self._inner.clear(tenant, name))
 
-    async def set_schedule(self, tenant: str, name: str, spec: str, time_zone: str, body: bytes) -> None:
-        await self._faults.around(
-            f"setting the schedule {name}",
-            lambda: self._inner.set_schedule(tenant, name, spec, time_zone, body),
-        )
-
 
 class _Tasks:
     def __init__(self, inner: TaskQueue, faults: Faults) -> None:

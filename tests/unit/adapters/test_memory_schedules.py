@@ -51,54 +51,6 @@ async def test_a_clock_that_stands_still_has_nothing_left_to_wake_for() -> None:
     assert rung.clock.next_in_s is None
 
 
-async def test_every_night_through_a_change_of_the_clocks() -> None:
-    rung = Rung("2026-10-23T12:00:00Z")
-    rung.schedules.repeat("acme", "report.schedule", "0 30 2 * * *", "Europe/Berlin", b"")
-    await rung.clock.advance(3 * 86_400)
-    assert rung.moments == [
-        "2026-10-24T00:30:00",
-        "2026-10-25T00:30:00",
-        "2026-10-25T01:30:00",
-        "2026-10-26T01:30:00",
-    ]
-
-
-async def test_an_interval_goes_on_from_its_last_moment() -> None:
-    rung = Rung()
-    rung.schedules.repeat("acme", "report.schedule", "@every 90s", "", b"")
-    await rung.clock.advance(300)
-    rung.schedules.clear("acme", "report.schedule")
-    await rung.clock.advance(300)
-    assert rung.moments == ["2026-11-20T10:01:30", "2026-11-20T10:03:00", "2026-11-20T10:04:30"]
-
-
-async def test_one_ring_makes_up_for_all_that_were_missed() -> None:
-    class Jumping(VirtualClock):
-        """As a laptop's, closed for a while: nobody wakes on the way."""
-
-        def jump(self, seconds: int) -> None:
-            self._now_ns += seconds * 1_000_000_000
-
-    rung = Rung()
-    clock = Jumping(now_ms=rung.clock.now_ms())
-    rung.clock = clock
-    rung.schedules = Schedules(clock, rung._ring)
-    rung.schedules.repeat("acme", "report.schedule", "@every 10s", "", b"")
-    await clock.advance(10)
-    clock.jump(3_600)
-    await clock.advance(11)
-    assert rung.moments == ["2026-11-20T10:00:10", "2026-11-20T11:00:10", "2026-11-20T11:00:20"]
-
-
-async def test_a_schedule_that_is_none_changes_nothing() -> None:
-    rung = Rung()
-    rung.schedules.repeat("acme", "report.schedule", "@every 10s", "", b"old")
-    with pytest.raises(ValueError, match="six are needed"):
-        rung.schedules.repeat("acme", "report.schedule", "* * *", "", b"new")
-    await rung.clock.advance(10)
-    assert [body for _, _, body in rung.heard] == [b"old"]
-
-
 async def test_alarms_outlive_the_connection_that_set_them() -> None:
     server = MemoryServer(clock := VirtualClock())
     first = await open_ports(server)

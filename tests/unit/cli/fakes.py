@@ -73,6 +73,7 @@ class FakeClient:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
+        self.hides_flow = False
         self.ended = status()
         self.events: list[Body] = []
         self.rows: list[Body] = []
@@ -182,13 +183,23 @@ class FakeClient:
         self._called("workers")
         return self.rows
 
+    async def definitions(self) -> list[Body]:
+        self._called("definitions")
+        return self.rows
+
     async def definition(self, workflow: str, version: str = "") -> Body:
         self._called("definition", (workflow, version))
         return {"document": {}}
 
     async def deploy(self, document: Body, deployed_by: str = "") -> Body:
         self._called("deploy", document)
-        return {"workflow_id": document["id"], "version": "1", "hash": "abc", "created": True}
+        return {
+            "workflow_id": document["id"],
+            "version": "1",
+            "hash": "abc",
+            "created": True,
+            "hides_flow": self.hides_flow,
+        }
 
     async def dlq_list(self, limit: int) -> list[Body]:
         self._called("dlq_list", limit)

@@ -225,6 +225,18 @@ def test_schedules_are_listed_and_steered(wpa: Wpa, client: FakeClient) -> None:
     assert "2026-01-02T05:00:00Z" in text
     assert "paused" in text.splitlines()[2]
     assert json.loads(wpa("schedule", "list", "--json").stdout) == client.rows
+    client.rows = [
+        {**row, "schedule": f"@every {seconds}s", "time_zone": ""} for seconds in (600, 90, 86_400)
+    ]
+    assert [
+        line
+        for line in ("@every 10m ", "@every 90s ", "@every 1d ")
+        if line in wpa("schedule", "list").stdout
+    ] == [
+        "@every 10m ",
+        "@every 90s ",
+        "@every 1d ",
+    ]
     for command, words in (("pause", "is paused"), ("resume", "goes on"), ("delete", "is deleted")):
         assert words in wpa("schedule", command, "report").stdout
         assert calls(client, f"{command}_schedule") == ["report"]
@@ -235,10 +247,12 @@ def test_schedules_are_listed_and_steered(wpa: Wpa, client: FakeClient) -> None:
 def test_workers_are_listed(wpa: Wpa, client: FakeClient) -> None:
     client.rows = [
         {
-            "worker": "w1", "host": "h", "pid": 7, "version": "1", "started_at": "t", "step_types": ["a.b"],
-            "queues": ["gpu"],
+            "worker": "w1", "host": "h", "pid": 7, "version": "1", "started_at": "t", "queues": ["gpu"],
+            "step_types": ["a.b", "a.c.d", "core.echo"],
         }
     ]  # fmt: skip
     text = wpa("workers").stdout
     assert "gpu" in text
-    assert "a.b" in text
+    assert "a 2, core 1" in text
+    assert "a.b" not in text
+    assert "a.b, a.c.d, core.echo" in wpa("workers", "--steps").stdout

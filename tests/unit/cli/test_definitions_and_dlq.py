@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 
 from tests.unit.cli.fakes import FakeClient, status, step
-from wpa.errors import DefinitionError, Problem
+from wpa.errors import DefinitionError, Problem, TaskRejected
 
 Wpa = Callable[..., Result]
 
@@ -37,6 +37,53 @@ def test_what_is_wrong_with_a_definition_is_told_with_its_file(
     assert result.exit_code == 2
     for words in ("greet.json is not deployed", "$.steps[0].uses", "did you mean x", "1 problem\n"):
         assert words in result.stderr
+
+
+def test_a_bad_file_keeps_no_other_from_being_deployed(
+    wpa: Wpa, client: FakeClient, good: str, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text("{")
+    result = wpa("deploy", str(bad), good)
+    assert result.exit_code == 2
+    assert result.stdout == "greet 1 deployed\n"
+    assert "bad.json is not deployed:" in result.stderr
+    assert f"1 of 2 files not deployed: {bad}" in result.stderr
+    client.raises = TaskRejected("version_conflict", "greet 1 is deployed already")
+    taken = wpa("deploy", good)
+    assert taken.exit_code == 2
+    assert "greet.json is not deployed: version_conflict: greet 1 is deployed already" in taken.stderr
+
+
+def test_a_plan_that_hides_a_flow_is_told(wpa: Wpa, client: FakeClient, good: str) -> None:
+    client.hides_flow = True
+    assert "greet hides the flow of the same name" in wpa("deploy", good).stderr
+    row = {"workflow_id": "greet", "version": "1", "latest": True, "deployed_at": "t", "deployed_by": "ana"}
+    client.rows = [
+        {**row, "kind": "plan", "hash": "a"},
+        {**row, "kind": "flow", "hash": "b"},
+        {**row, "workflow_id": "other", "kind": "flow", "hash": "c"},
+    ]
+    lines = wpa("definitions").stdout.splitlines()
+    assert ["hidden by the plan" in line for line in lines] == [False, False, True, False]
+
+
+def test_validate_knows_the_steps_of_a_module(
+    wpa: Wpa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "greeting_steps.py").write_text(
+        "from wpa import step\n\n@step('greeting.say')\ndef say(name: str) -> None: ...\n"
+    )
+    document = tmp_path / "greet.json"
+    document.write_text(
+        json.dumps({**GOOD, "steps": [{"id": "a", "uses": "greeting.say", "with": {"name": "x"}}]})
+    )
+    assert wpa("validate", str(document)).exit_code == 2
+    assert wpa("validate", "--flows", str(tmp_path / "greeting_steps.py"), str(document)).exit_code == 0
+    missing = wpa("validate", "--flows", "nowhere.py", str(document))
+    assert missing.exit_code == 2
+    assert "--flows: " in missing.stderr
 
 
 @pytest.mark.parametrize(

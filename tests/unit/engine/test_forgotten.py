@@ -44,7 +44,8 @@ async def test_a_child_whose_worker_died_at_its_very_end_tells_its_parent(
             await asyncio.sleep(0)
         leases.clear()
         assert found[0].delivered == 1
-        await Driver(world.services, admit(found[0], world.services.limits, world.ports.live)).drive()
+        request = admit(found[0], world.services.limits, world.ports.live)
+        await Driver(world.services, request, lambda: None).drive()
 
     def told() -> list[Any]:
         return [task for task in world.tasks if task["type"] == "workflow_child_ended"]

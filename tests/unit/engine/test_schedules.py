@@ -200,10 +200,78 @@ async def test_what_a_dead_worker_left_undone_is_done_by_the_next_firing(bench: 
     with pytest.raises(Unavailable):
         await bench.schedules.fired(lease, "nightly")
     bench.world.leases.clear()
-    await bench.pass_hours(1)
+    await bench.world.clock.advance(HOUR)
+    await bench.schedules.fired(lease, "nightly")
     assert bench.world.started == ["nightly-20261120T010000Z", "nightly-20261120T020000Z"]
     await bench.schedules.fired(lease, "nightly")
     assert len(bench.world.started) == 2
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_worker_that_dies_before_the_alarm_is_set_leaves_it_to_the_next(
+    bench: Bench, after: bool
+) -> None:
+    await bench.deploy(**HOURLY, overlap="allow")
+    await bench.world.clock.advance(HOUR)
+    (lease,) = bench.world.leases
+    Fails(bench.world.ports.timers, "set", 1, after=after)
+    with pytest.raises(Unavailable):
+        await bench.schedules.fired(lease, "nightly")
+    assert bench.world.server.due.read(f"workflow.due.{TENANT}") != [], "not acked"
+    await bench.schedules.fired(lease, "nightly")
+    bench.world.leases.clear()
+    await bench.pass_hours(1)
+    assert bench.world.started == ["nightly-20261120T010000Z", "nightly-20261120T020000Z"]
+
+
+async def test_a_firing_before_its_moment_starts_nothing_and_the_alarm_is_there(bench: Bench) -> None:
+    await bench.deploy(every="1h")
+    await bench.world.ports.timers.set(TENANT, "nightly.schedule", 0, b"")
+    await bench.world.clock.advance(1)
+    await bench.see_to_all()
+    assert bench.world.started == []
+    await bench.pass_hours(1)
+    assert bench.world.started == ["nightly-20261120T013000Z"]
+
+
+async def test_a_worker_that_begins_sets_an_alarm_that_was_lost(bench: Bench) -> None:
+    await bench.deploy(**HOURLY)
+    await bench.world.ports.timers.clear(TENANT, "nightly.schedule")
+    await bench.world.clock.advance(HOUR)
+    assert bench.world.leases == []
+    await bench.deploy(**HOURLY)
+    await bench.world.clock.advance(1)
+    await bench.see_to_all()
+    assert bench.world.started == ["nightly-20261120T010000Z"]
+
+
+async def test_an_interval_keeps_its_phase_however_late_it_is_seen_to(bench: Bench) -> None:
+    await bench.deploy(every="1h", overlap="allow")
+    await bench.world.clock.advance(HOUR * 2.4)
+    await bench.see_to_all()
+    await bench.pass_hours(1)
+    assert bench.world.started == ["nightly-20261120T023000Z", "nightly-20261120T033000Z"]
+    assert (await bench.row())["next_at"] == "2026-11-20T04:30:00.000Z"
+
+
+async def test_the_alarm_is_the_newest_versions_though_a_firing_of_the_last_is_seen_to(bench: Bench) -> None:
+    await bench.deploy(**HOURLY)
+    await bench.world.clock.advance(HOUR)
+    (lease,) = bench.world.leases
+    bench.world.leases.clear()
+    set_alarm = bench.world.ports.timers.set
+    raced: list[bool] = []
+
+    async def race(*args: Any) -> None:
+        if not raced:
+            raced.append(True)
+            await bench.deploy("2", cron="0 */20 * * * *", overlap="allow")
+        await set_alarm(*args)
+
+    bench.world.ports.timers.set = race  # type: ignore[method-assign]
+    await bench.schedules.fired(lease, "nightly")
+    await bench.pass_hours(0.2)
+    assert bench.world.started == ["nightly-20261120T010000Z", "nightly-20261120T014000Z"]
 
 
 async def test_two_workers_with_one_firing_each(bench: Bench) -> None:
@@ -266,7 +334,7 @@ async def test_an_older_version_that_is_looked_at_late_changes_nothing(bench: Be
 
 
 async def test_whoever_deploys_may_die_before_the_server_has_it(bench: Bench) -> None:
-    Fails(bench.world.ports.timers, "set_schedule", 1, after=False)
+    Fails(bench.world.ports.timers, "set", 1, after=False)
     with pytest.raises(Unavailable):
         await bench.deploy(**HOURLY)
     assert (await bench.row())["in_force"] is False

@@ -190,3 +190,40 @@ async def test_a_stopping_worker_hands_back_what_it_cannot_finish(world: World) 
     world.gates["second"].set()
     await asyncio.sleep(0.3)
     assert (await world.events())[-1].event == "workflow_completed"
+
+
+async def test_a_cancel_does_not_wait_for_a_step_that_ignores_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("wpa.engine.attempts.STOP_WITHIN_S", 0.2)
+    gate, seen = asyncio.Event(), []
+
+    @step("t.hold")
+    async def hold(ctx: Any) -> None:
+        seen.append(("begin", ctx.attempt, ctx.cancelled))
+        while not gate.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await gate.wait()
+                break
+            seen.append(("ignores", ctx.attempt, ctx.cancelled))
+
+    world = World()
+    node = Node("first", await open_ports(world.server, ack_wait_s=ACK_WAIT_S), hold, heartbeat=True)
+    world.nodes.append(node)
+    try:
+        await world.deploy_and_start(node.ports)
+        await world.until(lambda: seen)
+        asked = {"type": "workflow_cancel", "execution_id": "x1", "metadata": {"user_id": "ann"}}
+        await node.ports.tasks.publish("t", msgspec.json.encode(asked), {})
+        async with asyncio.timeout(5):
+            while (events := await world.events())[-1].event != "workflow_cancelled":
+                await asyncio.sleep(0.02)
+        gate.set()
+        await asyncio.sleep(ACK_WAIT_S * 2)
+        assert [event.id for event in await world.events()] == [event.id for event in events]
+        assert seen == [("begin", 1, False), ("ignores", 1, True)]  # never a second attempt
+        assert events[-1].epoch == 2
+        warnings = [line for line in caplog.messages if "ignores its cancellation" in line]
+        assert len(warnings) == 1 and warnings[0].startswith("t.x1: step a (t.hold), attempt 1,")
+    finally:
+        await node.end()

@@ -8,6 +8,7 @@ from wpa.model.schedules import (
     Firing,
     ScheduleRecord,
     decode_record,
+    due_ms,
     encode_record,
     fire,
     next_ms,
@@ -66,33 +67,40 @@ class TestFire:
         assert firing is not None
         assert (moments(firing), firing.missed, firing.last_ms) == (started, missed, at("05:00:00"))
 
-    @pytest.mark.parametrize(("policy", "started"), [("one", [5]), ("none", []), ("all", [2, 3, 4, 5])])
-    def test_after_an_outage_of_the_workers_each_firing_is_there(
-        self, policy: str, started: list[int]
+    @pytest.mark.parametrize(("policy", "started"), [("one", 1), ("none", 0), ("all", 4)])
+    def test_after_an_outage_of_the_workers_the_firing_stands_for_what_came_after_it(
+        self, policy: str, started: int
     ) -> None:
         record = hourly(last_ms=at("01:00:00"), catch_up=policy)
-        found = []
-        for hour in (2, 3, 4, 5):
-            firing = fire(record, at(f"0{hour}:00:00.100"), at("05:30:00"))
-            assert firing is not None
-            record.last_ms = firing.last_ms
-            found += [hour for _ in firing.moments]
-        assert found == started
+        firing = fire(record, at("02:00:00.100"), at("05:30:00"))
+        assert firing is not None
+        assert (len(firing.moments), firing.missed) == (started, 4 - started)
+        assert firing.last_ms == at("05:00:00")
+
+    def test_one_that_comes_before_its_moment_starts_nothing(self) -> None:
+        assert fire(hourly(last_ms=at("01:00:00")), at("01:59:59.999"), at("01:59:59")) is None
+
+    def test_the_servers_clock_may_be_ahead(self) -> None:
+        assert moments(fire(hourly(), at("01:00:00"), at("00:59:58"))) == ["01:00:00"]
 
     def test_a_minute_late_is_not_an_outage(self) -> None:
         record = hourly(catch_up="none")
         assert moments(fire(record, at("01:00:00"), at("01:00:59"))) == ["01:00:00"]
         assert moments(fire(record, at("01:00:00"), at("01:01:01"))) == []
 
-    def test_a_worker_that_lags_behind_a_schedule_of_seconds_starts_some_all_the_same(self) -> None:
-        record = hourly(spec="* * * * * *", since_ms=at("01:00:00"))
-        started = 0
-        for second in range(1, 40):
-            firing = fire(record, at("01:00:00") + second * 1_000, at("01:00:00") + second * 1_000 + 2_500)
+    @pytest.mark.parametrize("policy", ["one", "none", "all"])
+    def test_a_worker_that_lags_behind_a_schedule_of_seconds_starts_each_all_the_same(
+        self, policy: str
+    ) -> None:
+        record = hourly(spec="* * * * * *", since_ms=at("01:00:00"), catch_up=policy)
+        found: list[str] = []
+        for second in range(1, 40, 3):
+            fired_ms = at("01:00:00") + second * 1_000
+            firing = fire(record, fired_ms, fired_ms + 2_500)
+            found += moments(firing)
             assert firing is not None
             record.last_ms = firing.last_ms
-            started += len(firing.moments)
-        assert started == 39
+        assert found == [f"01:00:{second:02}" for second in range(1, 40)]
 
     def test_a_month_of_seconds_is_looked_at_from_its_end(self) -> None:
         record = hourly(spec="* * * * * *", since_ms=at("01:00:00") - 30 * 24 * HOUR, catch_up="all")
@@ -122,12 +130,13 @@ class TestIntervals:
         assert fire(record, at("01:01:31"), at("01:01:32")) is None
         assert fire(record, at("01:02:14"), at("01:02:15")) is None
 
-    def test_after_an_outage_it_goes_on_from_the_firing(self) -> None:
+    def test_an_outage_does_not_shift_it(self) -> None:
         record = self.every(60, last_ms=at("01:00:00"), catch_up="all")
         firing = fire(record, at("01:04:40"), at("01:04:40"))
-        assert moments(firing) == ["01:01:00", "01:02:00", "01:03:00", "01:04:00", "01:04:40"]
-        record.last_ms = at("01:04:40")
-        assert moments(fire(record, at("01:05:40.2"), at("01:05:40.3"))) == ["01:05:40"]
+        assert moments(firing) == ["01:01:00", "01:02:00", "01:03:00", "01:04:00"]
+        record.last_ms = at("01:04:00")
+        assert due_ms(record) == at("01:05:00")
+        assert moments(fire(record, at("01:05:00.2"), at("01:05:00.3"))) == ["01:05:00"]
 
     def test_every_second_each_counts(self) -> None:
         record = self.every(1)
@@ -147,16 +156,23 @@ class TestIntervals:
 
 class TestNext:
     def test_cron(self) -> None:
-        assert next_ms(hourly(), at("01:20:00")) == at("02:00:00")
+        assert next_ms(hourly(last_ms=at("01:00:00")), at("01:20:00")) == at("02:00:00")
 
-    def test_an_interval_counts_from_the_last_firing(self) -> None:
-        record = hourly(spec="@every 90s", since_ms=at("01:00:00"), last_fired_ms=at("01:03:00.2"))
+    def test_an_interval_counts_from_the_last_moment(self) -> None:
+        record = hourly(
+            spec="@every 90s",
+            since_ms=at("01:00:00"),
+            last_ms=at("01:03:00"),
+            last_fired_ms=at("01:03:20"),
+        )
         assert next_ms(record, at("01:03:30")) == at("01:04:30")
+        assert due_ms(record) == at("01:04:30")
         assert next_ms(record, at("01:09:00")) == at("01:09:00"), "overdue: at any moment"
 
     @pytest.mark.parametrize("field", ["paused", "deleted"])
     def test_one_that_rests_has_none(self, field: str) -> None:
-        assert next_ms(hourly(**{field: True}), at("01:20:00")) == 0
+        record = hourly(**{field: True})
+        assert (next_ms(record, at("01:20:00")), due_ms(record)) == (0, 0)
 
 
 def test_the_name_follows_from_the_moment_alone() -> None:

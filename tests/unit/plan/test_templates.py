@@ -50,6 +50,23 @@ def test_templates_keep_types_alone_and_interpolate_in_text(value: Any, wanted: 
     assert render(value) == wanted
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("input.zap", "there is no field zap"),
+        ("input['zap']", "there is no field zap"),
+        ("input.a > 1 && input.s.zap", "input.s is no object, it has no field zap"),
+        ("input.none.zap.zip", "input.none is no object, it has no field zap"),
+        ("input.list.map(x, x.zap)", "a field is asked of what is no object"),
+        ("1 / 0", "INVALID_ARGUMENT: divide by zero"),
+    ],
+)
+def test_the_usual_mistakes_are_told_in_plain_words(text: str, words: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        compile_expression(text).evaluate(SCOPE)
+    assert str(caught.value) == f"`{text}`: {words}"
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text().filter(lambda t: "${" not in t),

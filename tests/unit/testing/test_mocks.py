@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -143,6 +144,13 @@ class TestBesideTheRealStep:
                 return [real]
 
         assert wpa(ONE, steps=[Plugin]).start({"n": 4}).result().output == {"id": 4}
+
+    def test_modules_are_taken_with_the_steps_that_they_declare(self, wpa: Any) -> None:
+        module = ModuleType("payments")
+        with pytest.raises(TestKitError, match="module payments declares nothing with @step"):
+            wpa(ONE, steps=[module])
+        vars(module).update(charge=real, helper=len)
+        assert wpa(ONE, steps=[module]).start({"n": 4}).result().output == {"id": 4}
 
     def test_what_is_no_step_is_refused(self, wpa: Any) -> None:
         with pytest.raises(TestKitError, match="declare it with @step"):

@@ -1,4 +1,4 @@
-"""Alarms and schedules, rung by the clock: what the server's message schedules do."""
+"""Alarms, rung by the clock: what the server's message schedules do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import heapq
 from collections.abc import Callable
 from typing import NamedTuple
 
-from wpa.model.cron import next_after
 from wpa.ports.clock import Clock
 
 __all__ = ["Schedules"]
@@ -19,9 +18,6 @@ class _Entry(NamedTuple):
     number: int
     body: bytes
     headers: dict[str, str]
-    spec: str
-    """Empty for an alarm, which rings once."""
-    time_zone: str
 
 
 class Schedules:
@@ -39,27 +35,22 @@ class Schedules:
 
     def set(self, tenant: str, name: str, at_ms: int, body: bytes, headers: dict[str, str]) -> None:
         """Ring once at ``at_ms``, or at the loop's next turn where that has passed."""
-        self._put((tenant, name), at_ms, _Entry(self._number(), body, headers, "", ""))
-
-    def repeat(self, tenant: str, name: str, spec: str, time_zone: str, body: bytes) -> None:
-        """Ring whenever ``spec`` says so. Raises ValueError, and changes nothing, where it is no schedule."""
-        at_ms = next_after(spec, time_zone, self._clock.now_ms())
-        self._put((tenant, name), at_ms, _Entry(self._number(), body, {}, spec, time_zone))
+        self._put((tenant, name), at_ms, _Entry(self._number(), body, headers))
 
     def clear(self, tenant: str, name: str) -> None:
         self._entries.pop((tenant, name), None)
 
     @property
     def next_ms(self) -> int | None:
-        """When the next alarm or schedule is due; None: none is set."""
+        """When the next alarm is due; None: none is set."""
         while self._due and not self._is_current(self._due[0]):
             heapq.heappop(self._due)
         return self._due[0][0] if self._due else None
 
     @property
     def has_alarms(self) -> bool:
-        """Whether anything is to ring once; schedules, which ring for ever, don't count."""
-        return any(not entry.spec for entry in self._entries.values())
+        """Whether anything but a workflow's schedule is to ring: those set the next alarm for ever."""
+        return any(not name.endswith(".schedule") for _, name in self._entries)
 
     def _is_current(self, due: tuple[int, int, tuple[str, str]]) -> bool:
         """Whether what was to ring has not been replaced, or cleared, since."""
@@ -92,20 +83,10 @@ class Schedules:
         self._alarm = None
         now = self._clock.now_ms()
         while self._due and self._due[0][0] <= now:
-            at_ms, number, key = heapq.heappop(self._due)
+            _, number, key = heapq.heappop(self._due)
             entry = self._entries.get(key)
             if entry is None or entry.number != number:
                 continue
-            if entry.spec:
-                self._put_next(key, entry, at_ms, now)
-            else:
-                del self._entries[key]
+            del self._entries[key]
             self._ring(key[0], entry.body, entry.headers)
         self._set_alarm()
-
-    def _put_next(self, key: tuple[str, str], entry: _Entry, at_ms: int, now: int) -> None:
-        """After a moment that was missed by more than one turn, go on from now: one ring makes up for all."""
-        next_ms = next_after(entry.spec, entry.time_zone, at_ms)
-        if next_ms < now:
-            next_ms = next_after(entry.spec, entry.time_zone, now)
-        heapq.heappush(self._due, (next_ms, entry.number, key))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from wpa.adapters.memory.server import Connection
 from wpa.adapters.memory.tasks import clean_headers
-from wpa.errors import TaskRejected
 
 __all__ = ["MemoryTimers"]
 
@@ -26,10 +25,3 @@ class MemoryTimers:
     async def clear(self, tenant: str, name: str) -> None:
         await self._connection.turn()
         self._schedules.clear(tenant, name)
-
-    async def set_schedule(self, tenant: str, name: str, spec: str, time_zone: str, body: bytes) -> None:
-        await self._connection.turn()
-        try:
-            self._schedules.repeat(tenant, name, spec, time_zone, bytes(body))
-        except ValueError as error:
-            raise TaskRejected("bad_schedule", str(error)) from None

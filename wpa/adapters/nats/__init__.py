@@ -35,11 +35,16 @@ class NatsPorts(Ports):
 
     transport: Transport
 
-    async def announce(self, worker: str, about: dict[str, Any]) -> None:
-        """Write the worker's presence; it vanishes by itself when not written again within 30 s."""
+    async def announce(self, worker: str, about: dict[str, Any]) -> bool:
+        """Write the worker's presence; it vanishes by itself when not written again within 30 s.
+
+        False where the server can't be reached.
+        """
         bucket = Bucket(self.transport, streams.WORKERS_BUCKET)
         with contextlib.suppress(PlatformError):  # presence is a courtesy, never worth an error
             await bucket.set(worker, msgspec.json.encode(about))
+            return True
+        return False
 
     async def roster(self) -> list[dict[str, Any]]:
         """What the workers that are there say of themselves. Raises Unavailable."""

@@ -7,9 +7,7 @@ from typing import Final
 from wpa.adapters.nats import streams
 from wpa.adapters.nats.headers import header_lines, own_headers
 from wpa.adapters.nats.streams import api
-from wpa.adapters.nats.transport import Refused, Transport
-from wpa.errors import TaskRejected
-from wpa.model import cron
+from wpa.adapters.nats.transport import Transport
 from wpa.model.times import rfc3339
 
 __all__ = ["NatsTimers"]
@@ -17,14 +15,12 @@ __all__ = ["NatsTimers"]
 LAST_MS: Final = 9_223_372_036_000
 """2262-04-11: the server counts nanoseconds in 64 bits. Past that they overflow; it would ring at once."""
 
-BAD_PATTERN: Final = 10189
-BAD_TIME_ZONE: Final = 10223
-
 
 class NatsTimers:
     """See :class:`wpa.ports.timers.Timers`.
 
-    The server keeps one schedule a subject: storing one rolls up what was there before. When an alarm
+    The server keeps one schedule a subject (each ours is an ``@at``, which survives a crash of the server
+    exactly; those that repeat don't): storing one rolls up what was there before. When an alarm
     rings, the server stores its message on the due subject and purges the schedule's subject, whatever
     is on it by then.
     """
@@ -40,23 +36,6 @@ class NatsTimers:
 
     async def clear(self, tenant: str, name: str) -> None:
         await api(self._transport, f"STREAM.PURGE.{streams.TIMERS}", {"filter": _subject(tenant, name)})
-
-    async def set_schedule(self, tenant: str, name: str, spec: str, time_zone: str, body: bytes) -> None:
-        headers = {"Nats-Schedule": spec}
-        if time_zone:
-            headers["Nats-Schedule-Time-Zone"] = time_zone
-        try:
-            cron.check(spec, time_zone)
-            await self._store(tenant, name, headers, body)
-        except ValueError as error:
-            raise TaskRejected("bad_schedule", str(error)) from None
-        except Refused as error:
-            if error.err_code not in (BAD_PATTERN, BAD_TIME_ZONE):
-                raise
-            zone = f" in time zone {time_zone!r}" if time_zone else ""
-            raise TaskRejected(
-                "bad_schedule", f"the NATS server does not take schedule {spec!r}{zone}: {error}"
-            ) from None
 
     async def _store(self, tenant: str, name: str, headers: dict[str, str], body: bytes) -> None:
         lines = header_lines({**headers, "Nats-Schedule-Target": f"workflow.due.{tenant}"})

@@ -198,22 +198,24 @@ def _read_line(data: bytes, at: int, line_end: int) -> tuple[bytes, bytes, bytes
     None for another line, and for one that is not as the server writes it.
     """
     if data.startswith(b"MSG ", at):
-        fields = data[at + 4 : line_end].split(b" ")
+        fields = data[at + 4 : line_end].split()
         head = b"0"
     elif data.startswith(b"HMSG ", at):
-        fields = data[at + 5 : line_end].split(b" ")
+        fields = data[at + 5 : line_end].split()
         head = fields.pop(-2) if len(fields) > 3 else b""
     else:
         return None
     if len(fields) == 3:
         subject, sid, size = fields
         reply = b""
-    elif len(fields) == 4 and fields[2]:
+    elif len(fields) == 4:
         subject, sid, reply, size = fields
     else:
         return None
-    if not (subject and sid.isdigit() and head.isdigit() and size.isdigit() and int(head) <= int(size)):
+    if not (sid.isdigit() and head.isdigit() and size.isdigit() and int(head) <= int(size)):
         return None
+    if not data[line_end - 1 : line_end].isdigit():
+        return None  # it ends in white space
     return subject, sid, reply, int(head), int(size)
 
 
