@@ -88,7 +88,7 @@ async def test_all_of_it_by_command_line(
     await wpa("start", "w", "--id", "later", "--start-at", begins)
     await comes_to(client, "later", "WAITING")
     assert "begins at" in await wpa("status", "later")
-    assert "core.echo" in await wpa("workers")
+    assert "core.echo" in await wpa("workers", "--steps")
 
 
 # -- plain messages --------------------------------------------------------------------------
