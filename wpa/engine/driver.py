@@ -46,8 +46,6 @@ __all__ = ["Driver"]
 
 log = logging.getLogger("wpa.engine")
 
-NAP_MS: Final = 2_000
-"""What is due within this time is waited for here; for all else the execution comes to rest."""
 BLOCKED_RETRY_MS: Final = 30_000
 CHILD_FRESH_MS: Final = 3_000
 """A child's start that is younger can't have outlived a cancel that was handed back ``EARLY_TRIES`` times."""

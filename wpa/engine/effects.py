@@ -6,15 +6,14 @@ again after a crash; whoever receives it knows it by its id.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
+from wpa.engine.patience import until_done
 from wpa.engine.services import Services
-from wpa.errors import Unavailable
 from wpa.kernel.execution import Execution
 from wpa.model.ids import idempotency_key
 from wpa.model.state import Parent, Slot, State
@@ -37,11 +36,6 @@ from wpa.model.times import parse_ms, rfc3339
 __all__ = ["Effects"]
 
 log = logging.getLogger("wpa.engine")
-
-T = TypeVar("T")
-
-RETRY_S: Final = 0.25
-RETRY_MAX_S: Final = 5.0
 
 
 class Effects:
@@ -113,7 +107,7 @@ class Effects:
             return
         want = execution.wants[slot.id]
         # Large inputs go by reference: the message has to fit through the server.
-        inputs = await self._until_done(
+        inputs = await until_done(
             lambda: self._services.payloads.store(state.tenant, state.execution, want.inputs)
         )
         task = StepTask(
@@ -136,7 +130,7 @@ class Effects:
         )
         data = msgspec.json.encode(task)
         tasks = self._services.ports.tasks
-        await self._until_done(lambda: tasks.publish_step(state.tenant, slot.name, data, {}))
+        await until_done(lambda: tasks.publish_step(state.tenant, slot.name, data, {}))
 
     # -- rest and end ------------------------------------------------------------------------
 
@@ -146,13 +140,13 @@ class Effects:
         name = alarm_name(state.execution)
         if state.wake_at:
             body = timer_due(state.execution)
-            await self._until_done(lambda: timers.set(state.tenant, name, parse_ms(state.wake_at), body))
+            await until_done(lambda: timers.set(state.tenant, name, parse_ms(state.wake_at), body))
 
     async def clear_alarm(self, state: State, set_before: str) -> None:
         """Forget an alarm that was set and is not wanted any more."""
         if set_before and set_before > rfc3339(self._services.clock.now_ms()):
             timers = self._services.ports.timers
-            await self._until_done(lambda: timers.clear(state.tenant, alarm_name(state.execution)))
+            await until_done(lambda: timers.clear(state.tenant, alarm_name(state.execution)))
 
     async def ended(self, state: State) -> None:
         """An execution has ended: stop its children, tell its parent. Idempotent."""
@@ -182,17 +176,7 @@ class Effects:
     ) -> None:
         data = msgspec.json.encode(task)
         tasks = self._services.ports.tasks
-        await self._until_done(lambda: tasks.publish(tenant, data, headers or {}))
-
-    async def _until_done(self, effect: Callable[[], Awaitable[T]]) -> T:
-        delay = RETRY_S
-        while True:
-            try:
-                return await effect()
-            except Unavailable as error:
-                log.debug("an effect is tried again: %s", error)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, RETRY_MAX_S)
+        await until_done(lambda: tasks.publish(tenant, data, headers or {}))
 
 
 def alarm_name(execution: str) -> str:

@@ -21,9 +21,10 @@ from wpa.engine.door import Origin
 from wpa.engine.messages import Messages, digest, own_subject
 from wpa.engine.services import Services
 from wpa.errors import Conflict, PlatformError, Problem, TaskRejected, TooLarge
+from wpa.model.subjects import covers
 from wpa.model.times import parse_ms
 from wpa.plan import Plan
-from wpa.plan.subjects import ENGINES, covers
+from wpa.plan.subjects import ENGINES
 from wpa.ports.inlets import Drawn, Inlet, UserStream
 from wpa.ports.tasks import Feed
 

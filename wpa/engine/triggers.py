@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final
 
 from wpa.engine.door import Origin
 from wpa.engine.inlets import InletKeeper, Tap, inlets_of
 from wpa.engine.messages import Messages, digest, foreign, own_subject
+from wpa.engine.patience import until_done
 from wpa.engine.services import Services
-from wpa.errors import NotFound, PlatformError, TaskRejected, TooLarge
+from wpa.errors import NotFound, TaskRejected, TooLarge
 from wpa.plan import Plan
 from wpa.ports.clock import Clock
 from wpa.ports.inlets import Inlet
@@ -34,11 +34,8 @@ log = logging.getLogger("wpa.engine")
 QUEUE_MAX: Final = 5_000
 """Of each workflow and subject, so many messages may wait here; more are dropped, and counted in the log."""
 AT_A_TIME: Final = 32
-RETRY_S: Final = 0.25
-RETRY_MAX_S: Final = 5.0
 WARN_EVERY_S: Final = 5.0
 
-T = TypeVar("T")
 Message = tuple[str, bytes, dict[str, str]]
 """Subject, data, headers."""
 
@@ -194,7 +191,7 @@ class Triggers:
                     rejected = rejected or made
                 else:
                     task, own = made
-                    await _until_done(lambda: services.ports.tasks.publish(ear.tenant, task, own))  # noqa: B023
+                    await until_done(lambda: services.ports.tasks.publish(ear.tenant, task, own))  # noqa: B023
             if rejected is not None:
                 await self._bury(ear.tenant, plan, origin, data, rejected)
         except TooLarge as error:
@@ -208,7 +205,7 @@ class Triggers:
         services = self._services
         log.warning("a message on %s is of no use to %s.%s: %s", origin.subject, tenant, plan.id, error)
         headers = self._messages.letter(origin, error)
-        await _until_done(lambda: services.ports.tasks.bury(tenant, data, headers))
+        await until_done(lambda: services.ports.tasks.bury(tenant, data, headers))
 
     async def retried(self, lease: Lease, origin: Origin) -> None:
         """See to a dead letter of ours that was queued again, and ack it.
@@ -226,17 +223,3 @@ class Triggers:
             if not isinstance(found, TaskRejected):
                 await self._services.ports.tasks.publish(lease.tenant, *found)
         lease.ack()
-
-
-async def _until_done(effect: Callable[[], Awaitable[T]]) -> T:
-    """Wait out a server that is away. Raises TooLarge."""
-    delay = RETRY_S
-    while True:
-        try:
-            return await effect()
-        except TooLarge:
-            raise
-        except PlatformError as error:
-            log.debug("a trigger's effect is tried again: %s", error)
-        await asyncio.sleep(delay)
-        delay = min(delay * 2, RETRY_MAX_S)

@@ -15,6 +15,7 @@ import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from wpa.flows.standins import genuine_class
+from wpa.model.hints import needs_pydantic
 from wpa.model.recordable import encode_data
 
 __all__ = ["Convert", "Misfit", "Record", "converter", "dump", "is_object", "record"]
@@ -23,8 +24,6 @@ Convert = Callable[[Any], Any]
 
 SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 ALWAYS_JSON: Final = frozenset({int, bool, type(None)})
-PYDANTIC: Final = ("pydantic", "annotated_types")
-"""Packages whose constraints, as in ``Annotated[int, Field(gt=0)]``, pydantic alone understands."""
 
 
 class Record(dict[str, Any]):
@@ -99,7 +98,7 @@ def converter(hint: Any) -> Convert:
     """
     if hint is Any or hint is object:
         return record
-    if _needs_pydantic(hint):
+    if needs_pydantic(hint):
         return _by_pydantic(hint)
     try:
         msgspec.json.schema(hint, schema_hook=_schema_of_stand_in)
@@ -166,17 +165,3 @@ def _dump_model(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     raise TypeError(f"{type(value).__name__} can't be written as JSON")
-
-
-def _needs_pydantic(hint: Any, within: tuple[Any, ...] = ()) -> bool:
-    """Whether a type is pydantic's, or holds one that is; msgspec, which is faster, does all others."""
-    if isinstance(hint, type):
-        if issubclass(hint, BaseModel) or hasattr(hint, "__pydantic_validator__"):
-            return True
-        if hint in within or not (dataclasses.is_dataclass(hint) or typing.is_typeddict(hint)):
-            return any(_needs_pydantic(part, within) for part in typing.get_args(hint))
-        fields = typing.get_type_hints(hint, include_extras=True).values()
-        return any(_needs_pydantic(part, (*within, hint)) for part in fields)
-    if type(hint).__module__.partition(".")[0] in PYDANTIC:
-        return True
-    return any(_needs_pydantic(part, within) for part in typing.get_args(hint))

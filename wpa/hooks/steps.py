@@ -10,7 +10,6 @@ constants nor what earlier steps returned, which other steps and other execution
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import typing
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from wpa.errors import StepFailed, WpaError
+from wpa.model.hints import needs_pydantic
 from wpa.model.steptype import StepSignature
 from wpa.ports.steps import Isolation, StepContext, StepType
 
@@ -31,8 +31,6 @@ PLAIN = (dict, list, str, int, float, bool, type(None))
 OPEN = (dict[str, Any], list[Any])
 """These say no more than ``dict`` and ``list``: what is wrong inside, the engine's encoder finds."""
 SCALARS = (str, int, float, bool, type(None))
-PYDANTIC = ("pydantic", "annotated_types")
-"""Packages whose constraints, as in ``Annotated[int, Field(gt=0)]``, pydantic alone understands."""
 
 
 class StepDeclarationError(WpaError, TypeError):
@@ -139,7 +137,7 @@ def _inputs(
                 f"step type {name}: parameter {parameter.name} can't be passed by name"
             )
         hint = hints.get(parameter.name, Any)
-        if _needs_pydantic(hint):
+        if needs_pydantic(hint):
             adapters[parameter.name] = _adapter(name, f"input {parameter.name}", hint)
             hint = Any
         if parameter.default is inspect.Parameter.empty:
@@ -238,20 +236,6 @@ def _input_schema(
 # -- pydantic --------------------------------------------------------------------------------
 
 
-def _needs_pydantic(hint: Any, within: tuple[Any, ...] = ()) -> bool:
-    """Whether a type is pydantic's, or holds one that is; msgspec, which is faster, does all others."""
-    if isinstance(hint, type):
-        if issubclass(hint, BaseModel) or hasattr(hint, "__pydantic_validator__"):
-            return True
-        if hint in within or not (dataclasses.is_dataclass(hint) or typing.is_typeddict(hint)):
-            return any(_needs_pydantic(part, within) for part in typing.get_args(hint))
-        fields = get_type_hints(hint, include_extras=True).values()
-        return any(_needs_pydantic(part, (*within, hint)) for part in fields)
-    if type(hint).__module__.partition(".")[0] in PYDANTIC:
-        return True
-    return any(_needs_pydantic(part, within) for part in typing.get_args(hint))
-
-
 def _adapter(name: str, what: str, hint: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(hint)
@@ -274,7 +258,7 @@ def _pydantic_schema(
 def _output(name: str, hint: Any) -> tuple[Callable[[Any], Any], dict[str, Any]]:
     if hint is Any:
         return _dump_plain, {}
-    if _needs_pydantic(hint):
+    if needs_pydantic(hint):
         adapter = _adapter(name, "output", hint)
         return _dump_pydantic(adapter), _pydantic_schema(adapter, "serialization")
     try:

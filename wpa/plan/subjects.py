@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["check_stream", "check_subject", "covers", "matches"]
+__all__ = ["ENGINES", "check_stream", "check_subject"]
 
 SUBJECT_CHARS_MAX: Final = 255
 STREAM_CHARS_MAX: Final = 255
@@ -53,27 +53,3 @@ def check_stream(name: str) -> None:
             f"{shown} is a stream of the engine's, or a bucket; name a stream of your own that captures "
             "the subject"
         )
-
-
-def covers(wide: str, pattern: str) -> bool:
-    """Whether every subject that ``pattern`` names is one of those that ``wide`` names."""
-    ours, theirs = wide.split("."), pattern.split(".")
-    for place, mine in enumerate(ours):
-        if place >= len(theirs):
-            return False
-        if mine == ">":
-            return True
-        if theirs[place] == ">" or mine not in ("*", theirs[place]):
-            return False
-    return len(ours) == len(theirs)
-
-
-def matches(pattern: str, subject: str) -> bool:
-    """Whether ``subject``, which has no wildcards, is one of those that ``pattern`` names."""
-    wanted, given = pattern.split("."), subject.split(".")
-    if wanted[-1] == ">":
-        wanted.pop()
-        if len(given) <= len(wanted):
-            return False
-        given = given[: len(wanted)]
-    return len(wanted) == len(given) and all(w in ("*", g) for w, g in zip(wanted, given, strict=True))

@@ -9,9 +9,9 @@ import msgspec
 
 from wpa.errors import InvalidName, Problem
 from wpa.model.ids import check_execution
+from wpa.model.subjects import matches
 from wpa.plan import starts
 from wpa.plan.expressions import ExpressionError
-from wpa.plan.subjects import matches
 from wpa.plan.templates import Template, compile_condition, compile_template
 
 __all__ = ["Signal", "Start", "Trigger", "compile_trigger"]

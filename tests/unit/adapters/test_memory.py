@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from wpa.adapters.memory import MemoryServer, VirtualClock, open_ports
-from wpa.adapters.memory.storage import matches
 from wpa.errors import Unavailable
+from wpa.model.subjects import matches
 from wpa.ports.tasks import Lease
 
 

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
@@ -222,6 +222,7 @@ def test_what_no_server_sends_is_refused_as_nats_py_refuses_it(line: bytes) -> N
     st.lists(WITHOUT_HEADERS, min_size=1, max_size=1).map(b"".join).filter(lambda data: len(data) < 4096),
     GARBLED_AT,
 )
+@example(b"MSG _INBOX.me.0 1 1\r\n0\r\n", (19, 0))
 def test_a_wrong_byte_means_what_it_means_to_nats_py(data: bytes, garbled_at: tuple[int, int]) -> None:
     garbled = bytearray(data)
     garbled[garbled_at[0] % len(data)] = garbled_at[1]

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from tests.unit.plan.player import plan_of, step
+from wpa.model.subjects import covers, matches
 from wpa.plan import check
 from wpa.plan.expressions import ExpressionError
-from wpa.plan.subjects import check_stream, check_subject, covers, matches
+from wpa.plan.subjects import check_stream, check_subject
 from wpa.plan.triggers import Signal, Start, Trigger
 
 WAIT = {"id": "w", "uses": "core.wait", "with": {"signal": "paid"}}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wpa.adapters.memory.consumer import Consumer
-from wpa.adapters.memory.storage import Message, Stream, matches
+from wpa.adapters.memory.storage import Message, Stream
+from wpa.model.subjects import matches
 from wpa.ports.clock import Clock
 from wpa.ports.inlets import Inlet
 from wpa.ports.tasks import Source

@@ -9,6 +9,7 @@ from wpa.adapters.memory.captured import InletConsumer
 from wpa.adapters.memory.server import Connection
 from wpa.adapters.memory.storage import Message
 from wpa.errors import PlatformError
+from wpa.model.subjects import overlap
 from wpa.ports.inlets import Drawn, Inlet, UserStream
 from wpa.ports.tasks import Feed
 
@@ -111,7 +112,7 @@ class MemoryInlets:
         return sorted(
             name
             for name, stream in self._server.captured.items()
-            if any(_overlap(captured, pattern) for captured in stream.subjects)
+            if any(overlap(captured, pattern) for captured in stream.subjects)
         )
 
     async def add(self, inlet: Inlet, since_ms: int | None) -> None:
@@ -145,14 +146,3 @@ class _Nothing:
 
     async def close(self) -> None:
         await asyncio.sleep(0)
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Whether any subject is one of both patterns."""
-    ours, theirs = one.split("."), other.split(".")
-    for mine, yours in zip(ours, theirs, strict=False):
-        if ">" in (mine, yours):
-            return True
-        if mine != yours and "*" not in (mine, yours):
-            return False
-    return len(ours) == len(theirs)

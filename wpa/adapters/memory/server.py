@@ -16,8 +16,9 @@ from wpa.adapters.clock import SystemClock
 from wpa.adapters.memory.captured import CapturedStream
 from wpa.adapters.memory.consumer import Consumer
 from wpa.adapters.memory.schedules import Schedules
-from wpa.adapters.memory.storage import Bucket, Stream, matches
+from wpa.adapters.memory.storage import Bucket, Stream
 from wpa.errors import Unavailable
+from wpa.model.subjects import matches
 from wpa.ports.clock import Clock
 from wpa.ports.tasks import Source
 

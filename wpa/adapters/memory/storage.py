@@ -10,9 +10,10 @@ from bisect import bisect_left
 from typing import NamedTuple
 
 from wpa.errors import Conflict
+from wpa.model.subjects import matches
 from wpa.ports.clock import Clock
 
-__all__ = ["Bucket", "Message", "Stream", "matches"]
+__all__ = ["Bucket", "Message", "Stream"]
 
 
 class Message(NamedTuple):
@@ -23,17 +24,6 @@ class Message(NamedTuple):
     data: bytes
     headers: dict[str, str]
     stored_ms: int
-
-
-def matches(pattern: str, subject: str) -> bool:
-    """Whether ``subject`` is one of ``pattern``, which may hold ``*`` (one token) and ``>`` (the rest)."""
-    wanted, tokens = pattern.split("."), subject.split(".")
-    for place, want in enumerate(wanted):
-        if want == ">":
-            return len(tokens) > place
-        if place >= len(tokens) or want not in ("*", tokens[place]):
-            return False
-    return len(wanted) == len(tokens)
 
 
 class Stream:

@@ -214,8 +214,8 @@ def _read_line(data: bytes, at: int, line_end: int) -> tuple[bytes, bytes, bytes
         return None
     if not (sid.isdigit() and head.isdigit() and size.isdigit() and int(head) <= int(size)):
         return None
-    if not data[line_end - 1 : line_end].isdigit():
-        return None  # it ends in white space
+    if not data[line_end - 1 : line_end].isdigit() or data.find(b"\n", at, line_end) >= 0:
+        return None  # it ends in white space, or is more than one line
     return subject, sid, reply, int(head), int(size)
 
 
