@@ -157,10 +157,12 @@ async def serve_worker(
             roster=ports.roster,
         )
         await services.library.publish_flows(host.flow_documents(), worker_id)
+        worker = Worker(services)
         api = Api(
             services,
             host.signatures(),
             lambda: uuid.uuid4().hex,
+            follow=worker.follow,
             schedules=Schedules(services),
             roster=ports.roster,
         )
@@ -185,7 +187,7 @@ async def serve_worker(
         if ready is not None:
             ready(info)
         try:
-            await Worker(services).run(stop)
+            await worker.run(stop)
         finally:
             presence.cancel()
             host.worker_stopping(worker_id)

@@ -14,7 +14,7 @@ import msgspec
 
 from wpa.engine.api_asks import AskVerbs
 from wpa.engine.api_common import Body, Handler
-from wpa.engine.api_definitions import DefinitionVerbs
+from wpa.engine.api_definitions import DefinitionVerbs, Follow
 from wpa.engine.api_executions import ExecutionVerbs
 from wpa.engine.api_fleet import FleetVerbs, Roster, Schedules
 from wpa.engine.api_letters import LetterVerbs
@@ -38,6 +38,7 @@ class Api:
         services: what the worker's drivers share.
         signatures: the step types that definitions are checked against.
         new_id: makes ids for executions and signals that come without.
+        follow: sees to it that a message that comes after a deploy's answer finds a listener.
         schedules: what is started by itself; without it, the verbs about it are refused.
         roster: says which workers there are; without it, that verb is refused.
     """
@@ -48,6 +49,7 @@ class Api:
         signatures: Mapping[str, StepSignature],
         new_id: Callable[[], str],
         *,
+        follow: Follow | None = None,
         schedules: Schedules | None = None,
         roster: Roster | None = None,
     ) -> None:
@@ -55,7 +57,7 @@ class Api:
         self._verbs: dict[str, Handler] = {
             **ExecutionVerbs(services, new_id).verbs(),
             **AskVerbs(services, new_id).verbs(),
-            **DefinitionVerbs(services, signatures, schedules).verbs(),
+            **DefinitionVerbs(services, signatures, schedules, follow).verbs(),
             **FleetVerbs(schedules, roster).verbs(),
             **LetterVerbs(services.ports.tasks).verbs(),
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -19,18 +19,26 @@ from wpa.model.steptype import StepSignature
 from wpa.model.times import rfc3339
 from wpa.ports.definitions import StoredDefinition
 
-__all__ = ["DefinitionVerbs"]
+__all__ = ["DefinitionVerbs", "Follow"]
+
+Follow = Callable[[str, str], Awaitable[None]]
+"""(tenant, workflow): returns when what the deployed version starts by itself is in force, or soon after."""
 
 
 class DefinitionVerbs:
     """Keeps definitions, and shows them. What a new version starts by itself is set up with it."""
 
     def __init__(
-        self, services: Services, signatures: Mapping[str, StepSignature], schedules: Schedules | None
+        self,
+        services: Services,
+        signatures: Mapping[str, StepSignature],
+        schedules: Schedules | None,
+        follow: Follow | None,
     ) -> None:
         self._services = services
         self._signatures = signatures
         self._schedules = schedules
+        self._follow = follow
         self._inlets = InletKeeper(services)
 
     def verbs(self) -> dict[str, Handler]:
@@ -73,6 +81,8 @@ class DefinitionVerbs:
             await self._schedules.deployed(tenant, program)
         if isinstance(program, plan.Plan):
             await self._inlets.deployed(tenant, program)
+            if self._follow is not None:
+                await self._follow(tenant, workflow)
         return {
             "workflow_id": workflow,
             "version": version,

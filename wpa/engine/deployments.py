@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -20,6 +21,7 @@ log = logging.getLogger("wpa.worker")
 
 AT_A_TIME: Final = 16
 RETRY_S: Final = 1.0
+FOLLOW_WITHIN_S: Final = 2.0
 
 OnLatest = Callable[[str, Plan], Awaitable[None]]
 """(tenant, plan): the version that was deployed last. A PlatformError is tried again, all else is logged."""
@@ -43,6 +45,8 @@ class Deployments:
         self._news: set[tuple[str, str]] = set()
         self._all = True
         self._changed = asyncio.Event()
+        self._awaiting: list[asyncio.Future[None]] = []
+        """Who wants to know when all that is news now was looked at."""
 
     async def run(self) -> None:
         """Follow for ever."""
@@ -60,6 +64,16 @@ class Deployments:
                 await asyncio.sleep(RETRY_S)
                 self._changed.set()
 
+    async def follow(self, tenant: str, workflow: str) -> None:
+        """Return when the listeners were told of what is deployed now: a message that is published after it
+        finds them listening. Where they can't be told yet, return after two seconds; they will be."""
+        looked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._awaiting.append(looked)
+        self._on_change(tenant, workflow)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FOLLOW_WITHIN_S):
+                await looked
+
     def _on_change(self, tenant: str, workflow: str) -> None:
         if not tenant:
             self._all = True
@@ -69,6 +83,7 @@ class Deployments:
 
     async def _look(self) -> bool:
         """Look at all that is news. False where some of it has to be looked at again."""
+        awaiting, self._awaiting = self._awaiting, []
         if self._all:
             workflows = await self._services.ports.definitions.workflows()
             self._news |= {key for key in workflows if not is_reserved(key[0])}
@@ -79,7 +94,11 @@ class Deployments:
             async with gate:
                 return await self._look_at(*key)
 
-        return all(await asyncio.gather(*(look(key) for key in sorted(self._news))))
+        done = all(await asyncio.gather(*(look(key) for key in sorted(self._news))))
+        for looked in awaiting:
+            if not looked.done():
+                looked.set_result(None)
+        return done
 
     async def _look_at(self, tenant: str, workflow: str) -> bool:
         """Look at one workflow. False where that fails for now; it stays among the news then."""

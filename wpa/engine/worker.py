@@ -120,6 +120,10 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*background, *self._chores, return_exceptions=True)
 
+    async def follow(self, tenant: str, workflow: str) -> None:
+        """Return when this worker has set up what the deployed version starts by itself, or soon after."""
+        await self._deployments.follow(tenant, workflow)
+
     @property
     def busy(self) -> int:
         """How many executions are being driven right now."""

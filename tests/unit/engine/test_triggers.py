@@ -312,6 +312,25 @@ async def test_deployments_are_followed(bench: Bench) -> None:
     following.cancel()
 
 
+async def test_who_deploys_can_wait_until_it_is_followed(bench: Bench) -> None:
+    world = bench.world
+    told: list[str] = []
+
+    async def listener(tenant: str, found: Plan) -> None:
+        await asyncio.sleep(0)
+        told.append(found.version)
+
+    deployments = Deployments(world.services, [listener])
+    following = asyncio.create_task(deployments.run())
+    for version in ("1", "2", "3"):
+        await world.deploy(version, "react", triggers=[START])
+        await deployments.follow(TENANT, "react")
+        assert told[-1] == version
+    await deployments.follow(TENANT, "react")  # nothing new: it returns all the same
+    assert told == ["1", "2", "3"]
+    following.cancel()
+
+
 # -- tenants ---------------------------------------------------------------------------------
 
 
