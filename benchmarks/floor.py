@@ -42,11 +42,11 @@ async def one(js: JetStreamContext, number: str, appends: int, snapshot: bytes) 
     await js.publish(f"$KV.wpa_executions.floor.{number}", snapshot, headers=expect)
 
 
-async def work(url: str, workload: str, in_flight: int) -> None:
-    """Fetch tasks, make their writes, ack, until it is told to stop; ``in_flight`` at a time."""
-    nc = await nats.connect(url)
+async def work(url: str, in_flight: int) -> None:
+    """Fetch tasks, make the writes of their workloads, ack, until told to stop; ``in_flight`` at a time."""
+    nc = await nats.connect(url.split(","))
     js = nc.jetstream()
-    appends, snapshot = APPENDS[workload], b"s" * SNAPSHOT_BYTES[workload]
+    snapshots = {workload: b"s" * size for workload, size in SNAPSHOT_BYTES.items()}
     # A short idle keeps the durable from outliving a benchmark that is interrupted.
     config = ConsumerConfig(ack_wait=30, max_ack_pending=20_000, inactive_threshold=60)
     sub = await js.pull_subscribe("workflow.tasks.floor", durable="tasks-floor", config=config)
@@ -55,8 +55,9 @@ async def work(url: str, workload: str, in_flight: int) -> None:
 
     async def drive(message: nats.aio.msg.Msg) -> None:
         try:
-            number = json.loads(message.data)["execution_id"]
-            await one(js, number, appends, snapshot)
+            task = json.loads(message.data)
+            workload = task["workflow_id"]
+            await one(js, task["execution_id"], APPENDS[workload], snapshots[workload])
             await message.ack()
         finally:
             room.release()
@@ -77,11 +78,10 @@ async def work(url: str, workload: str, in_flight: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
-    parser.add_argument("workload", choices=APPENDS)
     parser.add_argument("--in-flight", type=int, default=200)
     args = parser.parse_args()
     with asyncio.Runner(loop_factory=_loop) as runner:
-        runner.run(work(args.url, args.workload, args.in_flight))
+        runner.run(work(args.url, args.in_flight))
 
 
 def _loop() -> asyncio.AbstractEventLoop:

@@ -42,7 +42,7 @@ class Throughput:
             # A worker takes every tenant's tasks, the floor's too: it has to be gone by then.
             async with worker(self._url) as pid:
                 await self._engine(nc, pid, name)
-            async with process(str(HERE / "floor.py"), self._url, name) as pid:
+            async with process(FLOOR, self._url) as pid:
                 await self._floor(nc, pid, name)
             await nc.close()
 

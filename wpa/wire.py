@@ -172,16 +172,7 @@ async def serve_worker(
         if left := await ports.release_leftovers(worker_id, settings.ack_wait_s):
             log.info("no other worker is there: %d tasks that were in hand are handed out again", left)
         presence = asyncio.create_task(_announce(ports, about), name="wpa-presence")
-        info = WorkerInfo(
-            id=worker_id,
-            url=url,
-            server_version=str(ports.transport.nc.connected_server_version),
-            durability=await ports.durability(),
-            step_types=host.names(),
-            flows=sorted(host.flows()),
-            queues=settings.queue_names,
-            broken=[f"{plugin.name}: {plugin.error}" for plugin in host.plugins() if plugin.error],
-        )
+        info = await _info(ports, worker_id, url, host, settings.queue_names)
         log.info("worker %s on nats-server %s; %s", worker_id, info.server_version, info.durability)
         host.worker_started(worker_id)
         if ready is not None:
@@ -206,6 +197,21 @@ def _tracer(settings: Settings, worker_id: str) -> Tracer | None:
     from wpa.adapters.otel import OtelTracer, exporter_named
 
     return OtelTracer(exporter_named(settings.trace), worker_id)
+
+
+async def _info(
+    ports: NatsPorts, worker_id: str, url: str, host: PluginHost, queues: list[str]
+) -> WorkerInfo:
+    return WorkerInfo(
+        id=worker_id,
+        url=url,
+        server_version=str(ports.transport.nc.connected_server_version),
+        durability=await ports.durability(),
+        step_types=host.names(),
+        flows=sorted(host.flows()),
+        queues=queues,
+        broken=[f"{plugin.name}: {plugin.error}" for plugin in host.plugins() if plugin.error],
+    )
 
 
 def _about(ports: NatsPorts, worker_id: str, host: PluginHost, queues: list[str]) -> dict[str, Any]:
