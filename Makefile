@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-ha
 PYTEST_FLAGS ?= -n 2
 NODE_STAMP := tests/e2e/node/node_modules/.stamp
 
-.PHONY: help setup demo test chaos mutants unit lint format types layers schemas sim bench lock clean
+.PHONY: help setup demo test chaos fuzz mutants unit lint format types layers schemas sim bench ratios lock clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,8 +43,18 @@ $(NODE_STAMP): tests/e2e/node/package.json tests/e2e/node/package-lock.json
 	elif [ "$$CI" = "true" ]; then echo "CI needs Node.js for the e2e client" >&2; exit 1; \
 	else echo "no npm: the tests with the Node client will be skipped" >&2; fi
 
-chaos: setup  ## break real processes, for longer: SECONDS=60 each
-	CHAOS_SECONDS=$(or $(SECONDS),40) CHAOS_EVERY=3 $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/chaos
+# The first workers of a rolling upgrade run the wpa of OLDER, if git can export it.
+chaos: setup  ## break real processes, for longer: SECONDS=60 each, upgraded from OLDER=REVISION
+	@report=$$(mktemp); older=$$(mktemp -d); trap 'rm -rf "$$report" "$$older"' EXIT; \
+	if git archive --output="$$older/wpa.tar" $(or $(OLDER),HEAD) wpa; then tar -xf "$$older/wpa.tar" -C "$$older"; \
+	else rm -rf "$$older"; older=; test -z "$(OLDER)" || exit 1; fi; \
+	status=0; CHAOS_REPORT="$$report" CHAOS_OLDER="$$older" CHAOS_SECONDS=$(or $(SECONDS),40) CHAOS_EVERY=3 \
+		$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/chaos || status=$$?; \
+	$(BIN)/python -m tests.chaos.report "$$report"; exit $$status
+
+fuzz: setup  ## hostile tasks, requests and definitions, other ones each time: EXAMPLES=20000 each
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/python -m pytest $(PYTEST_FLAGS) --timeout=0 \
+		tests/unit/engine/test_hostile_tasks.py tests/unit/plan/test_hostile_definitions.py tests/chaos/test_hostile_input.py
 
 mutants: setup  ## plant known bugs, and see which test notices
 	$(BIN)/python -m tests.mutants $(if $(ONLY),--only "$(ONLY)")
@@ -71,12 +81,15 @@ schemas: setup  ## write the generated schemas anew
 	$(BIN)/wpa schema --out-dir schemas
 
 # More of what `make test` runs some of; SEED=n runs one again. A seed gives the same run each time.
-sim: setup  ## the engine on a bad day, simulated: SEEDS=5000, or SEED=4711
-	SIM_FROM=$(or $(SEED),$(FROM),0) SIM_SEEDS=$(if $(SEED),1,$(or $(SEEDS),2000)) \
-		PYTHONHASHSEED=0 $(BIN)/python -m pytest -q -p no:cacheprovider $(SIM_FLAGS) --timeout=0 tests/sim/test_simulation.py
+sim: setup  ## the engine on a bad day, simulated: SEEDS=5000 FROM=0 JOBS=2, or SEED=4711
+	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000) --from $(or $(FROM),0) \
+		--jobs $(or $(JOBS),1))
 
-bench: setup  ## throughput, waiting, long histories, beside their goals (ARGS="--quick", "--only seq3")
+bench: setup  ## all figures of speed, beside their goals (ARGS="--quick", "--only seq3")
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+ratios: setup  ## has the engine become slower? by ratio to the floor (ARGS="--record": note it anew)
+	$(BIN)/python benchmarks/ratios.py $(ARGS)
 
 # The second file is what the container image holds: no tools, the same versions.
 lock: setup  ## pin all dependencies anew (UPGRADE=1: to the newest)

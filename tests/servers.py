@@ -2,18 +2,67 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+import nats
+import nats.errors
+import nats.js.errors
+
+from tests.waiting import until
 from wpa.adapters.nats.server import find_binary
 
-__all__ = ["NatsServer"]
+__all__ = ["NatsServer", "free_ports", "ready_for_replicas"]
 
-READY_WITHIN_S = 20.0
+READY_WITHIN_S = 60.0
+PORTS = range(10_000, 32_000)
+"""Below those that a system gives to whoever asks for any, or connects: nobody takes them while a server is
+away for a moment."""
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports of the loopback that nobody listens on just now."""
+    found: list[int] = []
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        if len(found) == count:
+            break
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+    return found
+
+
+async def ready_for_replicas(urls: list[str]) -> None:
+    """Wait until three nodes have found each other and elected a leader: until a stream of three is made."""
+    async with contextlib.AsyncExitStack() as stack:
+        connection = await until(lambda: _connected(urls))
+        stack.push_async_callback(connection.close)
+        js = connection.jetstream(timeout=10)
+
+        async def made() -> bool:
+            with contextlib.suppress(nats.errors.Error, nats.js.errors.Error):
+                info = await js.add_stream(name="READY", subjects=["ready"], num_replicas=3)
+                return info.cluster is not None and len(info.cluster.replicas or ()) == 2
+            return False
+
+        await until(made, within_s=2 * READY_WITHIN_S)
+        await js.delete_stream("READY")
+
+
+async def _connected(urls: list[str]) -> nats.NATS | None:
+    try:
+        return await nats.connect(urls, connect_timeout=5, max_reconnect_attempts=1)
+    except (nats.errors.Error, OSError):
+        return None
 
 
 class NatsServer:
@@ -22,7 +71,7 @@ class NatsServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = -1
+        (self.port,) = free_ports(1)
         self.jetstream: dict[str, Any] = {"store_dir": str(folder / "data")}
         """Its configuration, as of the next start."""
 
@@ -31,10 +80,8 @@ class NatsServer:
         return f"nats://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it, on the port it had before if it had one, and wait until it answers."""
+        """Start it, on the same port each time, and wait until it answers."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        ports = self._folder / "ports"
-        ports.mkdir(exist_ok=True)
         config = self._folder / "server.conf"
         # A configuration in JSON is one that nats-server reads.
         config.write_text(
@@ -43,7 +90,6 @@ class NatsServer:
                     "server_name": "wpa-test",
                     "host": "127.0.0.1",
                     "port": self.port,
-                    "ports_file_dir": str(ports),
                     "log_file": str(self._folder / "server.log"),
                     "max_payload": 8 * 1024 * 1024,
                     "jetstream": self.jetstream,
@@ -57,7 +103,7 @@ class NatsServer:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + READY_WITHIN_S
-        while not self._answers(ports):
+        while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 log = self._folder / "server.log"
                 raise RuntimeError(
@@ -83,17 +129,9 @@ class NatsServer:
             getattr(process, how)()
             process.wait(timeout=20)
 
-    def _answers(self, ports: Path) -> bool:
-        assert self._process is not None
-        for path in ports.glob(f"*_{self._process.pid}.ports"):
-            try:
-                found: dict[str, Any] = json.loads(path.read_text())
-                port = int(found["nats"][0].rpartition(":")[2])
-                with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-                    if connection.recv(4) != b"INFO":
-                        return False
-            except (OSError, ValueError, KeyError):
-                return False  # being written, or not listening yet
-            self.port = port
-            return True
-        return False
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                return connection.recv(4) == b"INFO"
+        except OSError:
+            return False  # not listening yet

@@ -25,6 +25,9 @@ class Settings(BaseModel):
     snapshot_every_s: float = Field(1.0, gt=0, description="seconds between snapshots of a busy execution")
     snapshot_every_events: int = Field(200, ge=1, description="events between snapshots of a busy execution")
     replicas: int = Field(1, ge=1, le=5, description="replicas of the streams and buckets that wpa makes")
+    group_appends: bool = Field(
+        False, description="sync events of many executions together: for one node with sync_interval always"
+    )
     threads: int = Field(32, ge=1, description="threads for steps that are not async")
     process_workers: int = Field(2, ge=1, description="processes for steps with isolation='process'")
     task_bytes_max: int = Field(4 * 1024 * 1024, ge=1024, description="largest task accepted, in bytes")

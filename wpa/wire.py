@@ -142,6 +142,7 @@ async def serve_worker(
         ack_wait_s=settings.ack_wait_s,
         replicas=settings.replicas,
         creds=str(settings.nats_creds) if settings.nats_creds else None,
+        group_appends=settings.group_appends,
     )
     tracer = _tracer(settings, worker_id)
     runner = StepRunner(host, ports.live, ports.clock, worker_id, settings.threads, settings.process_workers)
@@ -205,7 +206,7 @@ async def _info(
     return WorkerInfo(
         id=worker_id,
         url=url,
-        server_version=str(ports.transport.nc.connected_server_version),
+        server_version=ports.server_version,
         durability=await ports.durability(),
         step_types=host.names(),
         flows=sorted(host.flows()),

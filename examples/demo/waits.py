@@ -15,7 +15,7 @@ __all__ = ["approval_waits", "approval_is_given", "killed_in_mid_flow", "paused_
 
 THINKS_S = 1.5
 """How long the flow sleeps between its two charges: it is killed there."""
-AFTER_S = 2.5
+AFTER_S = 5.0
 """When the reminder is due; by then it is paused."""
 
 

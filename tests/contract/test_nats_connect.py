@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import NatsServer
+from wpa.adapters.nats import open_ports, streams
 from wpa.adapters.nats.server import find_binary
 from wpa.adapters.nats.transport import Transport
-from wpa.errors import Unavailable
+from wpa.errors import PlatformError, Unavailable
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ async def guarded(tmp_path: Path) -> AsyncIterator[str]:
     server = subprocess.Popen([find_binary(), "-c", str(tmp_path / "c.json")], stderr=subprocess.DEVNULL)
     try:
         found = ports / f"nats-server_{server.pid}.ports"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not found.exists() or not found.read_text().endswith("}"):
                 await asyncio.sleep(0.01)
         yield json.loads(found.read_text())["nats"][0]
@@ -39,7 +41,7 @@ async def guarded(tmp_path: Path) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("user", ["u:wrong@", ""])
 async def test_a_refusal_is_told_at_once_and_no_password(guarded: str, user: str) -> None:
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(15):
         with pytest.raises(Unavailable, match=r"does not let us in: .*Authorization Violation") as refused:
             await Transport.connect(guarded.replace("//", f"//{user}"), name="w")
     assert "wrong" not in str(refused.value)
@@ -61,3 +63,13 @@ async def test_nobody_there() -> None:
 async def test_a_url_that_is_none() -> None:
     with pytest.raises(Unavailable, match="can't connect to"):
         await Transport.connect("nats://127.0.0.1:port", name="w")
+
+
+async def test_a_server_that_is_too_old_is_refused(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "SERVER_MIN", (99, 1))
+    with pytest.raises(
+        PlatformError, match=r"nats-server \d+\.\d+\.\d+ is too old: wpa needs 99\.1 or newer"
+    ):
+        await open_ports(nats_server.url, worker="w")

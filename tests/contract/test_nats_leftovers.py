@@ -9,6 +9,7 @@ import pytest
 
 from tests.contract.worlds import Hands
 from tests.servers import NatsServer
+from tests.waiting import until
 from wpa.adapters.nats import NatsPorts, open_ports, streams
 from wpa.adapters.nats.leftovers import release
 from wpa.ports.tasks import Source
@@ -45,12 +46,6 @@ async def take(ports: NatsPorts, source: Source | str, count: int) -> Hands:
     feed = await ports.tasks.open(source, hands)
     feed.request(count)
     return hands
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def ack_wait_s(ports: NatsPorts, consumer: str) -> float:

@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.worlds import ACK_WAIT_S, Hands, World
+from tests.contract.worlds import ACK_WAIT_S, LONG_S, Hands, World
 from wpa.errors import PlatformError
 from wpa.ports import Ports
 
 
 class TestPublishing:
-    async def test_tasks_are_delivered_in_order_with_their_headers(
-        self, world: World, ports: Ports, tenant: str
-    ) -> None:
+    async def test_tasks_are_delivered_in_order_with_their_headers(self, world: World, tenant: str) -> None:
+        ports = await world.connect(LONG_S)
         sequences = [
             await ports.tasks.publish(tenant, b"%d" % n, {"Traceparent": f"00-{n}"}) for n in range(5)
         ]
@@ -33,7 +32,8 @@ class TestPublishing:
         await ports.tasks.publish(tenant, b"late", {})
         await world.until(lambda: hands.data == [b"late"])
 
-    async def test_any_bytes_are_a_task(self, world: World, ports: Ports, tenant: str) -> None:
+    async def test_any_bytes_are_a_task(self, world: World, tenant: str) -> None:
+        ports = await world.connect(LONG_S)
         hands = Hands()
         (await ports.tasks.open(tenant, hands)).request(3)
         for data in (b"", b"\x00\xff\r\n", b"x" * 1_000_000):
@@ -54,9 +54,8 @@ class TestPublishing:
         await ports.tasks.publish(tenant, b"", {})
         assert tenant in await ports.tasks.tenants()
 
-    async def test_identities_are_subject_tokens_and_nobody_elses(
-        self, world: World, ports: Ports, tenant: str
-    ) -> None:
+    async def test_identities_are_subject_tokens_and_nobody_elses(self, world: World, tenant: str) -> None:
+        ports = await world.connect(LONG_S)
         hands = Hands()
         (await ports.tasks.open(tenant, hands)).request(2)
         await ports.tasks.publish(tenant, b"", {})
@@ -68,7 +67,8 @@ class TestPublishing:
 
 
 class TestCredits:
-    async def test_never_more_than_were_asked_for(self, world: World, ports: Ports, tenant: str) -> None:
+    async def test_never_more_than_were_asked_for(self, world: World, tenant: str) -> None:
+        ports = await world.connect(LONG_S)
         for n in range(6):
             await ports.tasks.publish(tenant, b"%d" % n, {})
         hands = Hands()
@@ -84,9 +84,8 @@ class TestCredits:
         await world.pass_time(0.1)
         assert hands.data == [b"0", b"1", b"2"]
 
-    async def test_credits_add_up_before_there_are_tasks(
-        self, world: World, ports: Ports, tenant: str
-    ) -> None:
+    async def test_credits_add_up_before_there_are_tasks(self, world: World, tenant: str) -> None:
+        ports = await world.connect(LONG_S)
         hands = Hands()
         feed = await ports.tasks.open(tenant, hands)
         for _ in range(3):
@@ -97,7 +96,8 @@ class TestCredits:
         await world.pass_time(0.1)
         assert hands.data == [b"0", b"1", b"2"]
 
-    async def test_many_tasks_one_credit_at_a_time(self, world: World, ports: Ports, tenant: str) -> None:
+    async def test_many_tasks_one_credit_at_a_time(self, world: World, tenant: str) -> None:
+        ports = await world.connect(LONG_S)
         hands = Hands()
         feed = await ports.tasks.open(tenant, hands)
         for n in range(60):
@@ -139,69 +139,78 @@ class TestLeases:
         await world.until(lambda: hands.leases)
         return hands
 
+    async def gone(self, world: World, ports: Ports, tenant: str, hands: Hands) -> None:
+        """The task is removed, and not delivered again."""
+
+        async def removed() -> bool:
+            return tenant not in await ports.tasks.tenants()
+
+        await world.until(removed)
+        before = len(hands.leases)
+        await world.pass_time(ACK_WAIT_S * 1.5)
+        assert len(hands.leases) == before
+
     async def test_ack_removes(self, world: World, ports: Ports, tenant: str) -> None:
         hands = await self.lease(world, ports, tenant)
         hands.leases[0].ack()
-        await world.pass_time(ACK_WAIT_S * 2)
-        assert len(hands.leases) == 1
-        assert tenant not in await ports.tasks.tenants()
+        await self.gone(world, ports, tenant, hands)
 
     async def test_without_an_answer_it_is_delivered_again(
         self, world: World, ports: Ports, tenant: str
     ) -> None:
+        began_ms = ports.clock.now_ms()
         hands = await self.lease(world, ports, tenant)
-        await world.pass_time(ACK_WAIT_S * 0.5)
-        assert len(hands.leases) == 1
-        await world.until(lambda: len(hands.leases) == 2)
-        first, second = hands.leases
-        assert (first.delivered, second.delivered) == (1, 2)
+        await world.until(lambda: len(hands.leases) >= 2)
+        assert ports.clock.now_ms() - began_ms >= ACK_WAIT_S * 900, "not before the lease is over"
+        first, second = hands.leases[:2]
         assert (first.sequence, first.identity, first.data) == (second.sequence, second.identity, second.data)
-        await world.until(lambda: len(hands.leases) == 3)
-        assert hands.leases[2].delivered == 3
+        await world.until(lambda: len(hands.leases) >= 3)
+        assert hands.delivered[:3] == [1, 2, 3]
 
-    async def test_extend_keeps_it(self, world: World, ports: Ports, tenant: str) -> None:
+    async def test_extend_keeps_it(self, world: World, tenant: str) -> None:
+        lease_s = 1.8
+        ports = await world.connect(lease_s)
         hands = await self.lease(world, ports, tenant)
-        for _ in range(8):
-            await world.pass_time(ACK_WAIT_S * 0.3)
+        for _ in range(5):
+            await world.pass_time(lease_s * 0.25)
             hands.leases[0].extend()
         assert len(hands.leases) == 1
         await world.until(lambda: len(hands.leases) == 2)
         assert hands.leases[1].delivered == 2
 
-    async def test_nak_gives_it_back_at_once(self, world: World, ports: Ports, tenant: str) -> None:
-        hands = await self.lease(world, ports, tenant)
+    async def test_nak_gives_it_back_at_once(self, world: World, tenant: str) -> None:
+        hands = await self.lease(world, await world.connect(LONG_S), tenant)
         hands.leases[0].nak()
-        await world.pass_time(ACK_WAIT_S * 0.4)
-        assert [lease.delivered for lease in hands.leases] == [1, 2]
+        await world.until(lambda: hands.delivered == [1, 2])
 
     async def test_nak_with_a_delay(self, world: World, ports: Ports, tenant: str) -> None:
         hands = await self.lease(world, ports, tenant)
-        hands.leases[0].nak(ACK_WAIT_S * 2)
-        await world.pass_time(ACK_WAIT_S * 1.5)
-        assert len(hands.leases) == 1
-        await world.until(lambda: len(hands.leases) == 2)
-        assert hands.leases[1].delivered == 2
+        began_ms, before = ports.clock.now_ms(), len(hands.leases)
+        hands.leases[-1].nak(ACK_WAIT_S * 2)
+        await world.until(lambda: len(hands.leases) > before)
+        assert ports.clock.now_ms() - began_ms >= ACK_WAIT_S * 1_900
+        assert hands.leases[before].delivered == before + 1
 
-    async def test_nak_with_a_short_delay(self, world: World, ports: Ports, tenant: str) -> None:
-        hands = await self.lease(world, ports, tenant)
-        hands.leases[0].nak(ACK_WAIT_S * 0.2)
-        await world.pass_time(ACK_WAIT_S * 0.6)
-        assert len(hands.leases) == 2
+    async def test_nak_with_a_short_delay(self, world: World, tenant: str) -> None:
+        hands = await self.lease(world, await world.connect(LONG_S), tenant)
+        hands.leases[0].nak(0.1)
+        await world.until(lambda: hands.delivered == [1, 2])
 
     async def test_a_late_ack_is_obeyed(self, world: World, ports: Ports, tenant: str) -> None:
         hands = await self.lease(world, ports, tenant)
-        await world.until(lambda: len(hands.leases) == 2)
+        await world.until(lambda: len(hands.leases) >= 2)
         hands.leases[0].ack()
-        await world.pass_time(ACK_WAIT_S * 2)
-        assert len(hands.leases) == 2
-        assert tenant not in await ports.tasks.tenants()
+        await self.gone(world, ports, tenant, hands)
 
-    async def test_a_late_nak_is_obeyed(self, world: World, ports: Ports, tenant: str) -> None:
+    async def test_a_late_nak_is_obeyed(self, world: World, tenant: str) -> None:
+        lease_s = 2.0
+        ports = await world.connect(lease_s)
         hands = await self.lease(world, ports, tenant)
         await world.until(lambda: len(hands.leases) == 2)
+        began_ms = ports.clock.now_ms()
         hands.leases[0].nak()
-        await world.pass_time(ACK_WAIT_S * 0.4)
-        assert [lease.delivered for lease in hands.leases] == [1, 2, 3]
+        await world.until(lambda: hands.delivered == [1, 2, 3])
+        assert ports.clock.now_ms() - began_ms < lease_s * 900, "before the second lease is over"
 
     async def test_acking_twice_is_acking_once(self, world: World, ports: Ports, tenant: str) -> None:
         hands = await self.lease(world, ports, tenant)
@@ -209,8 +218,7 @@ class TestLeases:
         hands.leases[0].ack()
         hands.leases[0].nak()
         hands.leases[0].extend()
-        await world.pass_time(ACK_WAIT_S * 1.5)
-        assert len(hands.leases) == 1
+        await self.gone(world, ports, tenant, hands)
 
     async def test_an_overdue_task_comes_before_fresh_ones(
         self, world: World, ports: Ports, tenant: str
@@ -235,16 +243,13 @@ class TestLeases:
 class TestManyHolders:
     async def test_no_two_hold_the_same_task(self, world: World, tenant: str) -> None:
         holders = [Hands(), Hands(), Hands()]
-        workers = [await world.connect() for _ in holders]
+        workers = [await world.connect(LONG_S) for _ in holders]
         for worker, hands in zip(workers, holders, strict=True):
             (await worker.tasks.open(tenant, hands)).request(40)
         for n in range(60):
             await workers[0].tasks.publish(tenant, b"%d" % n, {})
         await world.until(lambda: sum(len(hands.leases) for hands in holders) >= 60)
-        for hands in holders:
-            for lease in hands.leases:
-                lease.ack()
-        await world.pass_time(ACK_WAIT_S * 1.5)
+        await world.pass_time(0.1)
         delivered = [data for hands in holders for data in hands.data]
         assert sorted(delivered, key=int) == [b"%d" % n for n in range(60)]
         assert all(hands.leases for hands in holders), "work is shared"
@@ -260,7 +265,7 @@ class TestManyHolders:
         await world.until(lambda: second.leases)
         assert (second.leases[0].delivered, second.leases[0].identity) == (2, first.leases[0].identity)
         first.leases[0].ack()  # from beyond: it has no connection any more
-        await world.until(lambda: len(second.leases) == 2)
+        await world.until(lambda: len(second.leases) >= 2)
         assert second.leases[1].delivered == 3
 
     async def test_a_naked_task_goes_to_whoever_has_credit(self, world: World, tenant: str) -> None:
@@ -276,7 +281,8 @@ class TestManyHolders:
         assert second.leases[0].delivered == 2
 
 
-async def test_tenants_do_not_wait_for_each_other(world: World, ports: Ports, tenant: str) -> None:
+async def test_tenants_do_not_wait_for_each_other(world: World, tenant: str) -> None:
+    ports = await world.connect(LONG_S)
     busy, quick = Hands(), Hands()
     feed = await ports.tasks.open(tenant, busy)
     feed.request(1)

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from tests.contract.worlds import ACK_WAIT_S, Hands, World
+from tests.contract.worlds import ACK_WAIT_S, LONG_S, Hands, World
 from wpa.errors import PlatformError
 from wpa.ports import Ports
 from wpa.ports.tasks import Lease, Source
 
-LATE_MS = 1_000
-"""A server that is healthy, but busy with the rest of the suite, is no later than that."""
+LATE_MS = 10_000
+"""A server that is healthy, but on a slow and busy machine, is no later than that; on a quiet one, 250 ms."""
 
 
 class Bell(Hands):
@@ -34,6 +34,11 @@ async def listen(ports: Ports, tenant: str, credit: int = 1_000) -> Bell:
 
 
 class TestAlarms:
+    @pytest.fixture
+    async def ports(self, world: World) -> Ports:
+        """What is heard once is delivered once."""
+        return await world.connect(LONG_S)
+
     async def test_one_rings_once_at_its_moment_never_early(
         self, world: World, ports: Ports, tenant: str
     ) -> None:
@@ -43,7 +48,7 @@ class TestAlarms:
         await world.until(lambda: bell.leases)
         assert at_ms <= bell.moments[0] < at_ms + LATE_MS
         assert bell.data == [b"\x00body\r\n"]
-        await world.pass_time(ACK_WAIT_S * 1.5)
+        await world.pass_time(0.5)
         assert len(bell.leases) == 1
 
     async def test_it_is_delivered_with_its_own_headers_only(
@@ -55,19 +60,21 @@ class TestAlarms:
         await world.until(lambda: bell.leases)
         assert bell.leases[0].headers == {"Wpa-Slot": "nap Nats-Evil: 1"}
 
-    async def test_what_rings_is_leased(self, world: World, ports: Ports, tenant: str) -> None:
+    async def test_what_rings_is_leased(self, world: World, tenant: str) -> None:
+        ports = await world.connect()
         hands = Hands()
         (await ports.tasks.open(Source(tenant, "due"), hands)).request(10)
         await ports.timers.set(tenant, "x1.wake", 0, b"1")
-        await world.until(lambda: len(hands.leases) == 2)
-        first, second = hands.leases
+        await world.until(lambda: len(hands.leases) >= 2)
+        first, second = hands.leases[:2]
         assert first.source == second.source == Source(tenant, "due")
         assert first.tenant == tenant
         assert (first.delivered, second.delivered) == (1, 2)
         assert first.identity == second.identity
-        second.ack()
+        hands.leases[-1].ack()
+        before = len(hands.leases)
         await world.pass_time(ACK_WAIT_S * 1.5)
-        assert len(hands.leases) == 2
+        assert len(hands.leases) == before
 
     @pytest.mark.parametrize("ago_ms", [0, 1, 100_000, 10**15])
     async def test_a_past_moment_is_now(self, world: World, ports: Ports, tenant: str, ago_ms: int) -> None:
@@ -91,12 +98,12 @@ class TestAlarms:
         now = ports.clock.now_ms()
         await ports.timers.set(tenant, "x1.wake", now + 3_600_000, b"in an hour")
         await ports.timers.set(tenant, "x1.wake", now + 500, b"soon")
-        await ports.timers.set(tenant, "x2.wake", now + 500, b"soon")
-        await ports.timers.set(tenant, "x2.wake", now + 900, b"later")
+        await ports.timers.set(tenant, "x2.wake", now + 1_500, b"too soon")
+        await ports.timers.set(tenant, "x2.wake", now + 2_000, b"later")
         await world.until(lambda: len(bell.leases) == 2)
-        await world.pass_time(0.5)
+        await world.pass_time(0.3)
         assert bell.data == [b"soon", b"later"]
-        assert bell.moments[1] >= now + 900
+        assert bell.moments[1] >= now + 2_000
 
     async def test_one_that_rang_can_be_set_again(self, world: World, ports: Ports, tenant: str) -> None:
         bell = await listen(ports, tenant)
@@ -109,8 +116,8 @@ class TestAlarms:
     async def test_a_cleared_one_does_not_ring(self, world: World, ports: Ports, tenant: str) -> None:
         bell = await listen(ports, tenant)
         now = ports.clock.now_ms()
-        await ports.timers.set(tenant, "x1.wake", now + 600, b"cleared")
-        await ports.timers.set(tenant, "x1.start", now + 600, b"kept")
+        await ports.timers.set(tenant, "x1.wake", now + 1_500, b"cleared")
+        await ports.timers.set(tenant, "x1.start", now + 1_500, b"kept")
         await ports.timers.clear(tenant, "x1.wake")
         await ports.timers.clear(tenant, "x1.wake")
         await ports.timers.clear(tenant, "never-set.wake")
@@ -118,15 +125,16 @@ class TestAlarms:
         await world.pass_time(0.4)
         assert bell.data == [b"kept"]
 
-    async def test_clearing_one_that_has_rung_takes_nothing_away(
-        self, world: World, ports: Ports, tenant: str
-    ) -> None:
+    async def test_clearing_one_that_has_rung_takes_nothing_away(self, world: World, tenant: str) -> None:
+        ports = await world.connect()
         await ports.timers.set(tenant, "x1.wake", 0, b"rang")
-        await world.pass_time(0.6)
+        hands = Hands()
+        (await ports.tasks.open(Source(tenant, "due"), hands)).request(10)
+        await world.until(lambda: hands.leases)
         await ports.timers.clear(tenant, "x1.wake")
-        bell = await listen(ports, tenant)
-        await world.until(lambda: bell.leases)
-        assert bell.data == [b"rang"]
+        before = len(hands.leases)
+        await world.until(lambda: len(hands.leases) > before)
+        assert set(hands.data) == {b"rang"}
 
     async def test_many_at_one_moment_all_ring(self, world: World, ports: Ports, tenant: str) -> None:
         bell = await listen(ports, tenant)

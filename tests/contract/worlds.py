@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from tests.waiting import PATIENCE_S
 from wpa.adapters import memory
 from wpa.adapters.nats import open_ports
 from wpa.ports import Ports
 from wpa.ports.tasks import Lease
 
 ACK_WAIT_S = 0.6
-PATIENCE_S = 5.0
+LONG_S = 60.0
+"""A lease that outlasts its test, however slow the machine is."""
 
 
 class Heard(NamedTuple):
@@ -32,9 +35,9 @@ class World(ABC):
     def __init__(self) -> None:
         self._opened: list[Ports] = []
 
-    async def connect(self) -> Ports:
-        """One more connection, as one more worker makes it."""
-        ports = await self._connect()
+    async def connect(self, ack_wait_s: float = ACK_WAIT_S) -> Ports:
+        """One more connection, as one more worker makes it; its leases last for ``ack_wait_s``."""
+        ports = await self._connect(ack_wait_s)
         self._opened.append(ports)
         return ports
 
@@ -42,16 +45,17 @@ class World(ABC):
         for ports in self._opened:
             await ports.aclose()
 
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Let time pass until the condition holds."""
+    async def until(self, condition: Callable[[], Any]) -> None:
+        """Let time pass until the condition, or what it awaits, is true."""
         for _ in range(int(PATIENCE_S / 0.01)):
-            if condition():
+            found = condition()
+            if await found if inspect.isawaitable(found) else found:
                 return
             await self.pass_time(0.01)
-        raise AssertionError(f"waited {PATIENCE_S} s in vain")
+        raise AssertionError(f"waited {PATIENCE_S:g} s in vain")
 
     @abstractmethod
-    async def _connect(self) -> Ports: ...
+    async def _connect(self, ack_wait_s: float) -> Ports: ...
 
     @abstractmethod
     async def listen(self, pattern: str) -> list[Heard]:
@@ -78,8 +82,8 @@ class MemoryWorld(World):
         self.clock = memory.VirtualClock()
         self.server = memory.MemoryServer(self.clock)
 
-    async def _connect(self) -> Ports:
-        return await memory.open_ports(self.server, ack_wait_s=ACK_WAIT_S)
+    async def _connect(self, ack_wait_s: float) -> Ports:
+        return await memory.open_ports(self.server, ack_wait_s=ack_wait_s)
 
     async def listen(self, pattern: str) -> list[Heard]:
         heard: list[Heard] = []
@@ -105,8 +109,8 @@ class NatsWorld(World):
         self._url = url
         self._clients: list[Client] = []
 
-    async def _connect(self) -> Ports:
-        return await open_ports(self._url, worker="contract", ack_wait_s=ACK_WAIT_S)
+    async def _connect(self, ack_wait_s: float) -> Ports:
+        return await open_ports(self._url, worker="contract", ack_wait_s=ack_wait_s)
 
     async def close(self) -> None:
         await super().close()
@@ -123,7 +127,7 @@ class NatsWorld(World):
         await client.subscribe(pattern, cb=take)
         await client.flush()
         # What a stream republishes within the first millisecond may miss a new subscription (docs/adr/0003).
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
         return heard
 
     async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:
@@ -156,3 +160,8 @@ class Hands:
     @property
     def data(self) -> list[bytes]:
         return [lease.data for lease in self.leases]
+
+    @property
+    def delivered(self) -> list[int]:
+        """The how-manieth delivery of its task each lease is."""
+        return [lease.delivered for lease in self.leases]

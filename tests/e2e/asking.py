@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from tests.waiting import LOOK_EVERY_S, PATIENCE_S
 from wpa.client import Client
 from wpa.errors import TaskRejected
 
@@ -18,6 +21,9 @@ APPROVAL = {
     "uses": "core.approval",
     "with": {"roles": ["manager"], "users": ["ada"], "count": 2, "message": "ship it?"},
 }
+PROMPTLY_S = 5.0
+"""What takes a tenth of a second takes no longer on a machine that is slow and busy. Whatever isn't told of
+it, but finds out by itself, takes far longer."""
 
 
 def plan(*steps: Body, version: str = "1", **more: Any) -> Body:
@@ -28,27 +34,35 @@ def plan(*steps: Body, version: str = "1", **more: Any) -> Body:
     return {"id": "w", "version": version, "steps": chained, **more}
 
 
-async def comes_to(client: Client, execution: str, status: str, within_s: float = 10) -> Body:
+async def status_when(client: Client, execution: str, what: Callable[[Body], Any]) -> Body:
+    """The status document once ``what`` is true of it; the start may still be queued."""
+    deadline = time.monotonic() + PATIENCE_S
+    found: Body | None = None
+    while True:
+        with contextlib.suppress(TaskRejected):
+            found = await client.status(execution)
+        if found is not None and what(found):
+            return found
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"within {PATIENCE_S:g} s, {execution} only came to this: {found}")
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def comes_to(client: Client, execution: str, status: str) -> Body:
     """The status document once the execution has come to ``status``."""
-    async with asyncio.timeout(within_s):
-        while True:
-            try:
-                found = await client.status(execution)
-            except TaskRejected:
-                found = {"status": "not begun"}
-            if found["status"] == status:
-                return found
-            await asyncio.sleep(0.02)
+    return await status_when(client, execution, lambda found: found["status"] == status)
+
+
+async def comes_to_rest(client: Client, execution: str) -> Body:
+    """The status document once nobody drives the execution."""
+    return await status_when(client, execution, lambda found: found["at_rest"])
 
 
 async def runs(client: Client, execution: str, step: str) -> Body:
     """The status document once ``step`` runs."""
-    async with asyncio.timeout(10):
-        while True:
-            found = await comes_to(client, execution, "RUNNING")
-            if step in found["current_steps"]:
-                return found
-            await asyncio.sleep(0.02)
+    return await status_when(
+        client, execution, lambda found: found["status"] == "RUNNING" and step in found["current_steps"]
+    )
 
 
 async def refused(asked: Awaitable[Any]) -> TaskRejected:

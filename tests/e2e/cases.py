@@ -12,7 +12,6 @@ import contextlib
 import importlib.util
 import json
 import sqlite3
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,13 +19,13 @@ from typing import Any, NamedTuple
 import nats.errors
 
 from tests.e2e.processes import EXAMPLES
+from tests.waiting import patiently, until
 from wpa.client import Client
 from wpa.errors import TaskRejected, Unavailable
 
 Body = dict[str, Any]
 Act = Callable[[Client, str], Awaitable[Any]]
 
-WITHIN_S = 30.0
 FLOWS = sorted((EXAMPLES / "flows").glob("*.py"))
 PLANS = sorted(path for path in EXAMPLES.glob("*.json") if ".input" not in path.name)
 
@@ -58,18 +57,6 @@ class Case(NamedTuple):
 # -- what is done ----------------------------------------------------------------------------
 
 
-async def patiently(do: Callable[[], Awaitable[Any]], within_s: float = WITHIN_S) -> Any:
-    """Do it, though nobody may be there, or there may be nothing to do it to, for a while."""
-    deadline = time.monotonic() + within_s
-    while True:
-        try:
-            return await do()
-        except (TaskRejected, Unavailable):
-            if time.monotonic() > deadline:
-                raise
-        await asyncio.sleep(0.1)
-
-
 async def begin(client: Client, execution: str, case: Case) -> None:
     """Start a case, once, however often it has to be asked."""
     if case.begin is not None:
@@ -96,7 +83,7 @@ async def publish(client: Client, subject: str, body: Body, **headers: str) -> N
     """As any program would, that knows nothing of workflows. Raises Unavailable where no server is there."""
     try:
         await client._nc.publish(subject, json.dumps(body).encode(), headers=headers or None)
-        await client._nc.flush(timeout=2)
+        await client._nc.flush(timeout=5)
     except nats.errors.Error as error:
         raise Unavailable(str(error)) from error
 
@@ -120,15 +107,17 @@ async def raw_data(client: Client, execution: str) -> None:
 async def review(client: Client, execution: str) -> None:
     """A message that wakes it; published until it has ended. It counts once."""
     number = int(execution.removeprefix("reading-"))
-    deadline = time.monotonic() + WITHIN_S
-    while time.monotonic() < deadline:
+
+    async def ended() -> bool:
         with contextlib.suppress(TimeoutError, Unavailable):
             await publish(
                 client, "data.reviewed.s1", {"id": number, "good": True}, **{"Nats-Msg-Id": execution}
             )
             await client.result(execution, timeout_s=0.5)
-            return
-    raise TimeoutError(f"nobody has heard of the review of {execution}")
+            return True
+        return False
+
+    await until(ended)
 
 
 async def mend(client: Client, execution: str) -> None:

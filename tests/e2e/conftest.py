@@ -47,6 +47,6 @@ async def client(server: NatsServer) -> AsyncIterator[Client]:
 def worker(nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wpa]:
     """A worker on the shared server; it must still be well when the module's tests are done."""
     log = tmp_path_factory.mktemp("worker") / "worker.log"
-    worker = Wpa("worker", "--nats", nats_server.url, log=log).wait_ready()
+    worker = Wpa("worker", "--nats", nats_server.url, "--grace", "1", log=log).wait_ready()
     yield worker
     assert worker.stop() == 0

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from tests.waiting import PATIENCE_S
+
 __all__ = ["Command", "Session", "blocks", "rewritten", "run_page", "same"]
 
-PATIENCE_S = 8.0
 LOOKS = ("status", "list", "history", "workers", "approvals list", "schedule list")
 """Commands that change nothing: they may be asked again until what was asked for before has happened."""
 
@@ -75,7 +76,8 @@ def run_page(page: str, session: Session, *, patient: bool = True) -> list[tuple
     """Run all the sessions of a page: its commands, in order, with what they printed.
 
     A command that only looks is asked again for a while: until it prints what the page shows or, where not
-    ``patient``, until nothing is under way any more.
+    ``patient``, until nothing is under way any more. What came of a command that printed something else in
+    spite of that is of no interest: it is the last.
     """
     done = []
     for block in blocks(page, "console"):
@@ -88,6 +90,8 @@ def run_page(page: str, session: Session, *, patient: bool = True) -> list[tuple
                 time.sleep(0.2)
                 printed = session(command.text)
             done.append((command, printed))
+            if patient and not same(command.shown, printed):
+                return done
     return done
 
 

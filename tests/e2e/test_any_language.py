@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 
 from tests.e2e.processes import Wpa
 from tests.servers import NatsServer
+from tests.waiting import PATIENCE_S
 from wpa.client import Client
 
 NODE = Path(__file__).parent / "node"
@@ -58,7 +59,7 @@ async def test_python_with_nats_alone(worker: Wpa, nats_server: NatsServer, tena
         f"workflow.tasks.{tenant}",
         b'{"type": "workflow_start", "workflow_id": "hello", "payload": {"input_data": {"name": "Ada"}}}',
     )
-    await asyncio.wait_for(ended, 10)
+    await asyncio.wait_for(ended, PATIENCE_S)
     assert [event["event"] for event in events] == [
         "workflow_started",
         "workflow_step_completed",
@@ -82,7 +83,7 @@ async def test_node(worker: Wpa, nats_server: NatsServer, tenant: str) -> None:
         "node", "start.mjs", nats_server.url, tenant, "hello", "from-node", '{"name": "Node"}',
         cwd=NODE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 40)
+    out, err = await asyncio.wait_for(process.communicate(), 2 * PATIENCE_S)
     assert process.returncode == 0, err.decode()
     found = json.loads(out)
     names = ["workflow_started", "workflow_step_completed", "workflow_step_completed", "workflow_completed"]

@@ -20,13 +20,16 @@ import msgspec
 import pytest
 import wpa_orders
 
-from tests.e2e.cases import CASES, CHARGES, FLOWS, PLANS, act, begin, charges, patiently
+from tests.e2e.cases import CASES, CHARGES, FLOWS, PLANS, act, begin, charges
 from tests.e2e.processes import EXAMPLES, Wpa, ledger
 from tests.servers import NatsServer
+from tests.waiting import patiently
 from wpa.client import Client
 from wpa.model.tasks import AnswerPayload, AnswerTask, SignalPayload, SignalTask, TaskMetadata
 
 Start = Callable[..., Wpa]
+
+ACK_WAIT_S = 1.5
 
 KINDS: dict[str, dict[str, Any]] = {
     "sleeper": {
@@ -118,7 +121,7 @@ async def tell(client: Client, number: int) -> None:
 async def test_every_process_killed_at_any_moment(
     server: NatsServer, start_worker: Start, client: Client, ledger_file: Path, chance: random.Random
 ) -> None:
-    workers = [start_worker(ack_wait=1.0), start_worker(ack_wait=1.0)]
+    workers = [start_worker(ack_wait=ACK_WAIT_S), start_worker(ack_wait=ACK_WAIT_S)]
     for name, document in KINDS.items():
         await patiently(lambda n=name, d=document: client.deploy({"id": n, "version": "1", **d}))
     for number in range(ROUNDS):
@@ -127,7 +130,7 @@ async def test_every_process_killed_at_any_moment(
             data = {"items": list(range(12))} if name == "many" else {}
             await patiently(lambda n=name, e=execution, d=data: client.start(n, d, execution_id=e))
         await asyncio.sleep(chance.uniform(0.1, 0.8))
-        await kill_one(chance, server, workers, lambda: start_worker(ack_wait=1.0))
+        await kill_one(chance, server, workers, lambda: start_worker(ack_wait=ACK_WAIT_S))
         await asyncio.sleep(chance.uniform(0.5, 1.5))
         await patiently(lambda n=number: tell(client, n))
     for number in range(ROUNDS):
@@ -197,7 +200,7 @@ async def test_every_example_while_everything_is_killed(
     flows = [f"--flows={path}" for path in FLOWS]
 
     def new_worker() -> Wpa:
-        return start_worker("--queue", "gpu", *flows, ack_wait=1.0)
+        return start_worker("--queue", "gpu", *flows, ack_wait=ACK_WAIT_S)
 
     workers = [new_worker()]
     for path in PLANS:
@@ -239,4 +242,4 @@ async def check_ticks(client: Client) -> None:
     assert len(moments) >= KILLS_OF_EACH
     assert moments == [moments[0] + timedelta(seconds=number) for number in range(len(moments))]
     for tick in ticks:
-        assert (await client.result(tick, timeout_s=20))["status"] == "COMPLETED"
+        assert (await client.result(tick, timeout_s=30))["status"] == "COMPLETED"

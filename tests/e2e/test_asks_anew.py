@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.asking import GO, comes_to, plan, refused
-from tests.e2e.processes import Wpa, run_wpa
+from tests.e2e.processes import Wpa, invoke_wpa
 from tests.servers import NatsServer
 from wpa.client import Client
 
@@ -33,7 +33,7 @@ async def test_a_rerun_takes_over_what_was_settled_before_the_step(
         )
     )
     await client.start("w", {"n": 1}, execution_id="old")
-    await client.result("old", timeout_s=10)
+    await client.result("old", timeout_s=30)
     again = await client.rerun("old", from_step="b", input={"n": 2}, new_execution_id="new")
     assert (again.execution_id, again.version, again.forked_from, again.duplicate) == (
         "new",
@@ -41,12 +41,12 @@ async def test_a_rerun_takes_over_what_was_settled_before_the_step(
         "old",
         False,
     )
-    done = await client.result("new", timeout_s=10)
+    done = await client.result("new", timeout_s=30)
     assert (done["status"], done["forked_from"]) == ("COMPLETED", "old")
     assert done["steps"][1]["output"] == {"a": 1, "n": 2}
     assert (await client.rerun("old", from_step="b", input={"n": 2}, new_execution_id="new")).duplicate
     whole = await client.rerun("old")
-    assert (await client.result(whole.execution_id, timeout_s=10))["steps"][0]["output"] == 1
+    assert (await client.result(whole.execution_id, timeout_s=30))["steps"][0]["output"] == 1
     for asked, code in [
         (client.rerun("old", from_step="z"), "unknown_step"),
         (client.rerun("nobody"), "unknown_execution"),
@@ -75,7 +75,7 @@ async def test_a_waiting_execution_moves_to_a_version_that_fits(client: Client) 
     assert (await client.migrate("x", "2")).duplicate
     for execution in ("x", "y"):
         await client.signal(execution, "go")
-    outputs = [(await client.result(one, timeout_s=10))["steps"][2]["output"] for one in ("x", "y")]
+    outputs = [(await client.result(one, timeout_s=30))["steps"][2]["output"] for one in ("x", "y")]
     assert outputs == [{"v": 2}, {"v": 1}]
 
 
@@ -91,7 +91,7 @@ async def test_what_would_fail_again_or_may_run_once_only_is_not_tried_again(
 ) -> None:
     await client.deploy(plan({"id": "a", **step}))
     await client.start("w", {}, execution_id="x")
-    assert (await client.result("x", timeout_s=10))["status"] == "FAILED"
+    assert (await client.result("x", timeout_s=30))["status"] == "FAILED"
     error = await refused(client.retry("x"))
     assert error.code == "not_retryable"
     assert why in error.message
@@ -115,7 +115,7 @@ async def test_parent_and_child_know_each_other(client: Client) -> None:
         {"slot": "inner", "step": "inner", "kind": "signal", "name": "go"}
     ]
     await client.signal(child["execution_id"], "go")
-    assert (await client.result("x", timeout_s=10))["children"][0]["status"] == "completed"
+    assert (await client.result("x", timeout_s=30))["children"][0]["status"] == "completed"
 
 
 async def test_workers_say_who_they_are(client: Client, worker: Wpa) -> None:
@@ -133,14 +133,14 @@ async def test_a_step_that_no_worker_serves_is_visibly_waited_for(client: Client
     (step,) = found["steps"]
     assert (step["kind"], step["status"], step["name"]) == ("remote", "waiting", "gpu")
     await client.cancel("x")
-    assert (await client.result("x", timeout_s=10))["status"] == "CANCELLED"
+    assert (await client.result("x", timeout_s=30))["status"] == "CANCELLED"
 
 
 async def test_schedules_by_client_and_command_line(
     client: Client, nats_server: NatsServer, tenant: str
 ) -> None:
     def wpa(*arguments: str) -> Any:
-        done = run_wpa("schedule", *arguments, url=nats_server.url, tenant=tenant)
+        done = invoke_wpa("schedule", *arguments, url=nats_server.url, tenant=tenant)
         return done.returncode, done.stdout + done.stderr
 
     await client.deploy(plan({"id": "a", "uses": "core.noop"}, schedule={"every": "1h"}))
@@ -150,7 +150,7 @@ async def test_schedules_by_client_and_command_line(
     code, text = await asyncio.to_thread(wpa, "list")
     assert (code, "paused" in text) == (0, True)
     started = await client.trigger_schedule("w")
-    assert (await client.result(started, timeout_s=10))["status"] == "COMPLETED"
+    assert (await client.result(started, timeout_s=30))["status"] == "COMPLETED"
     code, text = await asyncio.to_thread(wpa, "resume", "w")
     assert (code, "goes on" in text) == (0, True)
     code, text = await asyncio.to_thread(wpa, "delete", "other")

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.asking import APPROVAL, GO, comes_to, plan
-from tests.e2e.processes import Wpa, run_wpa
+from tests.e2e.processes import Wpa, invoke_wpa
 from tests.servers import NatsServer
+from tests.waiting import until
 from wpa.client import Client
 
 
@@ -30,7 +31,7 @@ async def test_all_of_it_by_command_line(
     client: Client, nats_server: NatsServer, tenant: str, tmp_path: Path
 ) -> None:
     async def wpa(*arguments: str, code: int = 0) -> str:
-        done = await asyncio.to_thread(run_wpa, *arguments, url=nats_server.url, tenant=tenant)
+        done = await asyncio.to_thread(invoke_wpa, *arguments, url=nats_server.url, tenant=tenant)
         assert done.returncode == code, (arguments, done.stdout, done.stderr)
         return done.stdout + done.stderr
 
@@ -51,7 +52,7 @@ async def test_all_of_it_by_command_line(
     assert "not_allowed" in await wpa("approvals", "approve", "x", "review", "--as", "eve", code=2)
     await wpa("approvals", "approve", "x", "review", "--as", "ada", "--comment", "fine")
     await wpa("approvals", "approve", "x", "review", "--as", "bob", "--role", "manager")
-    assert (await client.result("x", timeout_s=10))["status"] == "COMPLETED"
+    assert (await client.result("x", timeout_s=30))["status"] == "COMPLETED"
     history = await wpa("history", "x")
     assert "for signal go (b)" in history
     assert "review approved  by ada: fine" in history
@@ -66,7 +67,7 @@ async def test_all_of_it_by_command_line(
     assert "p2 goes on" in mixed
     assert "unknown_execution" in mixed
     await wpa("cancel", "p1", "--no-compensate", "--reason", "wrong")
-    assert (await client.result("p1", timeout_s=10))["not_undone"] == ["a"]
+    assert (await client.result("p1", timeout_s=30))["not_undone"] == ["a"]
     await wpa("terminate", "p2")
     assert "terminated by" in await wpa("watch", "p2", code=1)
     assert "not_retryable" in await wpa("retry", "p2", code=2)
@@ -83,7 +84,7 @@ async def test_all_of_it_by_command_line(
     assert "1 moved to 2" in await wpa("migrate", "--workflow", "w", "--from", "1", "--to", "2")
     assert "unknown_version" in await wpa("migrate", "--workflow", "w", "--to", "9", code=2)
     await wpa("signal", "again", "go")
-    assert (await client.result("again", timeout_s=10))["version"] == "2"
+    assert (await client.result("again", timeout_s=30))["version"] == "2"
     begins = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     await wpa("start", "w", "--id", "later", "--start-at", begins)
     await comes_to(client, "later", "WAITING")
@@ -113,9 +114,7 @@ async def test_all_of_it_as_plain_messages(client: Client) -> None:
     )
     await client.start("w", execution_id="x")
     await send("signal", "x", signal="go", payload=1, id="s1")
-    async with asyncio.timeout(10):
-        while not await client.approvals():
-            await asyncio.sleep(0.02)
+    await until(client.approvals)
     await send("pause", "x", reason="wait a moment")
     await comes_to(client, "x", "PAUSED")
     await send("resume", "x")
@@ -138,7 +137,5 @@ async def test_all_of_it_as_plain_messages(client: Client) -> None:
     assert (await comes_to(client, "moved", "COMPLETED"))["version"] == "2"
 
     await send("signal", "moved", signal="go")
-    async with asyncio.timeout(10):
-        while not (letters := await client.dlq_list()):
-            await asyncio.sleep(0.05)
+    letters = await until(client.dlq_list)
     assert letters[0]["code"] == "execution_ended"

@@ -11,8 +11,9 @@ from typing import Any
 import nats
 import pytest
 
-from tests.e2e.processes import Wpa, run_wpa
+from tests.e2e.processes import Wpa, invoke_wpa
 from tests.servers import NatsServer
+from tests.waiting import until
 from wpa.client import Client
 from wpa.errors import TaskRejected
 
@@ -69,7 +70,7 @@ async def test_a_bad_task_is_kept_with_its_reason_and_the_worker_goes_on(
         inbox = nc.new_inbox()
         replies = await nc.subscribe(inbox)
         await nc.publish(f"workflow.tasks.{tenant}", data, headers={"Wpa-Reply": inbox})
-        answer = json.loads((await replies.next_msg(timeout=10)).data)
+        answer = json.loads((await replies.next_msg(timeout=30)).data)
         assert (answer["ok"], answer["error"]["code"]) == (False, code)
         assert len(answer["error"]["message"]) > 10
         letters = await client.dlq_list()
@@ -78,14 +79,14 @@ async def test_a_bad_task_is_kept_with_its_reason_and_the_worker_goes_on(
         assert base64.b64decode(shown["base64"]) == data
         # The same as a request.
         if code != "not_json" or data:
-            reply = json.loads((await nc.request(f"workflow.api.{tenant}.start", data, timeout=10)).data)
+            reply = json.loads((await nc.request(f"workflow.api.{tenant}.start", data, timeout=30)).data)
             if name == "an unknown type":
                 assert reply["error"]["code"] == "unknown_type"
             elif name != "no workflow":
                 assert reply["error"]["code"] == code, reply
         # And a good one still runs.
         done = await client.start("good", {"n": 1})
-        assert (await client.result(done.execution_id, timeout_s=10))["status"] == "COMPLETED"
+        assert (await client.result(done.execution_id, timeout_s=30))["status"] == "COMPLETED"
     await nc.close()
 
 
@@ -96,7 +97,7 @@ async def test_a_bad_tenant_is_refused_by_the_api(worker: Wpa, nats_server: Nats
             await Client.connect(nats_server.url, bad)
         return
     nc = await nats.connect(nats_server.url)
-    answer = json.loads((await nc.request(f"workflow.api.{bad}.list", b"", timeout=5)).data)
+    answer = json.loads((await nc.request(f"workflow.api.{bad}.list", b"", timeout=30)).data)
     assert answer["error"]["code"] == "invalid_name"
     await nc.close()
 
@@ -107,7 +108,7 @@ async def test_a_duplicate_start_gets_the_first_ones_answer_and_a_different_one_
     async with await Client.connect(nats_server.url, tenant) as client:
         await client.deploy(DOCUMENT)
         first = await client.start("good", {"n": 1}, execution_id="x1")
-        await client.result("x1", timeout_s=10)
+        await client.result("x1", timeout_s=30)
         again = await client.start("good", {"n": 1}, execution_id="x1")
         assert (first.duplicate, again.duplicate, again.execution_id) == (False, True, "x1")
         with pytest.raises(TaskRejected) as caught:
@@ -117,10 +118,7 @@ async def test_a_duplicate_start_gets_the_first_ones_answer_and_a_different_one_
         for number in (1, 2):
             task = {"workflow_id": "good", "execution_id": "x1", "payload": {"input_data": {"n": number}}}
             await client.publish_start({"type": "workflow_start", **task})
-        for _ in range(100):
-            if letters := await client.dlq_list():
-                break
-            await asyncio.sleep(0.05)
+        letters = await until(client.dlq_list)
         assert [letter["code"] for letter in letters] == ["conflict"]
         assert len(await client.history("x1")) == 3
 
@@ -130,19 +128,18 @@ async def test_a_dead_letter_can_be_retried_once_its_cause_is_gone(
 ) -> None:
     async with await Client.connect(nats_server.url, tenant) as client:
         await client.publish_start({"type": "workflow_start", "workflow_id": "good", "execution_id": "late"})
-        for _ in range(100):
-            if letters := await client.dlq_list():
-                break
-            await asyncio.sleep(0.05)
+        letters = await until(client.dlq_list)
         number = str(letters[0]["sequence"])
-        listed = await asyncio.to_thread(run_wpa, "dlq", "list", url=nats_server.url, tenant=tenant)
+        listed = await asyncio.to_thread(invoke_wpa, "dlq", "list", url=nats_server.url, tenant=tenant)
         assert "unknown_workflow" in listed.stdout
-        shown = await asyncio.to_thread(run_wpa, "dlq", "show", number, url=nats_server.url, tenant=tenant)
+        shown = await asyncio.to_thread(invoke_wpa, "dlq", "show", number, url=nats_server.url, tenant=tenant)
         assert '"execution_id":"late"' in shown.stdout
         await client.deploy(DOCUMENT)
-        retried = await asyncio.to_thread(run_wpa, "dlq", "retry", number, url=nats_server.url, tenant=tenant)
+        retried = await asyncio.to_thread(
+            invoke_wpa, "dlq", "retry", number, url=nats_server.url, tenant=tenant
+        )
         assert retried.returncode == 0, retried.stderr
-        assert (await client.result("late", timeout_s=10))["status"] == "COMPLETED"
+        assert (await client.result("late", timeout_s=30))["status"] == "COMPLETED"
         assert await client.dlq_list() == []
 
 
@@ -156,14 +153,14 @@ async def test_a_large_output_travels_through_the_object_store(
     async with await Client.connect(nats_server.url, tenant) as client:
         await client.deploy({"id": "large", "version": "1", "steps": steps})
         started = await client.start("large")
-        status = await client.result(started.execution_id, timeout_s=20)
+        status = await client.result(started.execution_id, timeout_s=30)
         assert status["output"] == {"size": {"n": 2_000_000}}
         events = await client.history(started.execution_id)
         reference = events[1]["data"]["output"]["$blob"]
         assert reference["size"] == 2_000_002
         assert json.loads(await client.payload(reference["key"])) == "x" * 2_000_000
         shown = await asyncio.to_thread(
-            run_wpa, "payload", reference["key"], url=nats_server.url, tenant=tenant
+            invoke_wpa, "payload", reference["key"], url=nats_server.url, tenant=tenant
         )
         assert len(shown.stdout.strip()) == 2_000_002
         for key in ("nope", reference["key"] + "0", "other/x/1"):
@@ -181,14 +178,14 @@ async def test_a_task_of_a_tenant_that_may_not_be_one_is_a_dead_letter(
         f"workflow.dlq.{bad}", stream="WPA_DLQ", ordered_consumer=True
     )
     await nc.publish(f"workflow.tasks.{bad}", start())
-    letter = await subscription.next_msg(timeout=10)
+    letter = await subscription.next_msg(timeout=30)
     assert letter.headers is not None
     assert letter.headers["Wpa-Code"] == "invalid_name"
     assert letter.data == start()
     async with await Client.connect(nats_server.url, tenant) as client:
         await client.deploy(DOCUMENT)
         done = await client.start("good", {"n": 1})
-        assert (await client.result(done.execution_id, timeout_s=10))["status"] == "COMPLETED"
+        assert (await client.result(done.execution_id, timeout_s=30))["status"] == "COMPLETED"
     await nc.close()
 
 
@@ -200,14 +197,11 @@ async def test_large_variables_are_refused_and_a_large_final_output_is_not(
         output = ["${steps.big.output}", "${steps.big.output}", "${steps.big.output}"]
         await client.deploy({"id": "good", "version": "1", "steps": [step], "output": output})
         started = await client.start("good")
-        status = await client.result(started.execution_id, timeout_s=20)
+        status = await client.result(started.execution_id, timeout_s=30)
         assert status["status"] == "COMPLETED"
         assert status["output"]["$blob"]["size"] > 9_000_000
         started = await client.start("good", variables={"x": "x" * 100_000})
-        for _ in range(100):
-            if letters := await client.dlq_list():
-                break
-            await asyncio.sleep(0.05)
+        letters = await until(client.dlq_list)
         assert "$.payload.variables has" in letters[0]["message"]
 
 
@@ -222,7 +216,7 @@ async def test_an_input_that_looks_like_a_reference_is_only_data(
             {"id": "good", "version": "1", "steps": [step], "output": "${steps.a.output.got}"}
         )
         started = await client.start("good", forged)
-        status = await client.result(started.execution_id, timeout_s=10)
+        status = await client.result(started.execution_id, timeout_s=30)
         assert status["steps"][0]["input"] == {"got": forged}
         stored = (await client.history(started.execution_id))[0]["data"]["input"]["$blob"]["key"]
         assert stored.startswith(f"{tenant}/{started.execution_id}/")

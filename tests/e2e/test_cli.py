@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from wpa_orders import inspect, seed
 
-from tests.e2e.processes import EXAMPLES, Wpa, run_wpa
+from tests.e2e.processes import EXAMPLES, Wpa, invoke_wpa, run_wpa
+
+Invoke = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +30,13 @@ def dev(home: Path) -> Iterator[Wpa]:
     dev = Wpa(*arguments, log=home / "dev.log", env={"WPA_SHOP_DB": str(home / "shop.db")}).wait_ready()
     yield dev
     assert dev.stop(signal.SIGINT) == 0
+
+
+@pytest.fixture
+def wpa(dev: Wpa, home: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Commands as they are typed in the folder of ``wpa dev``, but in this process."""
+    monkeypatch.chdir(home)
+    return invoke_wpa
 
 
 def test_dev_says_where_it_is_and_what_it_has(dev: Wpa) -> None:
@@ -58,15 +68,15 @@ def test_a_failed_execution_exits_with_1_and_gives_the_reason(dev: Wpa, home: Pa
     assert "undone: charge, reserve" in watched.stdout
 
 
-def test_status_history_list_as_text_and_as_json(dev: Wpa, home: Path) -> None:
-    run_wpa("start", "decision", "-i", '{"amount_cents": 5}', "--wait", "--id", "d1", cwd=home)
-    assert "approve" in run_wpa("status", "d1", cwd=home).stdout
-    status = json.loads(run_wpa("status", "d1", "--json", cwd=home).stdout)
+def test_status_history_list_as_text_and_as_json(wpa: Invoke) -> None:
+    wpa("start", "decision", "-i", '{"amount_cents": 5}', "--wait", "--id", "d1")
+    assert "approve" in wpa("status", "d1").stdout
+    status = json.loads(wpa("status", "d1", "--json").stdout)
     assert status["output"] == {"taken": "approve"}
-    assert "decision_point" in run_wpa("history", "d1", cwd=home).stdout
-    events = json.loads(run_wpa("history", "d1", "--json", cwd=home).stdout)
+    assert "decision_point" in wpa("history", "d1").stdout
+    events = json.loads(wpa("history", "d1", "--json").stdout)
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
-    rows = json.loads(run_wpa("list", "--json", "--workflow", "decision", cwd=home).stdout)
+    rows = json.loads(wpa("list", "--json", "--workflow", "decision").stdout)
     assert "d1" in [row["execution_id"] for row in rows]
     assert {row["workflow_id"] for row in rows} == {"decision"}
 
@@ -83,35 +93,33 @@ def test_watch_into_a_pipe_is_plain_lines(dev: Wpa, home: Path) -> None:
     assert [event["seq"] for event in events if "seq" in event] == [1, 2, 3, 4, 5]
 
 
-def test_deploying_again_changes_nothing_and_other_content_is_refused(
-    dev: Wpa, home: Path, tmp_path: Path
-) -> None:
-    again = run_wpa("deploy", str(EXAMPLES / "decision.json"), cwd=home)
+def test_deploying_again_changes_nothing_and_other_content_is_refused(wpa: Invoke, tmp_path: Path) -> None:
+    again = wpa("deploy", str(EXAMPLES / "decision.json"))
     assert again.returncode == 0, again.stderr
     other = tmp_path / "decision.json"
     other.write_text((EXAMPLES / "decision.json").read_text().replace("100000", "5"))
-    refused = run_wpa("deploy", str(other), cwd=home)
+    refused = wpa("deploy", str(other))
     assert refused.returncode == 2
     assert "immutable" in refused.stderr
     # YAML is read as the same thing.
     newer = tmp_path / "decision.yaml"
     newer.write_text(yaml.safe_dump({**json.loads(other.read_text()), "version": "2"}))
-    assert run_wpa("deploy", str(newer), cwd=home).returncode == 0
-    rows = json.loads(run_wpa("definitions", "--json", cwd=home).stdout)
+    assert wpa("deploy", str(newer)).returncode == 0
+    rows = json.loads(wpa("definitions", "--json").stdout)
     versions = {row["version"]: row["latest"] for row in rows if row["workflow_id"] == "decision"}
     assert versions == {"1": False, "2": True}
-    started = run_wpa("start", "decision", "-i", '{"amount_cents": 7}', "--wait", "--id", "v2", cwd=home)
+    started = wpa("start", "decision", "-i", '{"amount_cents": 7}', "--wait", "--id", "v2")
     assert started.returncode == 0, started.stderr
-    status = json.loads(run_wpa("status", "v2", "--json", cwd=home).stdout)
+    status = json.loads(wpa("status", "v2", "--json").stdout)
     assert (status["version"], status["output"]) == ("2", {"taken": "review"})
 
 
-def test_the_same_start_again_is_known_and_another_one_is_a_conflict(dev: Wpa, home: Path) -> None:
+def test_the_same_start_again_is_known_and_another_one_is_a_conflict(wpa: Invoke) -> None:
     start = ("start", "decision", "--version", "1", "--id", "twice", "-i")
-    assert run_wpa(*start, '{"amount_cents": 5}', "--wait", cwd=home).returncode == 0
-    again = run_wpa(*start, '{"amount_cents": 5}', "--json", cwd=home)
+    assert wpa(*start, '{"amount_cents": 5}', "--wait").returncode == 0
+    again = wpa(*start, '{"amount_cents": 5}', "--json")
     assert json.loads(again.stdout)["duplicate"] is True
-    conflict = run_wpa(*start, '{"amount_cents": 6}', cwd=home)
+    conflict = wpa(*start, '{"amount_cents": 6}')
     assert conflict.returncode == 2
     assert "conflict" in conflict.stderr
 
@@ -136,7 +144,7 @@ def test_the_schemas_and_the_version(tmp_path: Path) -> None:
     assert run_wpa("--version").stdout.startswith("wpa ")
 
 
-def test_errors_have_words_and_exit_codes(dev: Wpa, home: Path) -> None:
+def test_errors_have_words_and_exit_codes(wpa: Invoke) -> None:
     for arguments, code, words in [
         (("start", "nope"), 2, "unknown_workflow"),
         (("start", "order", "-i", "{}"), 2, "'order_id' is a required property"),
@@ -148,7 +156,7 @@ def test_errors_have_words_and_exit_codes(dev: Wpa, home: Path) -> None:
         (("list", "--tenant", "Not A Tenant"), 2, "not a valid name"),
         (("list", "--nats", "nats://127.0.0.1:1"), 3, "no NATS server answers"),
     ]:
-        done = run_wpa(*arguments, cwd=home)
+        done = wpa(*arguments)
         assert done.returncode == code, (arguments, done.stderr)
         assert words in done.stderr, arguments
 

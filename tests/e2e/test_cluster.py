@@ -13,7 +13,8 @@ from typing import Any
 import nats
 import pytest
 
-from tests.e2e.processes import Wpa, free_port
+from tests.e2e.processes import Wpa
+from tests.servers import free_ports, ready_for_replicas
 from wpa.adapters.nats.server import find_binary
 from wpa.client import Client
 from wpa.errors import Unavailable
@@ -22,8 +23,9 @@ from wpa.errors import Unavailable
 class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = [free_port() for _ in range(3)]
-        self.routes = [f"nats://127.0.0.1:{free_port()}" for _ in range(3)]
+        ports = free_ports(6)
+        self.ports = ports[:3]
+        self.routes = [f"nats://127.0.0.1:{port}" for port in ports[3:]]
         self.nodes = [self.start(number) for number in range(3)]
         self.url = ",".join(f"nats://127.0.0.1:{port}" for port in self.ports)
 
@@ -59,7 +61,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 async def test_a_killed_leader_of_three_loses_nothing(cluster: Cluster, tmp_path: Path) -> None:
-    await asyncio.sleep(3)  # the meta group elects its leader
+    await ready_for_replicas(cluster.url.split(","))
     worker = Wpa("worker", "--nats", cluster.url, log=tmp_path / "worker.log", env={"WPA_REPLICAS": "3"})
     try:
         await asyncio.to_thread(worker.wait_ready, within_s=60)
@@ -93,6 +95,6 @@ async def one(client: Client, number: int) -> dict[str, Any]:
 
 async def leader(url: str) -> int:
     nc = await nats.connect(url.split(","))
-    info = json.loads((await nc.request("$JS.API.STREAM.INFO.WPA_EVENTS", b"", timeout=5)).data)
+    info = json.loads((await nc.request("$JS.API.STREAM.INFO.WPA_EVENTS", b"", timeout=20)).data)
     await nc.close()
     return int(info["cluster"]["leader"].removeprefix("n"))

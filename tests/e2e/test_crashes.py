@@ -8,11 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.e2e.conftest import ACK_WAIT_S
-from tests.e2e.processes import Wpa, ledger, run_wpa, wait_for
+from tests.e2e.processes import Wpa, ledger, run_wpa
 from tests.servers import NatsServer
+from tests.waiting import wait_for
 from wpa.client import Client
 
 Start = Callable[..., Wpa]
+
+TAKEN_OVER_WITHIN_S = ACK_WAIT_S + 8
+"""A lease's time, and what a busy machine takes to start a worker; the lease of a worker by default is longer."""
+STOPS_WITHIN_S = 20
 
 
 def sequence(*steps: dict[str, object]) -> dict[str, object]:
@@ -37,8 +42,8 @@ async def test_a_killed_worker_loses_nothing_and_completed_steps_do_not_run_agai
     died = time.monotonic()
     start_worker()
     gate.touch()
-    status = await client.result(started.execution_id, timeout_s=20)
-    assert time.monotonic() - died < ACK_WAIT_S + 1 + 1.0  # and the new worker's own start
+    status = await client.result(started.execution_id, timeout_s=30)
+    assert time.monotonic() - died < TAKEN_OVER_WITHIN_S
     assert status["status"] == "COMPLETED"
     assert status["epoch"] == 2
     assert [line["key"] for line in ledger(ledger_file, what="start")] == [
@@ -64,9 +69,9 @@ async def test_a_worker_beside_it_takes_over_within_ack_wait(
     victim.kill()
     died = time.monotonic()
     await asyncio.to_thread(wait_for, lambda: len(ledger(ledger_file, step="b", what="start")) == 2)
-    assert time.monotonic() - died < ACK_WAIT_S + 1
+    assert time.monotonic() - died < TAKEN_OVER_WITHIN_S
     gate.touch()
-    assert (await client.result("x1", timeout_s=10))["status"] == "COMPLETED"
+    assert (await client.result("x1", timeout_s=30))["status"] == "COMPLETED"
 
 
 async def test_a_step_that_kills_its_worker_runs_again_elsewhere(
@@ -78,7 +83,7 @@ async def test_a_step_that_kills_its_worker_runs_again_elsewhere(
         sequence({"id": "bad", "uses": "e2e.die_once", "with": {"marker": str(tmp_path / "m")}})
     )
     await client.start("crash", execution_id="x1")
-    status = await client.result("x1", timeout_s=20)
+    status = await client.result("x1", timeout_s=30)
     assert status["output"] == {"bad": "survived"}
     assert status["steps"][0]["attempt"] == 2
 
@@ -96,7 +101,7 @@ async def test_at_most_once_is_not_run_again_after_a_crash(
     }
     await client.deploy(sequence(step))
     await client.start("crash", execution_id="x1")
-    status = await client.result("x1", timeout_s=20)
+    status = await client.result("x1", timeout_s=30)
     assert (status["status"], status["error"]["type"]) == ("FAILED", "OutcomeUnknown")
     assert len(ledger(ledger_file, step="pay")) == 1
 
@@ -117,7 +122,7 @@ async def test_a_worker_killed_while_compensating_goes_on_undoing(
         )
     )
     await client.start("crash", execution_id="x1")
-    status = await client.result("x1", timeout_s=20)
+    status = await client.result("x1", timeout_s=30)
     assert (status["status"], status["undone"]) == ("ROLLED_BACK", ["c", "b", "a"])
     assert len(ledger(ledger_file, what="undo", step="c")) == 1
 
@@ -126,21 +131,18 @@ async def test_sigterm_lets_short_work_end_and_hands_long_work_back(
     start_worker: Start, client: Client, ledger_file: Path, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    worker = start_worker("--grace", "2")
-    await client.deploy(sequence({"id": "short", "with": {"seconds": 0.5}}))
+    worker = start_worker("--grace", "3")
+    await client.deploy(sequence({"id": "short", "with": {"seconds": 0.3}}))
     long = sequence({"id": "long", "uses": "e2e.gate", "with": {"path": str(gate)}})
     await client.deploy({**long, "id": "long"})
     await client.start("crash", execution_id="short")
     await client.start("long", execution_id="long")
     await asyncio.to_thread(wait_for, lambda: len(ledger(ledger_file, what="start")) == 2)
-    asked = time.monotonic()
-    status = await asyncio.to_thread(worker.stop)
-    assert status == 0
-    assert time.monotonic() - asked < 3.5
+    assert await asyncio.to_thread(worker.stop, within_s=STOPS_WITHIN_S) == 0
     start_worker()
-    assert (await client.result("short", timeout_s=10))["epoch"] == 1
+    assert (await client.result("short", timeout_s=30))["epoch"] == 1
     gate.touch()
-    handed_back = await client.result("long", timeout_s=10)
+    handed_back = await client.result("long", timeout_s=30)
     assert (handed_back["status"], handed_back["epoch"]) == ("COMPLETED", 2)
 
 
@@ -165,9 +167,7 @@ async def test_a_step_that_ignores_its_cancellation_does_not_keep_its_worker(
     await client.deploy(sequence({"id": "stubborn", "uses": "e2e.stubborn"}))
     await client.start("crash", execution_id="x1")
     await asyncio.to_thread(wait_for, lambda: ledger(ledger_file, what="start"))
-    asked = time.monotonic()
-    await asyncio.to_thread(worker.stop, within_s=10)
-    assert time.monotonic() - asked < 8
+    await asyncio.to_thread(worker.stop, within_s=STOPS_WITHIN_S)
     start_worker()
     await asyncio.to_thread(wait_for, lambda: len(ledger(ledger_file, what="start")) == 2)
 
@@ -180,13 +180,11 @@ async def test_a_cancel_does_not_wait_for_a_step_that_ignores_it(
     await client.start("crash", execution_id="x1")
     await asyncio.to_thread(wait_for, lambda: ledger(ledger_file, what="start"))
     await client.cancel("x1")
-    assert (await client.result("x1", timeout_s=6))["status"] == "CANCELLED"
+    assert (await client.result("x1", timeout_s=30))["status"] == "CANCELLED"
     await client.deploy({**sequence({"id": "a"}), "id": "well"})
     await client.start("well", execution_id="x2")
-    assert (await client.result("x2", timeout_s=5))["status"] == "COMPLETED"  # the worker is well
-    asked = time.monotonic()
-    await asyncio.to_thread(worker.stop, within_s=10)
-    assert time.monotonic() - asked < 8
+    assert (await client.result("x2", timeout_s=30))["status"] == "COMPLETED"  # the worker is well
+    await asyncio.to_thread(worker.stop, within_s=STOPS_WITHIN_S)
     assert len(ledger(ledger_file, what="start", step="stubborn")) == 1
 
 

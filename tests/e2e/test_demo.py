@@ -8,14 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.processes import EXAMPLES, environment, wait_for
+from tests.e2e.processes import EXAMPLES, environment
+from tests.waiting import wait_for
 
 DEMO = str(EXAMPLES / "demo")
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, timeout=90, check=False, env=environment()
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+        env=environment(),
     )
 
 
@@ -37,6 +43,7 @@ def test_a_difference_is_named_with_what_is_and_what_should_be() -> None:
     wrong = (
         f"import sys, asyncio; sys.path.insert(0, {DEMO!r}); import main_job, show\n"
         "main_job.PAGES = main_job.PAGES[:1]\n"  # the document has more pages than this
+        "show.play = lambda stage, picture: main_job.document(stage)\n"
         "sys.exit(asyncio.run(show.main()))"
     )
     done = run("-c", wrong)
@@ -69,8 +76,8 @@ def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
     pid_file = wait_for(lambda: next(iter(tmp_path.glob(pid_files)), None))
     server = int(wait_for(pid_file.read_text))
     demo.send_signal(signal.SIGINT)
-    _, err = demo.communicate(timeout=30)
+    _, err = demo.communicate(timeout=60)
     assert demo.returncode == 130
     assert "Traceback" not in err.decode()
-    wait_for(lambda: not alive(server), within_s=10)
+    wait_for(lambda: not alive(server))
     assert list(tmp_path.glob("wpa-demo-*")) == []

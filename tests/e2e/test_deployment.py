@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -16,7 +17,9 @@ from pathlib import Path
 import nats
 import pytest
 
-from tests.e2e.processes import Wpa, free_port, wait_for
+from tests.e2e.processes import Wpa
+from tests.servers import free_ports, ready_for_replicas
+from tests.waiting import wait_for
 from wpa.adapters.nats.server import find_binary
 from wpa.client import Client
 from wpa.errors import Unavailable
@@ -26,9 +29,9 @@ HELLO = {"id": "hello", "version": "1", "steps": [{"id": "a", "uses": "core.echo
 
 
 @contextmanager
-def serving(config: str, folder: Path, **replace: str) -> Iterator[tuple[int, int]]:
-    """A nats-server on a shipped configuration, with its ports and folder moved; client and monitoring port."""
-    client, monitoring = free_port(), free_port()
+def serving(config: str, folder: Path, ports: list[int], **replace: str) -> Iterator[tuple[int, int]]:
+    """A nats-server on a shipped configuration, with its folder and its client and monitoring port moved."""
+    client, monitoring = ports
     text = (ROOT / "nats" / config).read_text()
     for old, new in replace.items():
         text = text.replace(old, new)
@@ -41,17 +44,24 @@ def serving(config: str, folder: Path, **replace: str) -> Iterator[tuple[int, in
     with (folder / f"{Path(config).stem}.log").open("w") as log:
         process = subprocess.Popen([find_binary(), "-c", str(moved)], env=env, stdout=log, stderr=log)
     try:
+        wait_for(lambda: process.poll() is not None or listens(client))
         yield client, monitoring
     finally:
         process.kill()
         process.wait(20)
 
 
+def listens(port: int) -> bool:
+    """Whether anybody does, on that port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def healthy(monitoring: int) -> bool:
     """What the container's health check asks."""
     try:
         with urllib.request.urlopen(
-            f"http://127.0.0.1:{monitoring}/healthz?js-enabled-only=true", timeout=2
+            f"http://127.0.0.1:{monitoring}/healthz?js-enabled-only=true", timeout=10
         ) as answer:
             return bool(json.load(answer)["status"] == "ok")
     except (urllib.error.URLError, OSError):
@@ -60,7 +70,7 @@ def healthy(monitoring: int) -> bool:
 
 @pytest.mark.parametrize("config", ["dev.conf", "durable.conf"])
 async def test_a_single_node_is_healthy_and_runs_workflows(config: str, tmp_path: Path) -> None:
-    with serving(config, tmp_path) as (port, monitoring):
+    with serving(config, tmp_path, free_ports(2)) as (port, monitoring):
         await asyncio.to_thread(wait_for, lambda: healthy(monitoring))
         url = f"nats://127.0.0.1:{port}"
         worker = Wpa("worker", "--nats", url, log=tmp_path / "worker.log")
@@ -69,45 +79,31 @@ async def test_a_single_node_is_healthy_and_runs_workflows(config: str, tmp_path
             async with await Client.connect(url) as client:
                 await client.deploy(HELLO)
                 started = await client.start("hello")
-                assert (await client.result(started.execution_id, timeout_s=10))["status"] == "COMPLETED"
+                assert (await client.result(started.execution_id, timeout_s=30))["status"] == "COMPLETED"
         finally:
             assert worker.stop() == 0
 
 
 async def test_the_three_nodes_of_the_cluster_find_each_other(tmp_path: Path) -> None:
-    routes = {f"wpa-n{n}:6222": f"127.0.0.1:{free_port()}" for n in (1, 2, 3)}
+    ports = free_ports(9)
+    routes = {f"wpa-n{n}:6222": f"127.0.0.1:{port}" for n, port in enumerate(ports[6:], start=1)}
 
     def own(n: int) -> dict[str, str]:
         listen = routes[f"wpa-n{n}:6222"].rpartition(":")[2]
         return {**routes, "port: 6222": f"port: {listen}"}
 
     with (
-        serving("cluster/n1.conf", tmp_path, **own(1)) as (port, first),
-        serving("cluster/n2.conf", tmp_path, **own(2)) as (_, second),
-        serving("cluster/n3.conf", tmp_path, **own(3)) as (_, third),
+        serving("cluster/n1.conf", tmp_path, ports[0:2], **own(1)) as (port, first),
+        serving("cluster/n2.conf", tmp_path, ports[2:4], **own(2)) as (_, second),
+        serving("cluster/n3.conf", tmp_path, ports[4:6], **own(3)) as (_, third),
     ):
         for monitoring in (first, second, third):
-            await asyncio.to_thread(wait_for, lambda monitoring=monitoring: healthy(monitoring), 30)
-        nc = await nats.connect(f"nats://127.0.0.1:{port}")
-
-        async def replicated() -> bool:
-            try:
-                info = await nc.jetstream().add_stream(name="R3", subjects=["r3"], num_replicas=3)
-            except Exception:  # until the three have elected a leader
-                return False
-            return info.cluster is not None and len(info.cluster.replicas or ()) == 2
-
-        for _ in range(60):
-            if await replicated():
-                break
-            await asyncio.sleep(0.25)
-        else:
-            pytest.fail("no stream of three replicas within 15 s")
-        await nc.close()
+            await asyncio.to_thread(wait_for, lambda monitoring=monitoring: healthy(monitoring))
+        await ready_for_replicas([f"nats://127.0.0.1:{port}"])
 
 
 async def test_with_accounts_a_tenant_does_its_own_work_and_reaches_nothing_else(tmp_path: Path) -> None:
-    with serving("accounts.conf", tmp_path) as (port, _):
+    with serving("accounts.conf", tmp_path, free_ports(2)) as (port, _):
         worker = Wpa(
             "worker", "--nats", f"nats://wpa-worker:worker-secret@127.0.0.1:{port}", log=tmp_path / "w.log"
         )
@@ -117,7 +113,7 @@ async def test_with_accounts_a_tenant_does_its_own_work_and_reaches_nothing_else
             async with await Client.connect(url, "acme") as client:
                 await client.deploy(HELLO)
                 started = await client.start("hello")
-                assert (await client.result(started.execution_id, timeout_s=10))["status"] == "COMPLETED"
+                assert (await client.result(started.execution_id, timeout_s=30))["status"] == "COMPLETED"
                 await own_events_and_nothing_else(url)
             async with await Client.connect(url, "other") as client:
                 with pytest.raises(Unavailable):
@@ -126,7 +122,7 @@ async def test_with_accounts_a_tenant_does_its_own_work_and_reaches_nothing_else
             assert worker.stop() == 0
         # A stranger is told so, and doesn't wait for ever.
         with pytest.raises(Unavailable):
-            await asyncio.wait_for(Client.connect(f"nats://acme:wrong@127.0.0.1:{port}", "acme"), 20)
+            await asyncio.wait_for(Client.connect(f"nats://acme:wrong@127.0.0.1:{port}", "acme"), 60)
 
 
 async def own_events_and_nothing_else(url: str) -> None:
@@ -140,19 +136,21 @@ async def own_events_and_nothing_else(url: str) -> None:
     assert stored.stream == "WPA_TASKS"
     names: list[str] = []
     while not names or names[-1] != "workflow_completed":
-        message = await events.next_msg(timeout=10)
+        message = await events.next_msg(timeout=30)
         if not message.subject.endswith(".live"):
             names.append(json.loads(message.data)["event"])
     assert names == ["workflow_started", "workflow_step_completed", "workflow_completed"]
     for subject in ("$JS.API.STREAM.PURGE.WPA_EVENTS", "$JS.API.STREAM.DELETE.KV_wpa_executions"):
-        answer = json.loads((await nc.request(subject, b"", timeout=5)).data)
+        answer = json.loads((await nc.request(subject, b"", timeout=30)).data)
         assert answer["error"]["code"] == 503, subject  # JetStream is not for this account
     await nc.publish("$KV.wpa_executions.acme.x1", b"forged")
     await nc.publish("workflow.tasks.other", b"forged")
     for subject in ("workflow.api.other.list", "$SRV.PING"):
         with pytest.raises(nats.errors.NoRespondersError):
-            await nc.request(subject, b"", timeout=2)
-    reply = json.loads((await nc.request("workflow.api.acme.status", b'{"execution_id": "x1"}')).data)
+            await nc.request(subject, b"", timeout=30)
+    reply = json.loads(
+        (await nc.request("workflow.api.acme.status", b'{"execution_id": "x1"}', timeout=30)).data
+    )
     assert reply["execution"]["status"] == "COMPLETED"
     assert others.pending_msgs == 0
     await nc.close()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e.asking import runs
 from tests.e2e.processes import Wpa, ledger
 from tests.servers import NatsServer
 from wpa.client import Client
@@ -25,7 +24,7 @@ def worker(
     nats_server: NatsServer, tmp_path_factory: pytest.TempPathFactory, ledger_path: Path
 ) -> Iterator[Wpa]:
     worker = Wpa(
-        "worker", "--nats", nats_server.url, "--ack-wait", "2",
+        "worker", "--nats", nats_server.url, "--ack-wait", "3", "--grace", "1",
         log=tmp_path_factory.mktemp("w") / "worker.log",
         env={"WPA_E2E_LEDGER": str(ledger_path)},
     ).wait_ready()  # fmt: skip
@@ -49,10 +48,9 @@ async def test_independent_steps_run_side_by_side_up_to_max_parallel_and_by_prio
         {"id": f"s{n}", "uses": "e2e.work", "with": {"seconds": 0.3}} for n in range(6)
     ]
     steps[5]["priority"] = 9
-    began = time.monotonic()
     status = await run(nats_server, tenant, steps, max_parallel=2)
     assert status["status"] == "COMPLETED"
-    assert 0.85 < time.monotonic() - began < 2.5
+    assert status["duration_ms"] >= 900
     running = most = 0
     lines = ledger(ledger_path, execution=f"{tenant}-1")
     for line in sorted(lines, key=lambda line: line["at"]):
@@ -82,12 +80,17 @@ async def test_retries_wait_longer_each_time_and_are_counted(
 async def test_a_time_out_ends_the_attempt_of_every_kind_of_step(
     worker: Wpa, nats_server: NatsServer, tenant: str, uses: str
 ) -> None:
-    step = {"id": "a", "uses": uses, "with": {"seconds": 5}, "timeout": "600ms", "retry": {"max_attempts": 1}}
-    began = time.monotonic()
+    step = {
+        "id": "a",
+        "uses": uses,
+        "with": {"seconds": 15},
+        "timeout": "600ms",
+        "retry": {"max_attempts": 1},
+    }
     status = await run(nats_server, tenant, [step])
     assert (status["status"], status["error"]["type"]) == ("FAILED", "Timeout")
     # A thread can't be stopped: it is left behind after a moment.
-    assert time.monotonic() - began < 4
+    assert status["duration_ms"] < 12_000
 
 
 async def test_threads_and_processes_leave_the_loop_and_the_heartbeat_alone(
@@ -95,9 +98,9 @@ async def test_threads_and_processes_leave_the_loop_and_the_heartbeat_alone(
 ) -> None:
     """Longer than the lease, in a thread and in a process: run once each."""
     steps = [
-        {"id": "thread", "uses": "e2e.thread_sleep", "with": {"seconds": 4}},
-        {"id": "process", "uses": "e2e.process_sleep", "with": {"seconds": 4}},
-        {"id": "async", "uses": "e2e.work", "with": {"seconds": 4}},
+        {"id": "thread", "uses": "e2e.thread_sleep", "with": {"seconds": 5}},
+        {"id": "process", "uses": "e2e.process_sleep", "with": {"seconds": 5}},
+        {"id": "async", "uses": "e2e.work", "with": {"seconds": 5}},
     ]
     status = await run(nats_server, tenant, steps)
     assert (status["status"], status["epoch"]) == ("COMPLETED", 1)
@@ -194,15 +197,8 @@ async def test_status_and_history_tell_the_whole_story(
     async with await Client.connect(nats_server.url, tenant) as client:
         await client.deploy({"id": "w", "version": "1", "steps": steps})
         await client.start("w", {"n": 7}, execution_id=f"{tenant}-1", metadata={"user_id": "ada"})
-        for _ in range(200):
-            await asyncio.sleep(0.05)
-            try:
-                status = await client.status(f"{tenant}-1")
-            except Exception:
-                continue
-            if status["current_steps"] == ["b"]:
-                break
-        assert status["status"] == "RUNNING"
+        status = await runs(client, f"{tenant}-1", "b")
+        assert status["current_steps"] == ["b"]
         assert status["progress"] == {"total": 2, "completed": 1, "failed": 0, "skipped": 0, "percentage": 50}
         first, second = status["steps"]
         assert (first["input"], first["output"], first["attempt"]) == ({"n": 7}, {"n": 7}, 1)
@@ -220,7 +216,7 @@ async def test_versions_are_immutable_and_running_executions_stay_on_theirs(
     worker: Wpa, nats_server: NatsServer, tenant: str
 ) -> None:
     def document(version: str, answer: str) -> dict[str, Any]:
-        step = {"id": "a", "uses": "e2e.work", "with": {"seconds": 0.5, "answer": answer}}
+        step = {"id": "a", "uses": "e2e.work", "with": {"seconds": 1, "answer": answer}}
         return {"id": "w", "version": version, "steps": [step], "output": "${steps.a.output}"}
 
     async with await Client.connect(nats_server.url, tenant) as client:
@@ -229,11 +225,11 @@ async def test_versions_are_immutable_and_running_executions_stay_on_theirs(
         with pytest.raises(Exception, match="immutable"):
             await client.deploy(document("1", "other"))
         await client.start("w", execution_id=f"{tenant}-1")
-        await asyncio.sleep(0.1)
+        await runs(client, f"{tenant}-1", "a")
         await client.deploy(document("2", "two"))
         await client.start("w", execution_id=f"{tenant}-2")
         await client.start("w", execution_id=f"{tenant}-3", version="1")
-        outputs = [(await client.result(f"{tenant}-{n}", timeout_s=10))["output"] for n in (1, 2, 3)]
+        outputs = [(await client.result(f"{tenant}-{n}", timeout_s=30))["output"] for n in (1, 2, 3)]
         assert outputs == ["one", "two", "one"]
 
 

@@ -19,9 +19,10 @@ import wpa_orders
 from nats.aio.msg import Msg
 
 from tests.e2e.asking import comes_to
-from tests.e2e.cases import CASES, CHARGES, FLOWS, PLANS, WITHIN_S, Body, Case, act, begin, charges, publish
+from tests.e2e.cases import CASES, CHARGES, FLOWS, PLANS, Body, Case, act, begin, charges, publish
 from tests.e2e.processes import Wpa, run_wpa
 from tests.servers import NatsServer
+from tests.waiting import PATIENCE_S
 from wpa.client import Client
 
 
@@ -75,7 +76,7 @@ async def test_each_ends_as_it_says(
     async def run(name: str, case: Case) -> tuple[str, Body]:
         await begin(client, name, case)
         await act(client, name, case)
-        return name, await client.result(name, timeout_s=WITHIN_S)
+        return name, await client.result(name, timeout_s=PATIENCE_S)
 
     async def a_worker_for_the_queue() -> None:
         (waiting,) = (await comes_to(client, "scene", "WAITING"))["waiting_for"]
@@ -83,14 +84,14 @@ async def test_each_ends_as_it_says(
         gpu = await asyncio.to_thread(
             start_worker, examples_server.url, tmp_path / "gpu.log", shop, "--queue", "gpu"
         )
-        await client.result("scene", timeout_s=WITHIN_S)
+        await client.result("scene", timeout_s=PATIENCE_S)
         assert await asyncio.to_thread(gpu.stop) == 0
 
     async with listening(examples_server, "workflow.emit.default.readings.s1") as emitted:
         *ended, _ = await asyncio.gather(
             *(run(name, case) for name, case in CASES.items()), a_worker_for_the_queue()
         )
-        message = await asyncio.wait_for(emitted.get(), 5)
+        message = await asyncio.wait_for(emitted.get(), PATIENCE_S)
     assert json.loads(message.data) == {"value": 3.5}
     for name, status in ended:
         case = CASES[name]
@@ -121,7 +122,7 @@ async def test_the_nightly_report_can_be_had_at_once(client: Client) -> None:
     (row,) = [row for row in await client.schedules() if row["workflow_id"] == "nightly"]
     assert row["next_at"]
     execution = await client.trigger_schedule("nightly")
-    ended = await client.result(execution, timeout_s=WITHIN_S)
+    ended = await client.result(execution, timeout_s=PATIENCE_S)
     assert (ended["status"], ended["input"]) == ("COMPLETED", {"report": "sales"})
 
 
@@ -130,14 +131,14 @@ async def test_a_refused_order_leaves_the_shop_as_it_was(client: Client, shop: P
     for name in ("order-refused", "order-flow-refused"):
         data: dict[str, Any] = {**CASES[name].input, "order_id": f"{name}-again"}
         await client.start(CASES[name].workflow, data, execution_id=f"{name}-again")
-        ended = await client.result(f"{name}-again", timeout_s=WITHIN_S)
+        ended = await client.result(f"{name}-again", timeout_s=PATIENCE_S)
         assert (ended["status"], ended["error"]["type"]) == ("ROLLED_BACK", "AddressRefused")
         assert wpa_orders.inspect(shop) == before
 
 
 async def test_flaky_fails_anew_when_it_is_rerun(client: Client) -> None:
     await client.start("flaky", {}, execution_id="flaky-1")
-    assert (await client.result("flaky-1", timeout_s=WITHIN_S))["status"] == "FAILED"
+    assert (await client.result("flaky-1", timeout_s=PATIENCE_S))["status"] == "FAILED"
     again = await client.rerun("flaky-1", from_step="load", new_execution_id="flaky-2")
-    rerun = await client.result(again.execution_id, timeout_s=WITHIN_S)
+    rerun = await client.result(again.execution_id, timeout_s=PATIENCE_S)
     assert (rerun["status"], rerun["forked_from"], rerun["failed_step"]) == ("FAILED", "flaky-1", "load")

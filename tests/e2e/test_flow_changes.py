@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from tests.e2e.asking import comes_to, status_when
 from tests.e2e.processes import Wpa
 from wpa.client import Client
-from wpa.errors import TaskRejected
 
 Start = Callable[..., Wpa]
 
@@ -28,17 +24,6 @@ async def changing() -> list:
 AS_IT_WAS = 'b = await call("core.echo", what="second")'
 
 
-async def wait_until(client: Client, execution: str, what: Callable[[Any], Any]) -> Any:
-    deadline = time.monotonic() + 20
-    status: Any = None
-    while status is None or not what(status):
-        assert time.monotonic() < deadline, status
-        await asyncio.sleep(0.05)
-        with contextlib.suppress(TaskRejected):  # it hasn't begun yet
-            status = await client.status(execution)
-    return status
-
-
 async def test_code_that_does_not_fit_blocks_and_the_right_code_heals(
     start_worker: Start, client: Client, tmp_path: Path
 ) -> None:
@@ -46,13 +31,13 @@ async def test_code_that_does_not_fit_blocks_and_the_right_code_heals(
     code.write_text(FLOW.format(then=AS_IT_WAS))
     worker = start_worker("--flows", str(code))
     await client.start("changing", {}, execution_id="x1")
-    await wait_until(client, "x1", lambda status: status["status"] == "WAITING")
+    await comes_to(client, "x1", "WAITING")
     worker.stop()
 
     code.write_text(FLOW.format(then=AS_IT_WAS).replace("core.echo", "core.noop"))
     worker = start_worker("--flows", str(code))
     await client.signal("x1", "go")
-    blocked = await wait_until(client, "x1", lambda status: status["blocked"])
+    blocked = await status_when(client, "x1", lambda status: status["blocked"])
     assert (blocked["status"], blocked["blocked"]["type"]) == ("WAITING", "NonDeterminism")
     assert "- recorded: step core_echo (core.echo), completed" in blocked["blocked"]["message"]
     assert "+ asked now: step core_noop (core.noop)" in blocked["blocked"]["message"]
@@ -61,7 +46,7 @@ async def test_code_that_does_not_fit_blocks_and_the_right_code_heals(
     code.write_text(FLOW.format(then=AS_IT_WAS))
     start_worker("--flows", str(code))
     await client.resume("x1")  # or wait half a minute
-    done = await client.result("x1", timeout_s=20)
+    done = await client.result("x1", timeout_s=30)
     assert (done["status"], done["output"]) == ("COMPLETED", [{"what": "first"}, {"what": "second"}])
 
 
@@ -72,7 +57,7 @@ async def test_patched_lets_old_and_new_executions_take_their_own_way(
     code.write_text(FLOW.format(then=AS_IT_WAS))
     worker = start_worker("--flows", str(code))
     await client.start("changing", {}, execution_id="old")
-    await wait_until(client, "old", lambda status: status["status"] == "WAITING")
+    await comes_to(client, "old", "WAITING")
     worker.stop()
 
     patch = 'b = await call("core.echo", what="new" if patched("other") else "second")'
@@ -82,8 +67,8 @@ async def test_patched_lets_old_and_new_executions_take_their_own_way(
     await client.start("changing", {}, execution_id="new")
     await client.signal("old", "go")
     await client.signal("new", "go")
-    old = await client.result("old", timeout_s=20)
-    new = await client.result("new", timeout_s=20)
+    old = await client.result("old", timeout_s=30)
+    new = await client.result("new", timeout_s=30)
     # The old one had passed the first patch, not the second, when the code changed.
     assert old["output"] == [{"what": "first"}, {"what": "new"}]
     assert new["output"] == [{"what": "first again"}, {"what": "new"}]

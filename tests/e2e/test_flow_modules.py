@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import Wpa, ledger, run_wpa, wait_for
+from tests.e2e.processes import Wpa, ledger, run_wpa
 from tests.servers import NatsServer
+from tests.waiting import until
 from wpa.client import Client
 from wpa.errors import TaskRejected
 
@@ -50,10 +51,6 @@ def flows(tmp_path: Path) -> tuple[str, str]:
     return ("--flows", str(path))
 
 
-async def until(what: Callable[[], object]) -> None:
-    await asyncio.to_thread(wait_for, what)
-
-
 @pytest.mark.parametrize("where", ["asleep", "in a step"])
 async def test_a_worker_killed_in_the_middle_of_a_flow(
     start_worker: Start, client: Client, flows: tuple[str, str], ledger_file: Path, tmp_path: Path, where: str
@@ -67,7 +64,7 @@ async def test_a_worker_killed_in_the_middle_of_a_flow(
     first.kill()
     start_worker(*flows)
     gate.touch()
-    done = await client.result("x1", timeout_s=20)
+    done = await client.result("x1", timeout_s=30)
     assert (done["status"], done["output"]) == ("COMPLETED", {"one": 24, "other": 26})
     keys = [line["key"] for line in ledger(ledger_file, what="start")]
     assert len(set(keys)) == 4
@@ -96,7 +93,7 @@ async def test_a_worker_without_the_flow_leaves_it_to_one_that_has_it(
     await asyncio.sleep(1.5)
     assert await client.dlq_list() == []
     start_worker(*flows)
-    done = await client.result("x1", timeout_s=20)
+    done = await client.result("x1", timeout_s=30)
     assert (done["status"], done["output"]) == ("COMPLETED", {"one": 8, "other": 10})
 
 

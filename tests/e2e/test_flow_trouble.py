@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.e2e.asking import comes_to_rest, status_when
 from tests.e2e.processes import Wpa
 from wpa.client import Client
-from wpa.errors import TaskRejected
 
 Start = Callable[..., Wpa]
 
-LEASE_S = 5.0
+LEASE_S = 10.0
 
 FLOWS = """
 import asyncio
@@ -62,17 +59,6 @@ def flows(tmp_path: Path) -> Callable[[str], tuple[str, str]]:
     return written
 
 
-async def until(client: Client, execution: str, what: Callable[[Any], Any]) -> Any:
-    deadline = time.monotonic() + 30
-    status: Any = None
-    while status is None or not what(status):
-        assert time.monotonic() < deadline, status
-        await asyncio.sleep(0.05)
-        with contextlib.suppress(TaskRejected):  # it hasn't begun yet
-            status = await client.status(execution)
-    return status
-
-
 async def test_code_that_never_comes_to_rest_fails_alone(
     start_worker: Start, client: Client, flows: Callable[[str], tuple[str, str]]
 ) -> None:
@@ -90,7 +76,7 @@ async def test_code_that_never_comes_to_rest_fails_alone(
     began = time.monotonic()
     for _ in range(3):
         assert (await client.status("deaf"))["status"] == "FAILED"
-    assert time.monotonic() - began < 2, "to look at it doesn't run it once more"
+    assert time.monotonic() - began < 5, "to look at it doesn't run it once more"
 
 
 @pytest.mark.parametrize("order", ["sorted(set(tags))", "set(tags)"])
@@ -105,18 +91,18 @@ async def test_workers_that_hash_in_another_way(
     monkeypatch.setenv("PYTHONHASHSEED", "1")
     first = start_worker(*flows(order))
     await client.start("tagged", {"tags": tags}, execution_id="t-1")
-    await until(client, "t-1", lambda status: status["at_rest"])
+    await comes_to_rest(client, "t-1")
     await client.signal("t-1", "go")
-    await until(client, "t-1", lambda status: status["at_rest"] and len(status["steps"]) > len(tags))
+    await status_when(client, "t-1", lambda status: status["at_rest"] and len(status["steps"]) > len(tags))
     first.kill()
     monkeypatch.setenv("PYTHONHASHSEED", "2")
     start_worker(*flows(order))
     await client.signal("t-1", "on")
     if order.startswith("sorted"):
-        done = await client.result("t-1", timeout_s=20)
+        done = await client.result("t-1", timeout_s=30)
         assert (done["status"], done["output"]) == ("COMPLETED", sorted(tags))
         return
-    blocked = (await until(client, "t-1", lambda status: status["blocked"]))["blocked"]
+    blocked = (await status_when(client, "t-1", lambda status: status["blocked"]))["blocked"]
     assert blocked["type"] == "NonDeterminism"
     assert " at trouble_flows:27 in " in blocked["message"]
     assert "it is the code that this execution was started with" in blocked["message"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
 import json
 import os
@@ -18,10 +17,11 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.asking import comes_to_rest, status_when
 from tests.e2e.pages import Session, blocks, rewritten, run_page, same
 from tests.e2e.processes import EXAMPLES, WPA, Wpa, environment
 from wpa.client import Client
-from wpa.errors import StepFailed, TaskRejected
+from wpa.errors import StepFailed
 from wpa.flows import flow_of
 from wpa.testing import Result, Run, WorkflowEnvironment
 
@@ -102,6 +102,7 @@ def ship(address: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 MOCKS = {
     "orders.reserve": {"reservation_id": "r", "total_cents": 1790},
+    "orders.release": None,
     "orders.charge": lambda amount_cents, **_: {"charge_id": "c", "amount_cents": amount_cents},
     "orders.ship": ship,
     "orders.refund": {"id": "c", "changed": True},
@@ -151,6 +152,12 @@ def test_the_fee_is_paid_back(run: Callable[..., Result]) -> None:
     assert [call.uses for call in result.calls].count("orders.refund") == 1
 
 
+def test_what_is_called_off_is_told_and_undone(run: Callable[..., Result]) -> None:
+    result = run("charter", {"order_id": "o", "items": ITEMS}, lambda run: run.cancel("sunk", at="1h"))
+    assert (result.status, result.undone) == ("CANCELLED", ["orders_reserve"])
+    assert result.steps["core_log"].status == "completed"
+
+
 def test_the_board_may_approve_a_payout_after_four_hours(run: Callable[..., Result]) -> None:
     def act(run: Run) -> None:
         run.approve("approval", user="eva", roles=["board"], at="5h")
@@ -195,31 +202,23 @@ async def test_a_changed_flow_blocks_and_goes_on(
         code.write_text(text, encoding="utf-8")
         return start_worker("--flows", str(code))
 
-    async def has(key: str) -> Any:
-        async with asyncio.timeout(20):
-            while True:
-                with contextlib.suppress(TaskRejected):  # it is still queued
-                    if found := (await client.status("i-1"))[key]:
-                        return found
-                await asyncio.sleep(0.1)
-
     worker = deploy(before)
     await client.start("invoice", {"number": "I-1"}, execution_id="i-1")
-    await has("at_rest")
+    await comes_to_rest(client, "i-1")
     await asyncio.to_thread(worker.stop)
     worker = deploy(wrong)
     await client.signal("i-1", "paid")
-    blocked = await has("blocked")
+    blocked = (await status_when(client, "i-1", lambda found: found["blocked"]))["blocked"]
     assert same(told, f"{blocked['type']}: {blocked['message']}")
     await asyncio.to_thread(worker.stop)
     deploy(right)
     await client.resume("i-1")
-    old = await client.result("i-1", timeout_s=20)
+    old = await client.result("i-1", timeout_s=30)
     assert (old["status"], [step["step"] for step in old["steps"]]) == (
         "COMPLETED",
         ["core_log", "signal_paid"],
     )
     await client.start("invoice", {"number": "I-2"}, execution_id="i-2")
     await client.signal("i-2", "paid")
-    new = await client.result("i-2", timeout_s=20)
+    new = await client.result("i-2", timeout_s=30)
     assert [step["step"] for step in new["steps"]] == ["core_log", "book", "signal_paid"]

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import nats
-import pytest
 
 from tests.checker.calls import Caller
-from tests.checker.dump import dump
-from tests.checker.facts import Facts, Fault, read_ledger, save
+from tests.checker.dump import settled
+from tests.checker.facts import Fault, read_ledger, save
 from tests.checker.judge import Bounds, judge
 from tests.e2e.processes import EXAMPLES, Wpa
 from tests.servers import NatsServer
@@ -28,7 +27,7 @@ TENANTS = {"acme": "canary-of-acme-4711", "zeta": "canary-of-zeta-0815"}
 UNDO = {"uses": "e2e.undo"}
 QUICKLY = {"max_attempts": 3, "backoff": {"initial": "60ms", "factor": 2, "max": "1s"}}
 LEDGERED = ["e2e.work", "e2e.undo", "e2e.gate", "e2e.die_once"]
-ACK_WAIT_S = 1.0
+ACK_WAIT_S = 2.0
 BOUNDS = Bounds(settle_ms=0)
 """Nothing moves any more when it is judged."""
 UNTOLD = "waiter-19"
@@ -128,8 +127,13 @@ class Run:
             await self.ask("deploy", "", document=document)
 
     async def ask(self, kind: str, execution: str, **body: Any) -> None:
-        call = await self.caller.ask(kind, self.tenant, execution, body, within_s=10)
+        call = await self.caller.ask(kind, self.tenant, execution, body, within_s=30)
         assert call.outcome == "ok", call
+
+    async def ask_in_time(self, kind: str, execution: str, **body: Any) -> None:
+        """Ask it of one that would end by itself; on a slow machine, it has. The judge knows either way."""
+        call = await self.caller.ask(kind, self.tenant, execution, body, within_s=30)
+        assert call.outcome == "ok" or call.code == "execution_ended", call
 
     async def begin(self) -> None:
         """Start everything, some of it twice."""
@@ -141,24 +145,24 @@ class Run:
         for number, name in enumerate(names):
             data = inputs.get(name, {"word": self.word, "n": number})
             for _ in range(1 + (name == "line")):
-                call = await self.caller.start(self.tenant, name, data, f"{name}-{number}", within_s=10)
+                call = await self.caller.start(self.tenant, name, data, f"{name}-{number}", within_s=30)
                 assert call.outcome == "ok", call
         for number, n in enumerate((0, 3, 9)):
-            await self.caller.start(self.tenant, "branches", {"n": n}, f"branches-{number}-n", within_s=10)
+            await self.caller.start(self.tenant, "branches", {"n": n}, f"branches-{number}-n", within_s=30)
         if self.tenant == "acme":
             for name, data in {
                 "hello": {"name": self.word, "after_s": 0.3},
                 "digest-topic": {"name": "tea"},
             }.items():
-                await self.caller.start(self.tenant, name, data, f"flow-{name}", within_s=10)
+                await self.caller.start(self.tenant, name, data, f"flow-{name}", within_s=30)
         conflict = await self.caller.start(self.tenant, "line", {"word": "other"}, "line-0")
         assert conflict.code == "conflict"
 
     async def meddle(self) -> None:
         """Pause, cancel, signal, answer."""
-        await self.ask("pause", "paused-9", reason="a while")
-        await self.ask("cancel", "slow-17", reason="enough")
-        await self.ask("terminate", "sleeper-18")
+        await self.ask_in_time("pause", "paused-9", reason="a while")
+        await self.ask_in_time("cancel", "slow-17", reason="enough")
+        await self.ask_in_time("terminate", "sleeper-18")
         for _ in range(2):
             await self.ask("signal", "waiter-7", signal="go", payload={"n": 7}, id="one")
         await self.ask("answer", "waiter-7", step="ask", approved=True, metadata={"user_id": "ana"})
@@ -168,29 +172,9 @@ class Run:
         else:
             await self.ask("signal", "flow-hello", signal="answer", payload={"text": "hi"}, id="once")
         await asyncio.sleep(1.8)
-        await self.ask("resume", "paused-9", reason="go on")
+        await self.ask_in_time("resume", "paused-9", reason="go on")
 
 
-async def settled(url: str, within_s: float) -> Facts:
-    """The facts when nothing moves any more: what is not told by then waits for ever."""
-    deadline = time.monotonic() + within_s
-    quiet = 0
-    while True:
-        facts = await dump(url)
-        quiet = quiet + 1 if _is_quiet(facts) else 0
-        # Read once more: the streams are read one after the other, and something may have moved meanwhile.
-        if quiet == 2 or time.monotonic() > deadline:
-            return facts
-        await asyncio.sleep(0.3)
-
-
-def _is_quiet(facts: Facts) -> bool:
-    waits = {status.execution for status in facts.statuses if status.document["status"] == "WAITING"}
-    at_rest = all(status.document["at_rest"] for status in facts.statuses)
-    return at_rest and waits <= {UNTOLD} and not facts.tasks
-
-
-@pytest.mark.timeout(90)
 async def test_the_judge_finds_no_broken_promise_though_a_worker_is_killed(
     server: NatsServer, start_worker: Callable[..., Wpa], ledger_file: Path
 ) -> None:
@@ -213,7 +197,7 @@ async def test_the_judge_finds_no_broken_promise_though_a_worker_is_killed(
     await asyncio.gather(*(run.meddle() for run in runs))
     await again
     fault = Fault("a worker is killed", killed_ms, int(time.time() * 1000 + ACK_WAIT_S * 1000))
-    facts = await settled(server.url, within_s=15)
+    facts = await settled(server.url, within_s=40, waiting={UNTOLD})
     await connection.close()
     facts.calls, facts.closed = caller.calls, True
     facts.faults, facts.canaries, facts.ledgered = [fault], TENANTS, LEDGERED

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.processes import Wpa, ledger, wait_for
+from tests.e2e.asking import PROMPTLY_S, comes_to_rest
+from tests.e2e.conftest import ACK_WAIT_S
+from tests.e2e.processes import Wpa, ledger
 from tests.servers import NatsServer
+from tests.waiting import until
 from wpa.client import Client
 
 Start = Callable[..., Wpa]
@@ -55,31 +58,18 @@ def definition(**step: Any) -> dict[str, Any]:
     }
 
 
-async def waits(client: Client, execution: str) -> dict[str, Any]:
-    for _ in range(200):
-        status = await client.status(execution)
-        if status["at_rest"]:
-            return status
-        await asyncio.sleep(0.05)
-    raise AssertionError("it does not come to rest")
-
-
-async def until(what: Any, within_s: float = 20.0) -> Any:
-    return await asyncio.to_thread(wait_for, what, within_s)
-
-
 async def test_without_a_worker_it_waits_and_says_for_whom_and_one_without_the_plugin_drives(
     start_worker: Start, client: Client, gpu: tuple[str, ...]
 ) -> None:
     start_worker()
     await client.deploy(definition())
     await client.start("film", execution_id="x1")
-    status = await waits(client, "x1")
+    status = await comes_to_rest(client, "x1")
     assert status["status"] == "WAITING"
     (waiting,) = status["waiting_for"]
     assert (waiting["kind"], waiting["name"], waiting["step"]) == ("remote", "gpu", "render")
     start_worker(*gpu)
-    done = await client.result("x1", timeout_s=20)
+    done = await client.result("x1", timeout_s=30)
     assert (done["status"], done["output"]) == ("COMPLETED", {"frames": 3})
     queues = {tuple(row["queues"]) for row in await client.workers()}
     assert queues == {(), ("gpu",)}
@@ -98,7 +88,7 @@ async def test_a_killed_worker_of_the_group_is_followed_by_another_under_the_sam
     start_worker(*gpu)
     await until(lambda: len(ledger(ledger_file, what="start")) == 2)
     gate.touch()
-    done = await client.result("x1", timeout_s=20)
+    done = await client.result("x1", timeout_s=30)
     assert done["status"] == "COMPLETED"
     assert {line["key"] for line in ledger(ledger_file)} == {"x1:render:1"}
     assert len(ledger(ledger_file, what="end")) == 1
@@ -115,11 +105,11 @@ async def test_a_killed_driver_does_not_matter_and_the_step_runs_once(
     await until(lambda: ledger(ledger_file, what="start"))
     driver.kill()
     gate.touch()
-    assert (await client.result("x1", timeout_s=20))["status"] == "COMPLETED"
+    assert (await client.result("x1", timeout_s=30))["status"] == "COMPLETED"
     assert len(ledger(ledger_file, what="start")) == 1
 
 
-async def test_a_cancel_reaches_the_step_within_a_second(
+async def test_a_cancel_reaches_the_step_at_once(
     start_worker: Start, client: Client, gpu: tuple[str, ...], ledger_file: Path, tmp_path: Path
 ) -> None:
     start_worker()
@@ -129,9 +119,9 @@ async def test_a_cancel_reaches_the_step_within_a_second(
     await until(lambda: ledger(ledger_file, what="start"))
     asked = time.time()
     await client.cancel("x1")
-    assert (await client.result("x1", timeout_s=20))["status"] == "CANCELLED"
+    assert (await client.result("x1", timeout_s=30))["status"] == "CANCELLED"
     (line,) = await until(lambda: ledger(ledger_file, what="cancelled"))
-    assert line["at"] - asked < 1.0
+    assert line["at"] - asked < PROMPTLY_S
 
 
 async def test_a_step_that_was_cancelled_while_it_was_queued_never_runs(
@@ -140,12 +130,12 @@ async def test_a_step_that_was_cancelled_while_it_was_queued_never_runs(
     start_worker()
     await client.deploy(definition())
     await client.start("film", execution_id="x1")
-    await waits(client, "x1")
+    await comes_to_rest(client, "x1")
     await client.cancel("x1")
-    assert (await client.result("x1", timeout_s=20))["status"] == "CANCELLED"
+    assert (await client.result("x1", timeout_s=30))["status"] == "CANCELLED"
     start_worker(*gpu)
     await client.start("film", execution_id="x2")
-    assert (await client.result("x2", timeout_s=20))["status"] == "COMPLETED"
+    assert (await client.result("x2", timeout_s=30))["status"] == "COMPLETED"
     assert {line["execution"] for line in ledger(ledger_file)} == {"x2"}
 
 
@@ -234,8 +224,8 @@ async def test_a_step_that_ends_while_the_server_is_away_is_not_run_again(
     await asyncio.to_thread(server.kill)
     gate.touch()
     await until(lambda: ledger(ledger_file, what="end"))
-    await asyncio.sleep(4)  # longer than the lease
+    await asyncio.sleep(ACK_WAIT_S + 1)  # longer than the lease
     await asyncio.to_thread(server.restart)
-    done = await client.result("x1", timeout_s=20)
+    done = await client.result("x1", timeout_s=30)
     assert (done["status"], done["output"]) == ("COMPLETED", {"frames": 3})
     assert len(ledger(ledger_file, what="start")) == 1

@@ -20,6 +20,7 @@ from nats.aio.msg import Msg
 
 from tests.e2e.processes import EXAMPLES, WPA, Wpa, run_wpa
 from tests.e2e.test_any_language import NODE, needs_node
+from tests.waiting import PATIENCE_S
 from wpa.testing import WorkflowEnvironment
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +57,7 @@ async def sh(commands: str, home: Path) -> str:
         env={**os.environ, "PATH": f"{Path(WPA).parent}:{os.environ['PATH']}", "NO_COLOR": "1", "COLUMNS": "200"},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    out, _ = await asyncio.wait_for(process.communicate(), 90)
     assert process.returncode == 0, out.decode()
     return out.decode()
 
@@ -119,7 +120,7 @@ async def test_the_python_snippet(url: str) -> None:
         snippet.replace("nats://127.0.0.1:4222", url), "README.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     )
     await eval(code, names)
-    event = await asyncio.wait_for(ended, 10)
+    event = await asyncio.wait_for(ended, PATIENCE_S)
     assert event["data"]["output"] == {"taken": "approve"}
     await names["nc"].close()
 
@@ -135,7 +136,7 @@ async def test_the_node_snippet(url: str) -> None:
     assert process.stdout is not None
     seen: list[str] = []
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not seen or seen[-1] != "workflow_completed":
                 line = (await process.stdout.readline()).decode()
                 assert line, f"it ended after {seen}"

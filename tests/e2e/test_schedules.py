@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.e2e.processes import Wpa, run_wpa
+from tests.e2e.processes import Wpa, invoke_wpa
 from tests.servers import NatsServer
+from tests.waiting import until
 from wpa.client import Client
 from wpa.errors import TaskRejected
 from wpa.model.times import parse_ms
 
 Start = Callable[..., Wpa]
 
+LATE_MS = 10_000
+"""Of a server and a worker that have other things to do; on a quiet machine it is a tenth of a second."""
+EVERY_S = {"cron": "* * * * * *"}
 EVERY_2S = {"cron": "*/2 * * * * *", "input": {"n": 7}}
 
 
@@ -39,13 +44,6 @@ async def runs(client: Client) -> list[str]:
     return sorted(found["execution_id"] for found in await client.executions(limit=200, workflow="tick"))
 
 
-async def until(what: Callable[[], Any], within_s: float = 20.0) -> Any:
-    async with asyncio.timeout(within_s):
-        while not (found := await what()):
-            await asyncio.sleep(0.1)
-    return found
-
-
 def moments(names: list[str]) -> list[int]:
     """The seconds of Unix time in the names of executions."""
     stamps = [name.rpartition("-")[2] for name in names]
@@ -57,17 +55,16 @@ async def test_each_moment_starts_one_execution_with_several_workers_there(
 ) -> None:
     for _ in range(2):
         start_worker()
-    await client.deploy(definition(**EVERY_2S))
+    await client.deploy(definition(**EVERY_2S, overlap="allow", catch_up="all"))
     await until(lambda: _at_least(client, 3))
+    await until(lambda: _no_gap(client, 2))
     names = await runs(client)
-    found = moments(names)
-    assert [moment % 2 for moment in found] == [0] * len(found)
-    assert found == list(range(found[0], found[-1] + 1, 2))
-    done = await client.result(names[0], timeout_s=10)
+    assert {moment % 2 for moment in moments(names)} == {0}
+    done = await client.result(names[0], timeout_s=30)
     assert (done["status"], done["input"], done["metadata"]["source"]) == ("COMPLETED", {"n": 7}, "schedule")
     started = (await client.history(names[0]))[0]
     times = started["data"]["context"]["schedule"]
-    assert 0 <= parse_ms(started["timestamp"]) - parse_ms(times["scheduled_for"]) < 1_000
+    assert 0 <= parse_ms(started["timestamp"]) - parse_ms(times["scheduled_for"]) < LATE_MS
     assert await client.dlq_list() == []
 
 
@@ -75,20 +72,26 @@ async def _at_least(client: Client, count: int) -> bool:
     return len(await runs(client)) >= count
 
 
+async def _no_gap(client: Client, period_s: int) -> bool:
+    """Whether each moment from the first to the last has started its execution; the latest may overtake."""
+    found = moments(await runs(client))
+    return found == list(range(found[0], found[-1] + 1, period_s))
+
+
 async def test_pause_resume_trigger_delete(start_worker: Start, client: Client, server: NatsServer) -> None:
     start_worker()
-    await client.deploy(definition(**EVERY_2S))
+    await client.deploy(definition(**EVERY_S))
     await until(lambda: _at_least(client, 1))
     await client.pause_schedule("tick")
+    paused_at = time.time()
     paused = await row(client)
     assert (paused["paused"], paused["next_at"]) == (True, None)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(1.5)
     before = await runs(client)
-    await asyncio.sleep(2.5)
-    assert await runs(client) == before
+    assert moments(before)[-1] <= paused_at
     manual = await client.trigger_schedule("tick")
     assert manual.startswith("tick-manual-")
-    assert (await client.result(manual, timeout_s=10))["status"] == "COMPLETED"
+    assert (await client.result(manual, timeout_s=30))["status"] == "COMPLETED"
     await client.resume_schedule("tick")
     await until(lambda: _at_least(client, len(before) + 2))
     await client.delete_schedule("tick")
@@ -100,7 +103,7 @@ async def test_pause_resume_trigger_delete(start_worker: Start, client: Client, 
 
 async def test_one_that_still_runs_is_skipped_or_cancelled(start_worker: Start, client: Client) -> None:
     start_worker()
-    await client.deploy(definition(seconds=600, **EVERY_2S))
+    await client.deploy(definition(seconds=600, **EVERY_S))
 
     async def skipped() -> bool:
         found = await row(client)
@@ -109,8 +112,8 @@ async def test_one_that_still_runs_is_skipped_or_cancelled(start_worker: Start, 
     await until(skipped)
     (first,) = await runs(client)
     assert (await client.status(first))["status"] == "RUNNING"
-    await client.deploy(definition("2", seconds=600, **EVERY_2S, overlap="cancel_old"))
-    assert (await client.result(first, timeout_s=10))["status"] == "CANCELLED"
+    await client.deploy(definition("2", seconds=600, **EVERY_S, overlap="cancel_old"))
+    assert (await client.result(first, timeout_s=30))["status"] == "CANCELLED"
     await until(lambda: _at_least(client, 3))
 
 
@@ -118,7 +121,7 @@ async def test_a_killed_worker_and_a_killed_server_lose_no_moment_and_double_non
     start_worker: Start, client: Client, server: NatsServer
 ) -> None:
     workers = [start_worker(), start_worker()]
-    await client.deploy(definition(cron="* * * * * *", overlap="allow", catch_up="all"))
+    await client.deploy(definition(**EVERY_S, overlap="allow", catch_up="all"))
     await until(lambda: _at_least(client, 2))
     workers[0].kill()
     await asyncio.sleep(2.2)
@@ -130,9 +133,8 @@ async def test_a_killed_worker_and_a_killed_server_lose_no_moment_and_double_non
     async def goes_on() -> bool:
         return bool(moments(await runs(client))[-1] > back + 2)
 
-    await until(goes_on, within_s=40)
-    found = moments(await runs(client))
-    assert found == list(range(found[0], found[-1] + 1))
+    await until(goes_on, within_s=60)
+    await until(lambda: _no_gap(client, 1))
     assert await client.dlq_list() == []
 
 
@@ -140,19 +142,19 @@ async def test_a_server_killed_over_a_moment_makes_up_for_it_when_it_is_back_and
     start_worker: Start, client: Client, server: NatsServer
 ) -> None:
     start_worker()
-    await client.deploy(definition(every="10s", overlap="allow"))
+    await client.deploy(definition(every="6s", overlap="allow", catch_up="all"))
     due_s = parse_ms((await row(client))["next_at"]) / 1_000
     server.kill()
     await asyncio.sleep(max(0.0, due_s + 1 - time.time()))
     server.start()
     back = time.time()
-    await until(lambda: _at_least(client, 1), within_s=40)
+    await until(lambda: _at_least(client, 1))
     (name,) = (await runs(client))[:1]
     assert moments([name]) == [due_s]
     started = (await client.history(name))[0]
-    assert parse_ms(started["timestamp"]) / 1_000 - back < 5, "seconds after the recovery"
+    assert parse_ms(started["timestamp"]) - back * 1_000 < LATE_MS, "soon after the recovery"
     await until(lambda: _at_least(client, 2))
-    assert moments(await runs(client))[:2] == [due_s, due_s + 10]
+    assert moments(await runs(client))[:2] == [due_s, due_s + 6]
     assert await client.dlq_list() == []
 
 
@@ -160,26 +162,30 @@ async def test_without_any_worker_the_moments_wait_and_one_is_made_up_for(
     start_worker: Start, client: Client
 ) -> None:
     worker = start_worker()
-    await client.deploy(definition(every="9s", overlap="allow"))
+    await client.deploy(definition(every="8s", overlap="allow"))
+    due_s = parse_ms((await row(client))["next_at"]) / 1_000
     assert worker.stop() == 0
-    await asyncio.sleep(22)  # two moments; the second is no longer on time, and the third is not near
+    # Two moments; the second is no longer on time, and the third is not near.
+    await asyncio.sleep(max(0.0, due_s + 8 + 5.2 - time.time()))
     start_worker()
     await until(lambda: _at_least(client, 1))
-    await asyncio.sleep(1)
-    assert len(await runs(client)) == 1
-    assert (await row(client))["missed"] == 1
+
+    async def missed() -> int:
+        return int((await row(client))["missed"])
+
+    # One, unless the new worker has taken longer than a period to start.
+    assert moments(await runs(client))[0] == due_s + 8 * await until(missed)
 
 
 async def test_a_new_version_without_a_schedule_ends_it(start_worker: Start, client: Client) -> None:
     start_worker()
-    await client.deploy(definition(**EVERY_2S))
+    await client.deploy(definition(**EVERY_S))
     await until(lambda: _at_least(client, 1))
     await client.deploy(definition("2"))
+    ended_at = time.time()
     assert await client.schedules() == []
-    await asyncio.sleep(0.5)
-    before = await runs(client)
-    await asyncio.sleep(2.5)
-    assert await runs(client) == before
+    await asyncio.sleep(1.5)
+    assert moments(await runs(client))[-1] <= ended_at
 
 
 async def test_a_bad_schedule_is_refused_with_what_to_write(
@@ -191,15 +197,13 @@ async def test_a_bad_schedule_is_refused_with_what_to_write(
 
 
 def test_the_commands(worker: Wpa, nats_server: NatsServer, tenant: str, tmp_path: Any) -> None:
-    import json
-
     path = tmp_path / "tick.json"
     path.write_text(json.dumps(definition(cron="0 0 6 * * *", time_zone="Europe/Madrid")))
     url = nats_server.url
-    assert run_wpa("deploy", str(path), url=url, tenant=tenant).returncode == 0
-    listed = run_wpa("schedule", "list", url=url, tenant=tenant)
+    assert invoke_wpa("deploy", str(path), url=url, tenant=tenant).returncode == 0
+    listed = invoke_wpa("schedule", "list", url=url, tenant=tenant)
     assert listed.returncode == 0, listed.stderr
     assert "tick" in listed.stdout
-    assert run_wpa("schedule", "pause", "tick", url=url, tenant=tenant).returncode == 0
-    assert run_wpa("schedule", "trigger", "tick", url=url, tenant=tenant).returncode == 0
-    assert run_wpa("schedule", "delete", "tick", url=url, tenant=tenant).returncode == 0
+    assert invoke_wpa("schedule", "pause", "tick", url=url, tenant=tenant).returncode == 0
+    assert invoke_wpa("schedule", "trigger", "tick", url=url, tenant=tenant).returncode == 0
+    assert invoke_wpa("schedule", "delete", "tick", url=url, tenant=tenant).returncode == 0

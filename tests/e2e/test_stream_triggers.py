@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from nats.js.api import StreamConfig
 
 from tests.e2e.processes import Wpa, run_wpa
 from tests.servers import NatsServer
+from tests.waiting import until
 from wpa.client import Client
 from wpa.errors import DefinitionError
 
@@ -46,15 +48,14 @@ async def place(owner: Connection) -> Any:
     return (await owner.jetstream().consumers_info("DATA"))[0]
 
 
+async def all_read(owner: Connection) -> bool:
+    """Whether everything in the stream has been read, and acknowledged."""
+    info = await place(owner)
+    return bool(info.num_pending == 0 and info.num_ack_pending == 0)
+
+
 async def consumers(owner: Connection, stream: str = "DATA") -> int:
     return len(await owner.jetstream().consumers_info(stream))
-
-
-async def until(what: Callable[[], Awaitable[Any]], within_s: float = 20.0) -> Any:
-    async with asyncio.timeout(within_s):
-        while not (found := await what()):
-            await asyncio.sleep(0.05)
-    return found
 
 
 def definition(*triggers: dict[str, Any], version: str = "1", uses: str = "core.echo") -> dict[str, Any]:
@@ -128,11 +129,7 @@ async def test_workers_that_are_killed_at_work_make_no_message_count_twice(
     await publishing
     await all_started(client, 400)
 
-    async def quiet() -> bool:
-        info = await place(owner)
-        return info.num_pending == 0 and info.num_ack_pending == 0
-
-    await until(quiet)
+    await until(lambda: all_read(owner))
     assert await inputs(client) == list(range(400))
     assert await client.dlq_list() == []
 
@@ -159,8 +156,11 @@ async def test_a_version_that_drops_the_trigger_deletes_its_consumer(
     await client.deploy(definition(ON_DATA))
     assert await consumers(owner) == 1, "when the deploy is answered, the place in the stream is kept"
     await client.deploy(definition(version="2"))
-    await asyncio.sleep(1.5)
-    assert await consumers(owner) == 0
+
+    async def nobody_reads() -> bool:
+        return await consumers(owner) == 0
+
+    await until(nobody_reads)
     await publish(owner, range(3))
     assert await inputs(client) == []
     for worker in workers:
@@ -183,8 +183,7 @@ async def test_what_is_of_no_use_becomes_a_dead_letter_and_is_not_delivered_agai
 
     codes = {letter["code"]: letter for letter in await until(two)}
     assert codes.keys() == {"not_json", "bad_mapping"}
-    info = await place(owner)
-    assert (info.num_pending, info.num_ack_pending) == (0, 0)
+    await until(lambda: all_read(owner))
     await client.deploy(definition({**ON_DATA, "start": {"input": {"n": "${message.m}"}}}, version="2"))
     await client.dlq_retry(codes["bad_mapping"]["sequence"])
     await all_started(client, 2)
@@ -200,13 +199,11 @@ async def test_a_stream_that_disappears_is_waited_for(
     await all_started(client, 1)
     await owner.jetstream().delete_stream("DATA")
 
-    async def told() -> bool:
-        return "not in force" in worker.log.read_text()
-
-    await until(told)
-    assert "stream DATA" in worker.log.read_text()
+    await until(
+        lambda: re.search("not in force.*stream DATA|stream DATA.*not in force", worker.log.read_text())
+    )
     started = await client.start("react", input={"n": 100})
-    assert (await client.result(started.execution_id, timeout_s=10))["status"] == "COMPLETED"
+    assert (await client.result(started.execution_id, timeout_s=30))["status"] == "COMPLETED"
     await make_stream(owner)
     await publish(owner, range(1, 3))  # the sequences begin anew, and these are other messages
     await all_started(client, 4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,11 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.e2e.asking import comes_to, status_when
 from tests.e2e.processes import Wpa
 from tests.servers import NatsServer
 from wpa.client import Client
 from wpa.model.tasks import SignalPayload, SignalTask
 from wpa.model.times import parse_ms
+
+LATE_MS = 10_000
+"""Of a server and a worker that have other things to do; on a quiet machine it is a tenth of a second."""
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -28,26 +31,13 @@ async def send(client: Client, task: msgspec.Struct) -> None:
     await client.publish_start(msgspec.to_builtins(task))
 
 
-async def rests(client: Client, execution: str) -> dict[str, Any]:
-    """The status of an execution once it is at rest."""
-    for _ in range(200):
-        try:
-            status = await client.status(execution)
-        except Exception:
-            status = {"status": ""}
-        if status["status"] in ("WAITING", "PAUSED"):
-            return status
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"{execution} does not come to rest: {status}")
-
-
 @pytest.fixture
 async def client(nats_server: NatsServer, tenant: str) -> AsyncIterator[Client]:
     async with await Client.connect(nats_server.url, tenant) as client:
         yield client
 
 
-async def test_a_sleep_is_never_early_and_hardly_late(client: Client, worker: Wpa) -> None:
+async def test_a_sleep_is_never_early_and_not_much_late(client: Client, worker: Wpa) -> None:
     await deploy(
         client,
         [
@@ -57,22 +47,21 @@ async def test_a_sleep_is_never_early_and_hardly_late(client: Client, worker: Wp
     )
     began = time.monotonic()
     await client.start("w", {}, execution_id="sleeper")
-    status = await rests(client, "sleeper")
-    assert status["status"] == "WAITING"
-    done = await client.result("sleeper", timeout_s=20)
+    await comes_to(client, "sleeper", "WAITING")
+    done = await client.result("sleeper", timeout_s=30)
     assert done["status"] == "COMPLETED"
-    assert 3.0 <= time.monotonic() - began < 5.0
+    assert time.monotonic() - began >= 3.0
     nap = done["steps"][0]
-    assert 3000 <= parse_ms(nap["finished_at"]) - parse_ms(nap["started_at"]) < 4000
+    assert 3000 <= parse_ms(nap["finished_at"]) - parse_ms(nap["started_at"]) < 3000 + LATE_MS
 
 
 async def test_a_long_backoff_is_waited_for_by_the_server(client: Client) -> None:
     retry = {"max_attempts": 3, "backoff": {"initial": "3s", "jitter": 0}}
     await deploy(client, [{"id": "a", "uses": "core.fail", "with": {"until_attempt": 2}, "retry": retry}])
     await client.start("w", {}, execution_id="retrier")
-    status = await rests(client, "retrier")
+    status = await comes_to(client, "retrier", "WAITING")
     assert status["steps"][0]["status"] == "retrying"
-    done = await client.result("retrier", timeout_s=20)
+    done = await client.result("retrier", timeout_s=30)
     assert (done["status"], done["steps"][0]["attempt"]) == ("COMPLETED", 2)
 
 
@@ -83,12 +72,12 @@ async def test_a_signal_wakes_the_one_that_waits_for_it(client: Client) -> None:
         output="${steps.go.output}",
     )
     await client.start("w", {}, execution_id="waiter")
-    await rests(client, "waiter")
+    await comes_to(client, "waiter", "WAITING")
     task = SignalTask(
         type="workflow_signal", execution_id="waiter", payload=SignalPayload(signal="go", payload={"n": 7})
     )
     await send(client, task)
-    done = await client.result("waiter", timeout_s=10)
+    done = await client.result("waiter", timeout_s=30)
     assert (done["status"], done["output"]) == ("COMPLETED", {"n": 7})
 
 
@@ -102,7 +91,7 @@ async def test_a_parent_gets_its_childs_output_and_they_know_each_other(client: 
         output="${steps.sub.output}",
     )
     await client.start("parent", {}, execution_id="p1")
-    done = await client.result("p1", timeout_s=10)
+    done = await client.result("p1", timeout_s=30)
     assert (done["status"], done["output"]) == ("COMPLETED", {"a": {"x": 5}})
     assert (await client.status("p1-sub"))["status"] == "COMPLETED"
 
@@ -110,7 +99,7 @@ async def test_a_parent_gets_its_childs_output_and_they_know_each_other(client: 
 async def test_an_execution_ends_at_its_deadline(client: Client) -> None:
     await deploy(client, [{"id": "go", "uses": "core.wait", "with": {"signal": "never"}}], timeout="3s")
     await client.start("w", {}, execution_id="late")
-    done = await client.result("late", timeout_s=15)
+    done = await client.result("late", timeout_s=30)
     assert (done["status"], done["error"]["type"]) == ("FAILED", "DeadlineExceeded")
 
 
@@ -125,7 +114,7 @@ async def test_a_workflow_can_undo_what_another_did(client: Client) -> None:
         ],
     )
     await client.start("w", {}, execution_id="undone")
-    done = await client.result("undone", timeout_s=15)
+    done = await client.result("undone", timeout_s=30)
     assert (done["status"], done["undone"]) == ("ROLLED_BACK", ["a"])
     assert (await client.status("undone-a-undo"))["output"] == {"a": {"x": 5}}
 
@@ -139,20 +128,16 @@ async def test_the_status_shows_all_turns_of_a_step_as_one(client: Client) -> No
     }
     await deploy(client, [item])
     await client.start("w", {"names": ["a", "b", "c", "d"]}, execution_id="turns")
-    await rests(client, "turns")
+    await comes_to(client, "turns", "WAITING")
     for name in "ab":
         await client.signal("turns", name, name.upper())
-    for _ in range(200):
-        status = await client.status("turns")
-        if status["steps"][0]["turns"]["done"] == 2:
-            break
-        await asyncio.sleep(0.05)
+    status = await status_when(client, "turns", lambda found: found["steps"][0]["turns"]["done"] == 2)
     [step] = status["steps"]
     assert step["turns"] == {"done": 2, "failed": 0, "total": 4}
     assert (step["status"], step["output"], status["progress"]["percentage"]) == ("waiting", None, 50)
     for name in "cd":
         await client.signal("turns", name, name.upper())
-    done = await client.result("turns", timeout_s=10)
+    done = await client.result("turns", timeout_s=30)
     [step] = done["steps"]
     assert step["turns"] == {"done": 4, "failed": 0, "total": 4}
     assert (step["status"], step["output"]) == ("completed", ["A", "B", "C", "D"])

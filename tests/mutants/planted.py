@@ -26,7 +26,7 @@ DRIVER: Final = "wpa/engine/driver.py"
 DRIVE: Final = "wpa/engine/drive.py"
 EFFECTS: Final = "wpa/engine/effects.py"
 WORKER: Final = "wpa/engine/worker.py"
-KERNEL: Final = "wpa/kernel/execution.py"
+ENDING: Final = "wpa/kernel/ending.py"
 
 MUTANTS: Final = (
     Mutant(
@@ -151,9 +151,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a cancel that undoes nothing",
-        KERNEL,
-        "        if undo and (state.cancel is None or state.cancel.compensate):\n",
-        "        if undo and state.cancel is None:\n",
+        ENDING,
+        "    if undo and (state.cancel is None or state.cancel.compensate):\n",
+        "    if undo and state.cancel is None:\n",
     ),
     Mutant(
         "a parent is not told of its child's end",
@@ -169,7 +169,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "no deadline",
-        KERNEL,
+        ENDING,
         "        if now_ms < self._deadline_ms or state.failing:\n            return None\n",
         "        if True:\n            return None\n",
     ),
@@ -202,5 +202,23 @@ MUTANTS: Final = (
         "wpa/kernel/match.py",
         "    if want is None or (slot.uses and want.uses != slot.uses):\n",
         "    if want is None:\n",
+    ),
+    Mutant(
+        "a cancel that never comes into a flow",
+        ENDING,
+        "        return self._tell(state, script, cleaner, reason, now_ms) if state.cleanup is None else None\n",
+        "        return _end(state, script, reason, now_ms)\n",
+    ),
+    Mutant(
+        "a cancel that a rebuilt flow is told too early",
+        "wpa/kernel/cleanup.py",
+        "        after=len(state.order),\n",
+        "        after=0,\n",
+    ),
+    Mutant(
+        "a cancel that cuts off a shielded step",
+        DRIVE,
+        "        alone = alone and execution.stops(ready[0])",
+        "        alone = alone and True",
     ),
 )

@@ -119,7 +119,7 @@ def cancel(
     tenant: Tenant = DEFAULT_TENANT,
     as_json: AsJson = False,
 ) -> None:
-    """Stop what runs, undo what was done, and end."""
+    """Stop what runs, let a flow clean up, undo what was done, and end."""
     _each(
         executions,
         lambda client, one: client.cancel(

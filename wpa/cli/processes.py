@@ -98,7 +98,10 @@ def dev(
     """An embedded server and a worker, from one command. Ctrl-C stops both cleanly."""
     from wpa import wire
 
-    settings = _settings(log_level, **_given(queues=_joined(queue), flows=_joined(flows)))
+    given = _given(queues=_joined(queue), flows=_joined(flows))
+    if sync == "always" and not nats:
+        given["group_appends"] = True
+    settings = _settings(log_level, **given)
     host = _plugins(settings)
 
     async def main() -> None:

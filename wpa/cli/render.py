@@ -198,6 +198,8 @@ def _waits(found: Body) -> list[Text]:
         why = f": {plain(cancel['reason'])}" if cancel.get("reason") else ""
         by = asked_by(cancel.get("by"))
         lines.append(Text(f"cancel asked{f' by {by}' if by else ''}{how}{why}", style="magenta"))
+    if until := found.get("cleans_up_until"):
+        lines.append(Text(f"it cleans up, until {when(until)} at the latest", style="magenta"))
     return lines
 
 

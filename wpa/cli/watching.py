@@ -129,7 +129,9 @@ def _cancel_requested(data: Body) -> str:
 
 def _cancelled(data: Body) -> str:
     how = "terminated " if data["terminated"] else ""
-    return f"{how}{_by(data)}{_undone(data)}".strip().removeprefix("; ")
+    wrong = data.get("error", {}).get("details", {}).get("cleanup", "")
+    told = f"; {plain(wrong)}" if wrong else ""
+    return f"{how}{_by(data)}{told}{_undone(data)}".strip().removeprefix("; ")
 
 
 def _resumed(data: Body) -> str:

@@ -114,7 +114,7 @@ class Asks(Channel):
     async def cancel(
         self, execution_id: str, *, reason: str = "", compensate: bool = True, metadata: Body | None = None
     ) -> AskResult:
-        """Stop what runs, undo what was done where ``compensate``, and end CANCELLED.
+        """Stop what runs, let a flow clean up, undo what was done where ``compensate``, and end CANCELLED.
 
         Raises TaskRejected (``compensating``) where it undoes its steps already.
         """

@@ -20,6 +20,7 @@ from wpa.engine.api_fleet import FleetVerbs, Roster, Schedules
 from wpa.engine.api_letters import LetterVerbs
 from wpa.engine.services import Services
 from wpa.errors import DefinitionError, PlatformError, TaskRejected
+from wpa.model.codec import not_json
 from wpa.model.ids import check_tenant
 from wpa.model.steptype import StepSignature
 
@@ -59,7 +60,7 @@ class Api:
             **AskVerbs(services, new_id).verbs(),
             **DefinitionVerbs(services, signatures, schedules, follow).verbs(),
             **FleetVerbs(schedules, roster).verbs(),
-            **LetterVerbs(services.ports.tasks).verbs(),
+            **LetterVerbs(services.ports).verbs(),
         }
 
     @property
@@ -94,7 +95,7 @@ class Api:
         try:
             body = msgspec.json.decode(data or b"{}")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise TaskRejected("not_json", f"the request is not JSON: {error}") from None
+            raise not_json(data, error, "request") from None
         if not isinstance(body, dict):
             raise TaskRejected("bad_request", "the request must be a JSON object")
         return body

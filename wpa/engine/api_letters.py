@@ -6,8 +6,9 @@ import base64
 import json
 
 from wpa.engine.api_common import Body, Handler, whole
+from wpa.engine.letters import SIZE_HEADER, original
 from wpa.errors import NotFound
-from wpa.ports.tasks import TaskQueue
+from wpa.ports import Ports
 
 __all__ = ["LetterVerbs"]
 
@@ -18,8 +19,8 @@ LETTER_BYTES_MAX = 5 * 1024 * 1024
 class LetterVerbs:
     """Shows rejected tasks, and queues them again."""
 
-    def __init__(self, tasks: TaskQueue) -> None:
-        self._tasks = tasks
+    def __init__(self, ports: Ports) -> None:
+        self._tasks, self._blobs = ports.tasks, ports.blobs
 
     def verbs(self) -> dict[str, Handler]:
         """What it answers, by verb."""
@@ -53,7 +54,8 @@ class LetterVerbs:
             raise NotFound(
                 "unknown_letter", f"tenant {tenant} has no dead letter {sequence}; see `wpa dlq list`"
             )
-        return sequence, *found
+        data, headers = found
+        return sequence, await original(self._blobs, data, headers), headers
 
 
 def _letter(sequence: int, data: bytes, headers: dict[str, str]) -> Body:
@@ -63,7 +65,7 @@ def _letter(sequence: int, data: bytes, headers: dict[str, str]) -> Body:
         "message": headers.get("Wpa-Reason", ""),
         "timestamp": headers.get("Wpa-Rejected-At", ""),
         "subject": headers.get("Wpa-Subject", ""),
-        "size": len(data),
+        "size": int(headers.get(SIZE_HEADER, len(data))),
     }
     if "Wpa-Problems" in headers:
         letter["problems"] = json.loads(headers["Wpa-Problems"])

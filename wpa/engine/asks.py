@@ -20,6 +20,7 @@ from wpa.kernel.draft import Draft
 from wpa.kernel.execution import Diverged
 from wpa.kernel.program import Approval, Want
 from wpa.model.ids import idempotency_key
+from wpa.model.recordable import safe_failure
 from wpa.model.state import Signal, Slot, State, decode_state, encode_state, is_terminal
 from wpa.model.tasks import (
     PAUSE,
@@ -179,14 +180,16 @@ async def _result(services: Services, state: State, task: ChildEndedTask | StepR
     """How something ended for which a slot waits; None where none does any more."""
     payload = task.payload
     if isinstance(payload, StepResultPayload) and state.seq < payload.seq:
-        raise Conflict(f"{state.execution} was read from a replica that lagged behind")
+        raise Conflict(
+            f"$.payload.seq is {payload.seq}, but execution {state.execution} has {state.seq} events so far"
+        )
     slot = state.slots.get(payload.slot)
     if is_terminal(state.status) or slot is None or slot.status != "open":
         return None
     stored = payload.output
     if not (reference(stored) or "").startswith(f"{state.tenant}/"):
         stored = await services.payloads.store(state.tenant, state.execution, stored)
-    told: dict[str, Any] = {"output": stored, "error": payload.error}
+    told: dict[str, Any] = {"output": stored, "error": payload.error and safe_failure(payload.error)}
     if isinstance(task, ChildEndedTask):
         if slot.kind != "child" or slot.name != task.payload.child:
             return None

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Set
-from typing import Final
+from functools import partial
 
 from wpa.engine.runner import StepCall
 from wpa.engine.services import Services
@@ -27,21 +27,19 @@ log = logging.getLogger("wpa.engine")
 
 STOP_WITHIN_S = 3.0
 """How long a cancelled attempt may take to stop."""
-_NONE: Final[Set[str]] = frozenset()
 
 
 class Attempts:
     """One execution's attempts. Belongs to one driver; not shared."""
 
-    def __init__(self, services: Services, stuck: Callable[[], None]) -> None:
-        """``stuck`` is called when an attempt in the driver's own task does not stop though interrupted."""
+    def __init__(self, services: Services) -> None:
         self._services = services
-        self._stuck = stuck
         self._overdue: asyncio.TimerHandle | None = None
         self._execution: Execution | None = None
         """Whose attempts have tasks of their own."""
-        self._running: dict[asyncio.Task[Attempt], str] = {}
-        self._ended: deque[asyncio.Task[Attempt]] = deque()
+        self._running: dict[str, asyncio.Task[Attempt]] = {}
+        """By slot; those that have ended, too, until the driver hears of it."""
+        self._ended: deque[str] = deque()
         self._sleeping: set[str] = set()
         self._news = False
         self._wake: asyncio.Future[None] | None = None
@@ -56,12 +54,12 @@ class Attempts:
     @property
     def busy(self) -> Set[str]:
         """The slots at which an attempt is being made right now; not those that wait for a retry."""
-        return set(self._running.values()) - self._sleeping if self._running else _NONE
+        return self._running.keys() - self._sleeping
 
     @property
     def slots(self) -> Set[str]:
         """The slots that are taken care of."""
-        return set(self._running.values()) if self._running else _NONE
+        return self._running.keys()
 
     # -- from outside ------------------------------------------------------------------------
 
@@ -70,13 +68,16 @@ class Attempts:
         self._news = True
         self._ring()
 
-    def interrupt(self) -> None:
-        """There is news that ends everything: stop an attempt that is made in the driver's own task."""
+    def interrupt(self, stuck: Callable[[], None]) -> None:
+        """There is news that ends everything: stop an attempt that is made in the driver's own task.
+
+        ``stuck`` is called when it does not stop within ``STOP_WITHIN_S``.
+        """
         self.wake()
         if self._direct is not None and not self._interrupted:
             self._interrupted = True
             self._direct.cancel()
-            self._overdue = self._services.loop.call_later(STOP_WITHIN_S, self._stuck)
+            self._overdue = self._services.loop.call_later(STOP_WITHIN_S, stuck)
 
     def take_news(self) -> bool:
         """Whether there was news; it is taken for read."""
@@ -110,12 +111,12 @@ class Attempts:
         """Make an attempt in a task of its own."""
         self._execution = execution
         task = self._services.loop.create_task(self._attempt(execution, slot_id))
-        self._running[task] = slot_id
-        task.add_done_callback(self._on_end)
+        self._running[slot_id] = task
+        task.add_done_callback(partial(self._on_end, slot_id))
 
-    def _on_end(self, task: asyncio.Task[Attempt]) -> None:
-        if task in self._running:  # else it was stopped, and nobody waits for it
-            self._ended.append(task)
+    def _on_end(self, slot_id: str, task: asyncio.Task[Attempt]) -> None:
+        if self._running.get(slot_id) is task:  # else it was stopped, and nobody waits for it
+            self._ended.append(slot_id)
             self._ring()
 
     async def next(self, within_s: float | None) -> Attempt | None:
@@ -124,9 +125,7 @@ class Attempts:
             await self._wait(within_s)
         if self._news or not self._ended:
             return None
-        task = self._ended.popleft()
-        del self._running[task]
-        return task.result()
+        return self._running.pop(self._ended.popleft()).result()
 
     async def _wait(self, within_s: float | None) -> None:
         wake = self._wake = self._services.loop.create_future()
@@ -144,12 +143,12 @@ class Attempts:
 
     async def stop(self, slots: set[str] | None = None) -> None:
         """Cancel the attempts at ``slots`` (all, by default) and wait until they have stopped."""
-        stopping = {task: slot for task, slot in self._running.items() if slots is None or slot in slots}
-        for task in stopping:
+        stopping = {task: slot for slot, task in self._running.items() if slots is None or slot in slots}
+        for task, slot in stopping.items():
             task.cancel()
-            del self._running[task]
-            if task in self._ended:
-                self._ended.remove(task)
+            del self._running[slot]
+            if slot in self._ended:
+                self._ended.remove(slot)
         if stopping:
             _, stuck = await asyncio.wait(stopping, timeout=STOP_WITHIN_S)
             for task in stuck:
@@ -166,7 +165,7 @@ class Attempts:
 
     async def stop_sleepers(self) -> list[str]:
         """Stop what only waits for its retry, and say which slots that were."""
-        sleeping = [slot_id for slot_id in self._running.values() if slot_id in self._sleeping]
+        sleeping = [slot_id for slot_id in self._running if slot_id in self._sleeping]
         await self.stop(set(sleeping))
         return sleeping
 

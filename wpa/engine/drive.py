@@ -52,7 +52,7 @@ class Drive:
         self._services = services
         self._keeper = keeper
         self._effects = effects
-        self._attempts = Attempts(services, self._stuck)
+        self._attempts = Attempts(services)
         self._give_up = give_up
         self._given_up = False
         self._execution: Execution = None  # type: ignore[assignment]  # set by ``take``
@@ -97,7 +97,7 @@ class Drive:
                 continue
             if any(event.event in (ev.CANCEL_REQUESTED, ev.CANCELLED) for _, event in tail):
                 self._heard = tail
-                self._attempts.interrupt()
+                self._attempts.interrupt(self._stuck)
                 return
 
     def _stuck(self) -> None:
@@ -187,6 +187,7 @@ class Drive:
         """Begin what is ready; the first attempt to end, or None where it is time to look around."""
         execution, attempts = self._execution, self._attempts
         alone = len(ready) == 1 and not attempts and len(execution.state.open) == 1
+        alone = alone and execution.stops(ready[0])  # else news would interrupt what is to go on
         if alone and not execution.state.deadline_at:  # by which the attempt would have to be stopped
             attempt = await attempts.directly(execution, ready[0])
             if self._given_up:
@@ -234,6 +235,8 @@ class Drive:
         """Stop what is not wanted any more, and see to what is open now."""
         state, data = self._execution.state, event.data
         slots = state.slots
+        if "cleanup" in data:
+            await self._keeper.keep(state)  # its format tells an older worker that it can't go on with it
         if event.event == ev.COMPENSATING:
             await self._attempts.stop()
             self._todo = []

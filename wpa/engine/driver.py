@@ -51,6 +51,9 @@ CHILD_FRESH_MS: Final = 3_000
 """A child's start that is younger can't have outlived a cancel that was handed back ``EARLY_TRIES`` times."""
 LOOK_AGAIN_S: Final = 0.2
 """Longer than a replica lags behind, unless there is something wrong with it."""
+LAG_TRIES: Final = 60
+"""So often a result that is ahead of all that replicas know is handed back before it is rejected."""
+LOOK_AT_CLOCK_S: Final = 1.0
 EARLY_TRIES: Final = 6
 """A request may overtake the start it belongs to: so often it is handed back before it is rejected."""
 
@@ -266,7 +269,7 @@ class Driver:
             if isinstance(request.task, TimerDue) and await self._still_blocked(state):
                 return _nothing
             try:
-                draft = await decide(services, state, request.task, request.lease.identity)
+                draft = await self._decided(state)
             except TaskRejected:
                 if self._may_look_again:
                     return self._look_again
@@ -293,6 +296,15 @@ class Driver:
                 line.known = loaded._replace(state=state)
             return partial(self._tell, state, before)
 
+    async def _decided(self, state: State) -> Draft | None:
+        services, request = self._services, self._request
+        try:
+            return await decide(services, state, request.task, request.lease.identity)
+        except Conflict as ahead:
+            if services.ports.lags and request.lease.delivered <= LAG_TRIES:
+                raise  # a replica will have heard of it soon
+            raise TaskRejected("not_waiting", str(ahead)) from None
+
     def _nothing_to_record(self, state: State) -> Callable[[], Awaitable[bool]]:
         if self._may_look_again and isinstance(self._request.task, ChildEndedTask):
             return self._look_again
@@ -313,8 +325,9 @@ class Driver:
 
     async def _sleep_in(self, state: State) -> bool:
         """Wait for this worker's clock, and ask again: an alarm set anew would ring again at once."""
-        clock = self._services.clock
-        await clock.sleep((parse_ms(state.wake_at) - clock.now_ms()) / 1000)
+        clock, wake_ms = self._services.clock, parse_ms(state.wake_at)
+        while (left_ms := wake_ms - clock.now_ms()) > 0:
+            await clock.sleep(min(left_ms / 1000, LOOK_AT_CLOCK_S))  # somebody may set it right
         return await self._begin_ask()
 
     async def _asked_before(self, state: State) -> bool:

@@ -64,6 +64,7 @@ class Effects:
                     execution_id=slot.name,
                     metadata=_asker(state),
                     payload=CancelPayload(
+                        compensate=state.cancel is None or state.cancel.compensate,
                         reason=f"its parent {state.execution} does not wait for it any more",
                         parent=Parent(execution_id=state.execution, slot=slot.id),
                     ),

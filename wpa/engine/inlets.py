@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from wpa.engine.door import Origin
+from wpa.engine.letters import bury
 from wpa.engine.messages import Messages, digest, own_subject
 from wpa.engine.services import Services
 from wpa.errors import Conflict, PlatformError, Problem, TaskRejected, TooLarge
@@ -301,7 +302,7 @@ class Tap:
                 await tasks.publish(inlet.tenant, *made)
         if rejected is not None:
             log.warning("%s: of no use to %s: %s", self._place(drawn), self._name, rejected)
-            await tasks.bury(inlet.tenant, drawn.data, self._messages.letter(origin, rejected))
+            await bury(self._services, inlet.tenant, drawn.data, self._messages.letter(origin, rejected))
 
     def _place(self, drawn: Drawn) -> str:
         return f"message {drawn.sequence} of stream {self.inlet.stream} on {drawn.subject}"

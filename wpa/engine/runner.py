@@ -77,9 +77,9 @@ class StepRunner:
             return StepResult(error=Failure(type="UnknownStepType", message=message, retryable=False))
         if self._closed:
             return StepResult(error=Failure(type="WorkerStopped", message="the worker has stopped"))
-        error: BaseException | None = None
         output: Any = None
         raw: bytes | None = None
+        failure: Failure | None = None
         try:
             if call.timeout_s is None:
                 output, raw = await self._attempt(found, call)
@@ -88,15 +88,12 @@ class StepRunner:
         except GeneratorExit:
             raise  # nobody waits for an answer any more
         except BaseException as caught:  # SystemExit in a step must not end the worker
-            error = caught
+            # What is kept is not the exception: it holds this frame, which would hold it in turn.
+            failure = _failure(caught)
         task = asyncio.current_task(self._loop)
         if task is not None and task.cancelling():
             raise asyncio.CancelledError  # even where the step swallowed it, or made another error of it
-        if error is None:
-            return StepResult(output=output, raw=raw)
-        if isinstance(error, asyncio.CancelledError):
-            return StepResult(error=Failure(type="Cancelled", message="the step cancelled itself"))
-        return StepResult(error=failure_of(error))
+        return StepResult(output=output, raw=raw, error=failure)
 
     async def _attempt(self, found: StepType, call: StepCall) -> tuple[Any, bytes]:
         """The output, plain and encoded. Raises whatever the step does."""
@@ -181,3 +178,9 @@ class StepRunner:
             task.cancel()
         self._threads.close()
         await self._processes.aclose()
+
+
+def _failure(error: BaseException) -> Failure:
+    if isinstance(error, asyncio.CancelledError):
+        return Failure(type="Cancelled", message="the step cancelled itself")
+    return failure_of(error)

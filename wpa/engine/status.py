@@ -61,6 +61,7 @@ def status_document(
         "wake_at": (state.wake_at or None) if state.at_rest and not ended else None,
         "blocked": None if ended else state.blocked or trouble,
         "cancel": state.cancel,
+        "cleans_up_until": _cleans_up_until(state),
         "parent": state.parent,
         "children": _children(state),
         "signals": _signals(state),
@@ -83,6 +84,12 @@ def open_approvals(state: State, execution: Execution | None) -> list[dict[str, 
     """Every approval that waits for answers: who may give one, and what was answered so far."""
     slots = (state.slots[slot_id] for slot_id in state.open)
     return [_waiting(slot, state, execution) for slot in slots if slot.kind == "approval"]
+
+
+def _cleans_up_until(state: State) -> str | None:
+    if state.cleanup is None or state.status not in ("RUNNING", "WAITING"):
+        return None
+    return state.cleanup.until
 
 
 # -- what is waited for ----------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Final
 
 from wpa.engine.door import Origin
 from wpa.engine.inlets import InletKeeper, Tap, inlets_of
+from wpa.engine.letters import bury
 from wpa.engine.messages import Messages, digest, foreign, own_subject
 from wpa.engine.patience import until_done
 from wpa.engine.services import Services
@@ -205,7 +206,7 @@ class Triggers:
         services = self._services
         log.warning("a message on %s is of no use to %s.%s: %s", origin.subject, tenant, plan.id, error)
         headers = self._messages.letter(origin, error)
-        await until_done(lambda: services.ports.tasks.bury(tenant, data, headers))
+        await until_done(lambda: bury(services, tenant, data, headers))
 
     async def retried(self, lease: Lease, origin: Origin) -> None:
         """See to a dead letter of ours that was queued again, and ack it.

@@ -18,6 +18,7 @@ from wpa.engine.deployments import Deployments
 from wpa.engine.door import Heard, Request, admit, answer, dead_letter_headers, refusal
 from wpa.engine.driver import Driver
 from wpa.engine.inbox import Inbox
+from wpa.engine.letters import bury
 from wpa.engine.library import is_reserved
 from wpa.engine.pace import Pace
 from wpa.engine.remote import RemoteSteps
@@ -90,6 +91,8 @@ class Worker:
         """Counts the heartbeat's looks at the leases."""
         self._draining = False
         self._chores: set[asyncio.Task[None]] = set()
+        self._burying: set[tuple[str, str]] = set()
+        """Tasks that are just becoming dead letters."""
         self._news: set[str] = set()
         """Tenants that were heard of since the worker began."""
         self._changed = asyncio.Event()
@@ -240,7 +243,9 @@ class Worker:
         try:
             request = admit(lease, services.limits, services.ports.live)
         except TaskRejected as error:
-            self._chore(self._bury(lease, error))
+            if key not in self._burying:  # delivered again before that was done
+                self._burying.add(key)
+                self._chore(self._bury(lease, error))
             self._credit(lease.source)
             return
         held = self._held[key] = _Held(request, self._beat)
@@ -325,7 +330,10 @@ class Worker:
             self._begin()
 
     def _let_go(self, request: Request) -> None:
-        self._held.pop((request.tenant, request.lease.identity), None)
+        held = self._held.pop((request.tenant, request.lease.identity), None)
+        if held is not None:
+            # Each holds the other: the garbage collector would have to find the whole execution.
+            held.driver = None
 
     async def _bury(self, lease: Lease, error: TaskRejected) -> None:
         """To the dead-letter subject: the original bytes, and why. Only then is the task acked.
@@ -338,11 +346,13 @@ class Worker:
         try:
             if (told := refusal(lease, error)) is not None:
                 await services.ports.tasks.publish(lease.tenant, msgspec.json.encode(told), {})
-            await services.ports.tasks.bury(lease.tenant, lease.data, headers)
+            await bury(services, lease.tenant, lease.data, headers)
         except Unavailable as trouble:
             log.warning("the rejected task %d can't be buried yet: %s", lease.sequence, trouble)
             lease.nak(HAND_BACK_S)
             return
+        finally:
+            self._burying.discard((lease.tenant, lease.identity))
         answer(services.ports.live, lease, {"ok": False, "error": error.as_dict()})
         lease.ack()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from wpa.errors import InvalidName
 from wpa.flows.calls import Duration, milliseconds
@@ -18,12 +18,20 @@ from wpa.model.ids import check_version, check_workflow
 
 __all__ = ["flow", "flow_of"]
 
+CLEANUP_S: Final = 3_600.0
+"""How long a flow may clean up unless it says something else: ten attempts at each of several undo steps."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def flow(
-    name: str, *, version: str = "", timeout: Duration | None = None, max_parallel: int = 32
+    name: str,
+    *,
+    version: str = "",
+    timeout: Duration | None = None,
+    cleanup_timeout: Duration = CLEANUP_S,
+    max_parallel: int = 32,
 ) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[object, object, T]]]:
     """Declare an ``async def`` a flow.
 
@@ -35,6 +43,8 @@ def flow(
         name: the workflow's id.
         version: its version; by default the first 12 digits of its code's hash.
         timeout: how long an execution may take in all, waiting included, in seconds; None: for ever.
+        cleanup_timeout: how long it may go on, in seconds, after it was cancelled or its ``timeout`` is over:
+            ``CancelledError`` is raised where it waits, and ``except`` and ``finally`` may call steps.
         max_parallel: how many of an execution's steps may run at a time.
 
     Returns the function itself, still awaitable, with its program as ``__wpa_flow__``.
@@ -50,6 +60,7 @@ def flow(
         raise FlowDeclarationError(f"flow {name}: max_parallel must be 1 or more, not {max_parallel}")
     try:
         timeout_ms = milliseconds("timeout", timeout)
+        cleanup_ms = milliseconds("cleanup_timeout", cleanup_timeout) or 0
     except ValueError as error:
         raise FlowDeclarationError(f"flow {name}: {error}") from None
 
@@ -63,6 +74,7 @@ def flow(
             Inputs(name, fn, names),
             version=version,
             timeout_ms=timeout_ms,
+            cleanup_ms=cleanup_ms,
             max_parallel=max_parallel,
         )
         fn.__wpa_flow__ = program  # type: ignore[attr-defined]

@@ -72,7 +72,9 @@ class Ledger:
     def __init__(self, info: ExecutionInfo) -> None:
         self.info = info
         self.told = 0
-        """How many slots have been settled so far: the run's logical time."""
+        """How many slots have been settled so far, and one more for a cancel: the run's logical time."""
+        self.compensates = True
+        """Whether what is left early is to be undone: not where somebody cancelled without compensation."""
         self.open_slots = 0
         self.closed = False
         """Nothing is asked for any more: the run has ended, or is thrown away."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 from wpa.errors import StepFailed
 from wpa.flows.sites import traceback_site
 from wpa.flows.values import dump
-from wpa.kernel.program import Continued, Failed, Finished
+from wpa.kernel.program import CANCELLED, Continued, Failed, Finished
 from wpa.model.events import Failure
 from wpa.model.recordable import TYPE_CHARS_MAX, safe_details, safe_text
 
@@ -30,7 +30,7 @@ def outcome_of(main: asyncio.Task[Any], root: str, dropped: tuple[str, ...]) -> 
     """What the flow's own task ended with. ``root`` is the package that the flow's code belongs to."""
     if main.cancelled():
         message = "the flow was cancelled from within: it let asyncio.CancelledError pass"
-        return Failed(Failure(type="Cancelled", message=message, retryable=False), dropped)
+        return Failed(Failure(type=CANCELLED, message=message, retryable=False), dropped)
     error = main.exception()
     if error is None:
         try:

@@ -38,6 +38,7 @@ class FlowProgram:
         *,
         version: str,
         timeout_ms: int | None,
+        cleanup_ms: int,
         max_parallel: int,
     ) -> None:
         self.id = id
@@ -45,6 +46,7 @@ class FlowProgram:
         self.hash = code_hash(fn)
         self.version = version or self.hash[:VERSION_CHARS]
         self.timeout_ms = timeout_ms
+        self.cleanup_ms = cleanup_ms
         self.max_parallel = max_parallel
         self.root = fn.__module__.partition(".")[0]
         self.signatures: Signatures | None = None

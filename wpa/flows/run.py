@@ -17,6 +17,7 @@ from wpa.flows.sites import UNKNOWN, suspended_site
 from wpa.flows.tasks import FlowTask
 from wpa.flows.watchdog import TURN_S
 from wpa.kernel.program import (
+    CleansUp,
     ExecutionInfo,
     Failed,
     Outcome,
@@ -36,13 +37,14 @@ __all__ = ["FlowRun"]
 SITES_SHOWN: Final = 5
 
 
-class FlowRun:
+class FlowRun(CleansUp):
     """See :class:`wpa.kernel.program.Run`, and the module.
 
     Whoever lets go of a run throws its coroutine away, quietly: ``finally`` blocks run, but wait for nothing.
     """
 
     def __init__(self, program: FlowProgram, data: Any, info: ExecutionInfo) -> None:
+        self.cleanup_ms = program.cleanup_ms
         self._program = program
         self._data = data
         self._ledger = Ledger(info)
@@ -85,6 +87,22 @@ class FlowRun:
         self._ledger.settle(slot, settled)
         if self._outcome is None:
             self._turn(self._main)
+
+    def cancel(self, at_ms: int, *, compensate: bool) -> None:
+        """Cancel the flow's own task, as Ctrl-C does in ``asyncio.run``: ``CancelledError`` is raised where
+        it waits. Does nothing to one that has ended."""
+        self._ledger.told += 1
+        self._ledger.compensates = compensate
+        self._loop.advance_clock(at_ms)
+        if self._main is not None and self._outcome is None:
+            self._main.cancel()
+            self._turn(self._main)
+
+    def lets_go(self, slot: str) -> bool:
+        """Whether the flow's own task waits for this slot itself, and not for another task that does."""
+        wanted = self._ledger.find(slot)
+        future = completed_by(wanted) if wanted is not None else None
+        return future is not None and self._main is not None and self._main.awaits is future
 
     def undo(self, slot: str) -> Want | None:
         return self._ledger.undo(slot)

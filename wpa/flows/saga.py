@@ -43,7 +43,8 @@ class Saga:
         _SAGA.set(self._around)
         self._over = True
         if error is not None and not isinstance(alone(error), (ContinueAsNew, Discarded, GeneratorExit)):
-            await self._undo(error)
+            if current("saga()").ledger.compensates:
+                await self._undo(error)
         elif self._around is not None:
             for slot in self._done:
                 self._around.completed(slot)

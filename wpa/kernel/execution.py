@@ -22,8 +22,10 @@ from typing import Any
 
 import msgspec
 
+from wpa.errors import Conflict
 from wpa.kernel import resting, saga, verdict
 from wpa.kernel.draft import Draft, with_duration
+from wpa.kernel.ending import Ending
 from wpa.kernel.fold import fold
 from wpa.kernel.mail import Mail
 from wpa.kernel.match import Diverged, check_open, check_pinned, check_settled
@@ -64,7 +66,7 @@ class Execution:
         """The next run's script, between the decision to continue as new and its record."""
         self._mail = Mail()
         self._resolve = resolve
-        self._deadline_ms: int | None = None
+        self._ending = Ending(program.max_parallel)
 
     @property
     def wants(self) -> dict[str, Want]:
@@ -119,14 +121,24 @@ class Execution:
         run = program.begin(resolve(state.input), state.variables, info_of(state))
         execution = cls(program, run, limits, resolve, state.slots)
         execution.state = state
-        for slot_id in state.order:
-            execution._replay(state.slots[slot_id])
+        execution._replay_all()
         if state.status != "COMPENSATING" and not is_terminal(state.status):
             check_open(program, execution._script, state)
         execution._mail.look_again(state)
         for undo in state.undo:
             execution._want_undo(undo)
         return execution
+
+    def _replay_all(self) -> None:
+        """Tell the program of all that is recorded: what was settled and, at its place, the clean-up."""
+        state = self.state
+        after = len(state.order) if state.cleanup is None else state.cleanup.after
+        for slot_id in state.order[:after]:
+            self._replay(state.slots[slot_id])
+        if state.cleanup is not None:
+            self._script.cancel(parse_ms(state.cleanup.began_at), compensate=state.cleanup.compensate)
+        for slot_id in state.order[after:]:
+            self._replay(state.slots[slot_id])
 
     def _replay(self, slot: Slot) -> None:
         """Tell the program of a slot that is settled already."""
@@ -222,8 +234,8 @@ class Execution:
             return self._settle_wait(now_ms) or saga.wind_up(state, now_ms) or self._go_on(now_ms)
         if state.status == "PAUSED":
             return None
-        if (reason := self.ending(now_ms)) is not None:
-            return self._end(reason, now_ms)
+        if (draft := self._ending.follow_up(state, self._script, now_ms)) is not None:
+            return draft
         if state.failing:
             return self._wind_down(now_ms, busy)
         if state.start_at:
@@ -238,29 +250,10 @@ class Execution:
         """Why the execution is to end though nothing of it failed: a cancel, or its deadline. What runs
         has to be stopped before :meth:`follow_up` is asked again.
 
-        None for one that is ending already, and in a pause: to undo something would be to begin something.
-        A deadline that passes in a pause takes effect when the pause ends.
+        None for one that is ending already, while its program cleans up, and in a pause: to undo something
+        would be to begin something. A deadline that passes in a pause takes effect when the pause ends.
         """
-        state = self.state
-        if state.status in ("COMPENSATING", "PAUSED"):
-            return None
-        if state.cancel is not None:
-            return Failure(type="Cancelled", message=state.cancel.reason or "cancelled", retryable=False)
-        if self._deadline_ms is None:
-            self._deadline_ms = parse_ms(state.deadline_at) if state.deadline_at else 1 << 62
-        if now_ms < self._deadline_ms or state.failing:
-            return None
-        message = f"the execution was to end by {state.deadline_at}"
-        return Failure(type="DeadlineExceeded", message=message, retryable=False)
-
-    def _end(self, reason: Failure, now_ms: int) -> Draft:
-        state, run = self.state, self._script.run
-        undo = saga.compensable(state, run)
-        if undo and (state.cancel is None or state.cancel.compensate):
-            return saga.begin(state, run, reason, "", undo, now_ms)
-        if state.cancel is None:
-            return saga.failed(state, reason, "", undo, now_ms)
-        return saga.cancelled(state, undo, now_ms)
+        return self._ending.due(self.state, self._script, now_ms)
 
     def _outcome(self, now_ms: int) -> Draft | None:
         """How the program itself has ended, if it has."""
@@ -423,9 +416,14 @@ class Execution:
         What has happened has happened: it is still to be recorded, and only opens what may be opened
         now. What was derived is to be derived again: None.
         """
+        status = self.state.status
+        if draft.event == ev.RESUMED and "cleanup" in draft.data and not is_terminal(status):
+            if status != "RUNNING":
+                raise Conflict(f"{self.state.execution} was paused just as its program was told to clean up")
+            return draft  # the program is told: what was asked meanwhile changes nothing of what it wants
         if draft.event not in (ev.STEP_COMPLETED, ev.STEP_FAILED, ev.DECIDED, ev.STEP_COMPENSATED):
             return None
-        if is_terminal(self.state.status):
+        if is_terminal(status):
             return None
         if draft.event != ev.STEP_COMPENSATED and held(self.state):
             slots = self.state.slots
@@ -441,6 +439,11 @@ class Execution:
             return policy.timeout_ms
         left = max(1, deadline - now_ms)
         return left if policy.timeout_ms is None else min(left, policy.timeout_ms)
+
+    def stops(self, slot_id: str) -> bool:
+        """Whether a cancel would, for sure, end an attempt at a slot."""
+        cleaner = self._script.cleaner
+        return cleaner is None or (self.state.cleanup is None and cleaner.lets_go(slot_id))
 
     def run_view(self) -> Run:
         """The run, for status and pictures. Read it; don't settle anything in it."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from wpa.errors import WpaError
+from wpa.kernel import cleanup
 from wpa.kernel.waits import child_id
 from wpa.model import events as ev
 from wpa.model.events import Event, Failure
@@ -340,6 +341,8 @@ def _paused(state: State, event: Event) -> None:
 def _resumed(state: State, event: Event) -> None:
     if state.start_at and event.timestamp >= state.start_at:
         state.start_at = ""
+    if "cleanup" in event.data:
+        cleanup.fold_into(state, event)
     if state.status == "FAILED":
         _reopen(state, event.data.get("reopen", ()), event.timestamp)
 

@@ -28,7 +28,8 @@ def settled_before(state: State, step: str) -> tuple[Slot, ...]:
             "unknown_step", f"execution {state.execution} has not come to a step {step!r}; it has: {known}"
         )
     taken = []
-    for slot_id in state.order:
+    # What was settled while it cleaned up, the new one, which is not cancelled, will not ask for.
+    for slot_id in state.order if state.cleanup is None else state.order[: state.cleanup.after]:
         slot = state.slots[slot_id]
         if step in (slot.id, slot.step):
             break

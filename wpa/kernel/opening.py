@@ -13,7 +13,8 @@ __all__ = ["held", "open_into", "room_beside"]
 
 def held(state: State) -> bool:
     """Whether nothing new may begin."""
-    return bool(state.failing) or state.cancel is not None or state.status == "PAUSED"
+    ends = state.cancel is not None and state.cleanup is None
+    return bool(state.failing) or ends or state.status == "PAUSED"
 
 
 def room_beside(state: State, running: list[str], max_parallel: int, waiting: bool) -> int:

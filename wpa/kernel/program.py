@@ -14,11 +14,15 @@ slots in the order in which they were recorded. The contract between kernel and 
 4. A run may be thrown away at any moment and rebuilt; nothing of it is stored.
 5. ``poll`` may also say that slots it wanted are not wanted any more (``dropped``). The kernel closes
    them, stops what runs for them, and never settles them.
+6. A run that is :class:`CleansUp` is told once, between two settlements, that its execution is to end. It may
+   want more slots then; the execution ends when it has, or when its time for that is over. Of any other run,
+   what it wants is given up at once.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -26,8 +30,10 @@ from wpa.errors import Problem
 from wpa.model.events import Failure
 
 __all__ = [
+    "CANCELLED",
     "Approval",
     "Child",
+    "CleansUp",
     "Continued",
     "Escalation",
     "ExecutionInfo",
@@ -46,6 +52,9 @@ __all__ = [
     "Want",
     "WantKind",
 ]
+
+CANCELLED: Final = "Cancelled"
+"""The type of the failure of what ends because it was cancelled."""
 
 OnError = Literal["fail", "continue", "compensate"]
 WantKind = Literal["step", "decision", "timer", "signal", "approval", "child"]
@@ -290,6 +299,26 @@ class Run(Protocol):
     def steps(self) -> list[StepView]:
         """Every step and decision, in definition order."""
         ...
+
+
+class CleansUp(ABC):
+    """A :class:`Run` with something to do before its execution ends early: cancelled, or at its deadline."""
+
+    cleanup_ms: int
+    """How long that may take, in milliseconds."""
+
+    @abstractmethod
+    def cancel(self, at_ms: int, *, compensate: bool) -> None:
+        """Tell the run that its execution is to end; it is polled afterwards.
+
+        Args:
+            at_ms: the moment, in milliseconds since the Unix epoch.
+            compensate: whether it is to undo what it did.
+        """
+
+    @abstractmethod
+    def lets_go(self, slot: str) -> bool:
+        """Whether it would surely drop a slot that it wants, were it cancelled now."""
 
 
 class Program(Protocol):

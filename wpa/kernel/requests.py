@@ -170,7 +170,8 @@ def _check_running(state: State, what: str) -> None:
 
 
 def _check_not_ending(state: State, what: str) -> None:
-    if state.status == "COMPENSATING" or state.cancel is not None or state.failing:
+    ends = state.cancel is not None or state.cleanup is not None
+    if state.status == "COMPENSATING" or ends or state.failing:
         raise TaskRejected(
             "compensating", f"execution {state.execution} is on its way to its end; it can't be {what}"
         )

@@ -28,7 +28,8 @@ def wake_ms(state: State, due_ms: int | None, taken: Collection[str]) -> int | N
     waiting = [slot_id for slot_id in state.open if slots[slot_id].retry_at and slot_id not in taken]
     moments = [parse_ms(slots[slot_id].retry_at) for slot_id in waiting]
     if state.status != "COMPENSATING":
-        moments += [parse_ms(text) for text in (state.start_at, state.deadline_at) if text]
+        ends_at = state.cleanup.until if state.cleanup is not None else state.deadline_at
+        moments += [parse_ms(text) for text in (state.start_at, ends_at) if text]
     if due_ms is not None:
         moments.append(due_ms)
     return min(moments) if moments else None

@@ -80,16 +80,19 @@ def failed(state: State, error: Failure, failed_step: str, compensable: list[str
     return _failed(state, error, failed_step, not_undone, now_ms)
 
 
-def cancelled(state: State, compensable: list[str], now_ms: int) -> Draft:
-    """The end of an execution that was cancelled, with what is undone and what is not."""
+def cancelled(state: State, compensable: list[str], now_ms: int, error: Failure | None = None) -> Draft:
+    """The end of an execution that was cancelled, with what is undone and what is not. ``error`` is what
+    went wrong on the way there."""
     cancel = state.cancel
-    data = {
+    data: dict[str, Any] = {
         "by": cancel.by if cancel else {},
         "reason": cancel.reason if cancel else "",
         "terminated": False,
         "undone": list(state.undone),
         "not_undone": [slot.partition(":")[0] for slot in compensable],
     }
+    if error is not None:
+        data["error"] = error
     return Draft(ev.CANCELLED, with_duration(state, data, now_ms), now_ms)
 
 

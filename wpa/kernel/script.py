@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wpa.kernel.program import Outcome, Run, Settled, Waiting, Want
+from wpa.kernel.program import CleansUp, Outcome, Run, Settled, Waiting, Want
 from wpa.model.events import Failure
 from wpa.model.state import Slot
 
@@ -28,6 +28,8 @@ class Script:
 
     def __init__(self, run: Run, slots: Mapping[str, Slot]) -> None:
         self.run = run
+        self.cleaner: CleansUp | None = run if isinstance(run, CleansUp) else None
+        """The run, if it is to be told that its execution ends early."""
         self._slots = slots
         self.wants: dict[str, Want] = {}
         """Everything wanted and not settled, undo slots included."""
@@ -51,6 +53,12 @@ class Script:
         del self.wants[slot_id]
         self.run.settle(Settled(slot=slot_id, status=status, value=value, error=error, at_ms=at_ms))
         self.absorb()
+
+    def cancel(self, at_ms: int, *, compensate: bool) -> None:
+        """Tell a run that cleans up that its execution is to end, and take in what it wants now."""
+        if self.cleaner is not None:
+            self.cleaner.cancel(at_ms, compensate=compensate)
+            self.absorb()
 
     def absorb(self) -> None:
         """Take in what is new since the last poll."""

@@ -59,7 +59,7 @@ def info_of(state: State) -> ExecutionInfo:
         context=state.context,
         seed=state.seed,
         recorded=tuple(state.recorded),
-        replayed=len(state.order),
+        replayed=len(state.order) + (state.cleanup is not None),
         rebuilt=True,
     )
 

@@ -188,7 +188,13 @@ class DeadLetterInFull(DeadLetter, frozen=True, kw_only=True):
 
     headers: dict[str, str]
     text: Annotated[str, Meta(description="the original as UTF-8, what isn't replaced by U+FFFD")]
-    base64: Annotated[str, Meta(description="the original", extra_json_schema={"contentEncoding": "base64"})]
+    base64: Annotated[
+        str | None,
+        Meta(
+            description="the original; null for more than 5 MiB, which an answer has no room for",
+            extra_json_schema={"contentEncoding": "base64"},
+        ),
+    ]
 
 
 class DeadLetterReply(msgspec.Struct, frozen=True, kw_only=True):

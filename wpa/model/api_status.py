@@ -162,6 +162,7 @@ class ExecutionStatus(msgspec.Struct, frozen=True, kw_only=True):
         | None
     )
     cancel: Annotated[Cancel, Meta(description="a cancel that was asked for, and by whom")] | None
+    cleans_up_until: Annotated[Moment, Meta(description="a flow that ends early has so long")] | None
     parent: Annotated[Parent, Meta(description="the execution, and its slot, that waits for it")] | None
     children: Annotated[list[ChildView], Meta(description="the first 100 executions that it started")]
     signals: SignalsView

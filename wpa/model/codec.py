@@ -23,17 +23,27 @@ from wpa.errors import InvalidName, OverLimit, TaskRejected
 from wpa.model.events import Event
 from wpa.model.ids import check_execution, check_signal, check_tenant, check_version, check_workflow
 from wpa.model.limits import Limits
-from wpa.model.tasks import ASKS, START, Envelope, SignalTask, Task
+from wpa.model.tasks import ASKS, START, Envelope, SignalTask, StepResultTask, Task
 from wpa.model.times import parse_ms
 
-__all__ = ["TASK_TYPES", "check_bytes", "decode_event", "decode_task", "encode_event", "start_hash"]
+__all__ = [
+    "TASK_TYPES",
+    "check_bytes",
+    "decode_event",
+    "decode_task",
+    "encode_event",
+    "not_json",
+    "start_hash",
+]
 
 TASK_TYPES: Final = (START, *ASKS)
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 REASON_CHARS_MAX: Final = 2_000
 """Of ``reason`` and ``comment``, which are kept in the journal and the snapshot."""
 LABEL_CHARS_MAX: Final = 256
-"""Of ``task_id``, ``global_task_id`` and each field of ``metadata``."""
+"""Of ``task_id``, ``global_task_id``, each field of ``metadata``, and what a payload calls by a name."""
+ROLES_MAX: Final = 256
+"""They are recorded with all that is asked."""
 
 
 class _Kind(msgspec.Struct):
@@ -55,6 +65,11 @@ _LONG_RUN: Final = b"0" * 19
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _BRACKETS_TO_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 """As signed bytes: +1 opens, -1 closes."""
+_HALF_A_PAIR: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+_SINGLE_QUOTES: Final = re.compile(rb"[\[{,:]\s*'")
 _NOT_A_NUMBER = re.compile(rb"\b(?:NaN|Infinity)\b")
 RFC3339: Final = re.compile(
     r"[0-9]{4}(?:-[0-9]{2}){2}[Tt ][0-9]{2}(?::[0-9]{2}){2}(?:\.[0-9]{1,12})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -80,7 +95,7 @@ def decode_task(data: bytes, tenant: str, limits: Limits) -> Envelope:
     except msgspec.ValidationError as error:
         raise _misfit(data, error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _not_json(data, error) from None
+        raise not_json(data, error) from None
     if _LONG_RUN in data.translate(_DIGITS_TO_ZERO):
         _check_numbers(task)
     _check(task, tenant)
@@ -136,13 +151,21 @@ def _check_nesting(data: bytes, most: int, what: str) -> None:
         raise OverLimit(f"the {what} is nested more than {most} levels deep")
 
 
-def _not_json(data: bytes, error: Exception) -> TaskRejected:
+def not_json(data: bytes, error: Exception, what: str = "task") -> TaskRejected:
+    """Why ``data`` is no JSON: what the decoder says, and the usual mistake that explains it."""
+    if not data.strip():
+        return TaskRejected("not_json", f"the {what} is empty: send a JSON object")
     hint = ""
     if _NOT_A_NUMBER.search(data):
         hint = "; NaN and Infinity are not JSON: send null or a string"
     elif data.startswith(b"\xef\xbb\xbf"):
         hint = "; it starts with a byte order mark: send it without"
-    return TaskRejected("not_json", f"the task is not valid JSON: {error}{hint}")
+    elif half := _HALF_A_PAIR.search(data):
+        shown = half[0].decode()
+        hint = f"; {shown} is half a character (byte {half.start()}): surrogates come in pairs"
+    elif _SINGLE_QUOTES.search(data):
+        hint = "; JSON takes double quotes, not single ones"
+    return TaskRejected("not_json", f"the {what} is not valid JSON: {error}{hint}")
 
 
 def _misfit(data: bytes, error: msgspec.ValidationError) -> TaskRejected:
@@ -157,7 +180,7 @@ def _misfit(data: bytes, error: msgspec.ValidationError) -> TaskRejected:
         return TaskRejected("not_a_task", f"$: a task is a JSON object; this is not one ({what})")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as broken:
         # The misfit came first, but behind it the bytes aren't even JSON.
-        return _not_json(data, broken)
+        return not_json(data, broken)
     if kind is msgspec.UNSET:
         return TaskRejected("not_a_task", f"$.type is missing; this version knows: {', '.join(TASK_TYPES)}")
     if isinstance(kind, str) and kind not in TASK_TYPES:
@@ -190,7 +213,9 @@ def _check(task: Envelope, tenant: str) -> None:
         raise TaskRejected("not_a_task", f"$.priority is {task.priority}; it must be from 0 to 9")
     if task.created_at:
         _check_time("$.created_at", task.created_at)
-    metadata = task.metadata
+    metadata, payload = task.metadata, getattr(task, "payload", None)
+    if len(metadata.roles) > ROLES_MAX:
+        raise OverLimit(f"$.metadata.roles has {len(metadata.roles)} roles; the most is {ROLES_MAX}")
     for name, value in (
         ("task_id", task.task_id),
         ("global_task_id", task.global_task_id),
@@ -198,7 +223,7 @@ def _check(task: Envelope, tenant: str) -> None:
         ("metadata.session_id", metadata.session_id),
         ("metadata.user_id", metadata.user_id),
         ("metadata.source", metadata.source),
-        ("payload.id", task.payload.id if isinstance(task, SignalTask) else ""),
+        *((f"payload.{field}", getattr(payload, field, "")) for field in ("id", "worker", "status")),
         *((f"metadata.roles[{number}]", role) for number, role in enumerate(metadata.roles)),
     ):
         if value and (len(value) > LABEL_CHARS_MAX or not value.isprintable()):
@@ -212,6 +237,8 @@ def _check_ask(task: Envelope) -> None:
         raise TaskRejected("not_a_task", f"$.execution_id is missing: a {task.type} needs one")
     if isinstance(task, SignalTask):
         _name("$.payload.signal", check_signal, task.payload.signal)
+    elif isinstance(task, StepResultTask) and task.payload.started_at:
+        _check_time("$.payload.started_at", task.payload.started_at)
     for field in ("reason", "comment"):
         words = getattr(getattr(task, "payload", None), field, "")
         if len(words) > REASON_CHARS_MAX:

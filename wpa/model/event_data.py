@@ -250,10 +250,19 @@ class WorkflowWaiting(msgspec.Struct, frozen=True, kw_only=True):
     ) = UNSET
 
 
-class WorkflowResumed(Opens, frozen=True, kw_only=True):
-    """The execution goes on: its alarm rang, a pause ended, or a failed one is tried again."""
+class CleanupBegun(msgspec.Struct, frozen=True, kw_only=True):
+    """A flow was told that its execution is to end: its code cleans up before."""
 
-    reason: Annotated[str, Meta(examples=["timer", "go on", "retry", "asked"])]
+    because: Annotated[str, Meta(examples=["Cancelled", "DeadlineExceeded"])]
+    until: Annotated[Moment, Meta(description="it is not waited for any longer")]
+    compensate: Annotated[bool, Meta(description="whether it is to undo what it did")]
+
+
+class WorkflowResumed(Opens, frozen=True, kw_only=True):
+    """The execution goes on: its alarm rang, a pause ended, a failed one is tried again, or a flow that was
+    cancelled cleans up."""
+
+    reason: Annotated[str, Meta(examples=["timer", "go on", "retry", "asked", "clean up"])]
     by: By | UnsetType = UNSET
     lease: Lease | UnsetType = UNSET
     next: Next | UnsetType = UNSET
@@ -264,6 +273,7 @@ class WorkflowResumed(Opens, frozen=True, kw_only=True):
         Annotated[list[str], Meta(description="slots of a failed execution that are open once more")]
         | UnsetType
     ) = UNSET
+    cleanup: CleanupBegun | UnsetType = UNSET
     ask: Ask | UnsetType = UNSET
 
 
@@ -311,6 +321,7 @@ class WorkflowCancelled(msgspec.Struct, frozen=True, kw_only=True):
     terminated: Annotated[bool, Meta(description="ended as it was: nothing was undone for it")]
     undone: StepNames
     not_undone: StepNames
+    error: Annotated[Failure, Meta(description="what went wrong in a flow's clean-up")] | UnsetType = UNSET
     duration_ms: DurationMs
     ask: Ask | UnsetType = UNSET
 

@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["NESTING_MAX", "TYPE_CHARS_MAX", "encode_data", "safe_details", "safe_text"]
+from wpa.model.events import Failure
+
+__all__ = ["NESTING_MAX", "TYPE_CHARS_MAX", "encode_data", "safe_details", "safe_failure", "safe_text"]
 
 MESSAGE_CHARS_MAX: Final = 2_000
 TYPE_CHARS_MAX: Final = 200
@@ -78,6 +80,16 @@ def safe_text(value: object, most: int = MESSAGE_CHARS_MAX) -> str:
         text = "(its message can't be shown)"
     # File names that are no UTF-8 come as lone surrogates, which JSON can't hold.
     return text[:most].encode("utf-8", "backslashreplace").decode()
+
+
+def safe_failure(failure: Failure) -> Failure:
+    """The failure that somebody else tells of, no longer than our own are."""
+    return Failure(
+        type=safe_text(failure.type, TYPE_CHARS_MAX),
+        message=safe_text(failure.message),
+        retryable=failure.retryable,
+        details=safe_details(failure.details),
+    )
 
 
 def safe_details(details: Any) -> dict[str, Any]:

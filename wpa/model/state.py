@@ -15,8 +15,10 @@ from wpa.errors import Newer
 from wpa.model.events import Failure
 
 __all__ = [
+    "CLEANUP_FORMAT",
     "FORMAT",
     "Cancel",
+    "Cleanup",
     "Parent",
     "Signal",
     "Slot",
@@ -29,8 +31,12 @@ __all__ = [
 
 PACKED: Final = b"\x01"
 """What a compressed snapshot begins with; JSON begins with a brace."""
-FORMAT: Final = 2
-"""Raised whenever an older worker could misread a snapshot."""
+FORMAT: Final = 3
+"""The newest format that is read here. Raised whenever an older worker could misread a snapshot."""
+OLDEST_FORMAT: Final = 2
+"""The format of a snapshot that names none."""
+CLEANUP_FORMAT: Final = 3
+"""The format of a snapshot that an older worker would misread because of its ``cleanup``."""
 
 SlotKind = Literal["step", "timer", "signal", "approval", "child", "remote"]
 SlotStatus = Literal["open", "completed", "failed", "decided", "cancelled"]
@@ -60,6 +66,20 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     compensate: bool = True
     reason: str = ""
     by: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Cleanup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The program was told that the execution is to end, and does what it has to do before.
+
+    ``after`` is how many settlements it had been told of: its place in their order, at each rebuild.
+    """
+
+    after: int
+    began_at: str
+    until: str
+    """The program is not waited for any longer than this."""
+    compensate: bool = True
+    """Whether it is to undo what it did."""
 
 
 class Parent(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +128,7 @@ class Slot(msgspec.Struct, kw_only=True, omit_defaults=True):
 class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     """All that is needed to drive an execution on, given its definition."""
 
-    format: int = FORMAT
+    format: int = OLDEST_FORMAT
     tenant: str
     workflow: str
     version: str
@@ -155,6 +175,7 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     not_undone: list[str] = msgspec.field(default_factory=list)
     output: Any = None
     cancel: Cancel | None = None
+    cleanup: Cleanup | None = None
     blocked: Failure | None = None
     """Why the execution can't go on for now; it is tried again from time to time."""
     signals: list[Signal] = msgspec.field(default_factory=list)
@@ -190,7 +211,7 @@ def is_terminal(status: str) -> bool:
 
 
 class _Format(msgspec.Struct):
-    format: int = FORMAT
+    format: int = OLDEST_FORMAT
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -7,13 +7,13 @@ raises, whatever JSON it is given.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-import msgspec
 from pydantic import ValidationError
 
 from wpa.errors import Problem
 from wpa.model.limits import Limits
+from wpa.model.recordable import encode_data
 from wpa.model.steptype import StepSignature
 from wpa.plan.check_starts import check_starts
 from wpa.plan.compile import compile_document
@@ -29,6 +29,12 @@ from wpa.plan.waits import SIGNATURES
 __all__ = ["check"]
 
 Catalog = Mapping[str, StepSignature]
+
+EXPRESSIONS_MAX: Final = 10_000
+EXPRESSION_CHARS_MAX: Final = 512 * 1024
+"""Of a definition in all. Each worker compiles them, and has its event loop for nothing else meanwhile."""
+_BARE: Final = frozenset({"if", "when", "until", "while", "filter", "in"})
+"""Fields that are expressions, with or without ``${ }`` around them."""
 
 
 def check(document: Any, catalog: Catalog | None = None, limits: Limits | None = None) -> list[Problem]:
@@ -77,21 +83,35 @@ def _size_problem(document: dict[str, Any], limits: Limits) -> Problem | None:
     if isinstance(steps, list) and len(steps) > limits.steps_max:
         return Problem("$.steps", f"{len(steps)} steps; the most is {limits.steps_max}")
     try:
-        size = len(msgspec.json.encode(document))
+        size = len(encode_data(document))
     except (RecursionError, TypeError, ValueError, OverflowError) as error:
         return Problem("$", f"the definition can't be kept as JSON: {error}")
     if size > limits.task_bytes_max:
         return Problem("$", f"the definition has {size} bytes; the most is {limits.task_bytes_max}")
     depth, level = 0, [document]
+    expressions = chars = 0
     while level:
         depth += 1
         if depth > limits.nesting_max:
             return Problem("$", f"the definition is nested more than {limits.nesting_max} levels deep")
         inner: list[Any] = []
         for item in level:
-            children = item.values() if isinstance(item, dict) else item
-            inner += [child for child in children if isinstance(child, dict | list)]
+            for key, child in item.items() if isinstance(item, dict) else enumerate(item):
+                if isinstance(child, dict | list):
+                    inner.append(child)
+                elif isinstance(child, str) and ("${" in child or key in _BARE):
+                    expressions += max(1, child.count("${"))
+                    chars += len(child)
         level = inner
+    return _effort_problem(expressions, chars)
+
+
+def _effort_problem(expressions: int, chars: int) -> Problem | None:
+    if expressions > EXPRESSIONS_MAX:
+        return Problem("$", f"the definition has {expressions} expressions; the most is {EXPRESSIONS_MAX}")
+    if chars > EXPRESSION_CHARS_MAX:
+        most = EXPRESSION_CHARS_MAX
+        return Problem("$", f"the texts with expressions have {chars} characters in all; the most is {most}")
     return None
 
 

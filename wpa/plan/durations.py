@@ -16,8 +16,9 @@ YEARS_100_MS: Final = 100 * 366 * 86_400_000
 def parse_duration_ms(text: str) -> int:
     """Milliseconds in ``text``. Raises ValueError with what to write instead."""
     if not isinstance(text, str) or not _WHOLE.fullmatch(text):
-        raise ValueError(f"{text!r} is not a duration; write it as '250ms', '30s', '5m', '24h' or '1h30m'")
-    total = round(sum(float(number) * UNITS_MS[unit] for number, unit in _PART.findall(text)))
-    if total > YEARS_100_MS:
-        raise ValueError(f"{text!r} is longer than a hundred years")
-    return total
+        shown = repr(text)[:80]
+        raise ValueError(f"{shown} is not a duration; write it as '250ms', '30s', '5m', '24h' or '1h30m'")
+    total = sum(float(number) * UNITS_MS[unit] for number, unit in _PART.findall(text))
+    if total > YEARS_100_MS:  # or infinite
+        raise ValueError(f"{text[:80]!r} is longer than a hundred years")
+    return round(total)

@@ -3,7 +3,8 @@
 CEL ends always, but it has no cost limit: macros nested over long lists, or lists that double in every
 step of a chain, run for minutes and take gigabytes. What an expression may cost is therefore bounded
 before it is evaluated, from its text (length, macros, their nesting, additions) and, for nested macros,
-from the longest list it could walk.
+from the longest list it could walk. And its Python binding ends every text at a NUL: an expression that is a
+path only gives such texts as they are, any other refuses them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
+
+import msgspec
 
 __all__ = ["LOCALS", "RESERVED", "ROOTS", "Expression", "ExpressionError", "compile_expression"]
 
@@ -74,6 +77,13 @@ class Expression:
                 raise ExpressionError(
                     f"`{self.text}` would walk lists of {longest} elements, nested {self._depth} deep"
                 )
+        for path in self.references:
+            found = _at(scope, path)
+            if _holds_nul(found):
+                if self.text == ".".join(path):
+                    return found
+                name = ".".join(path)
+                raise ExpressionError(f"`{self.text}`: {name} holds a NUL character, which CEL can't take")
         try:
             value = self._program.eval(data=scope)
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:
@@ -171,6 +181,30 @@ def _references(text: str, chain: re.Pattern[str]) -> tuple[tuple[str, ...], ...
             links.pop()  # a method, not a field
         found.append((match[1], *links))
     return tuple(dict.fromkeys(found))
+
+
+def _at(scope: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """The value at a path, or as near to it as there is one."""
+    value = scope.get(path[0])
+    for link in path[1:]:
+        if type(value) is not dict or link not in value:
+            break
+        value = value[link]
+    return value
+
+
+def _holds_nul(value: Any) -> bool:
+    """Whether any text within ``value`` holds a NUL: on its way into CEL, it would silently end there."""
+    kind = type(value)
+    if kind is str:
+        return "\0" in value
+    if kind is not dict and kind is not list:
+        return False
+    # The encoder sees all of it at C speed; behind a backslash, what it has found may be something else.
+    if b"\\u0000" not in msgspec.json.encode(value):
+        return False
+    inner = [*value, *value.values()] if kind is dict else value
+    return any(map(_holds_nul, inner))
 
 
 def _longest(value: Any) -> int:

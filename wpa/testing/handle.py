@@ -112,7 +112,7 @@ class Run:
         self._ask(RESUME, {"reason": reason}, "", (), at)
 
     def cancel(self, reason: str = "", *, compensate: bool = True, at: Duration | None = None) -> None:
-        """Stop it, and undo what was done."""
+        """Stop it: a flow cleans up, and then what was done is undone, unless ``compensate`` is False."""
         self._ask(CANCEL, {"reason": reason, "compensate": compensate}, "", (), at)
 
     def terminate(self, reason: str = "", *, at: Duration | None = None) -> None:

@@ -201,11 +201,14 @@ class World:
         the test wants: a worker with nothing in hand may as well sleep through it.
         """
         moments = [self._later[0][0]] if self._later else []
-        if self.in_hand:
+        alarm = self.server.schedules.next_ms
+        alarm_ns = None if alarm is None else self.clock.ns_of(alarm)
+        # An alarm that is due and has not rung waits for what is left of a millisecond: one of the timers.
+        if self.in_hand or (alarm_ns is not None and alarm_ns <= self._loop.now_ns):
             if self._loop.next_ns is not None:
                 moments.append(self._loop.next_ns)
-        elif (alarm := self.server.schedules.next_ms) is not None:
-            moments.append(max(self.clock.ns_of(alarm), self._loop.now_ns + 1))
+        elif alarm_ns is not None:
+            moments.append(alarm_ns)
         return min(moments) if moments else None
 
     @property

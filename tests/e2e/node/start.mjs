@@ -43,18 +43,18 @@ const ack = await js.publish(
     payload: { input_data: JSON.parse(input) },
   }),
 );
-const timeout = new Promise((_, reject) => setTimeout(() => reject(new Error("no end within 20 s")), 20_000));
+const timeout = new Promise((_, reject) => setTimeout(() => reject(new Error("no end within 30 s")), 30_000));
 await Promise.race([ended, timeout]);
 
 // 2. The same again, from the stream: an audit is a consumer.
 const consumer = await js.consumers.get("WPA_EVENTS", { filter_subjects: `workflow.events.${tenant}.${execution}` });
 const replayed = [];
-const messages = await consumer.fetch({ max_messages: events.length, expires: 5_000 });
+const messages = await consumer.fetch({ max_messages: events.length, expires: 20_000 });
 for await (const message of messages) replayed.push(message.json().event);
 
 // 3. Ask, as a request.
 const reply = await nc.request(`workflow.api.${tenant}.status`, JSON.stringify({ execution_id: execution }), {
-  timeout: 5_000,
+  timeout: 20_000,
 });
 const status = reply.json().execution.status;
 

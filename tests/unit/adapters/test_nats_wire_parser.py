@@ -224,7 +224,9 @@ def test_what_no_server_sends_is_refused_as_nats_py_refuses_it(line: bytes) -> N
 )
 @example(b"MSG _INBOX.me.0 1 1\r\n0\r\n", (19, 0))
 @example(b"MSG _INBOX.me.0 1 1\r\n0\r\n", (15, 0))
-def test_a_wrong_byte_is_refused_or_means_what_it_means_to_nats_py(data: bytes, garbled_at: tuple[int, int]) -> None:
+def test_a_wrong_byte_is_refused_or_means_what_it_means_to_nats_py(
+    data: bytes, garbled_at: tuple[int, int]
+) -> None:
     garbled = bytearray(data)
     garbled[garbled_at[0] % len(data)] = garbled_at[1]
     try:

@@ -345,6 +345,21 @@ def test_an_effect_may_happen_twice_where_at_most_once_is_not_asked_for() -> Non
     assert run.broken() == set()
 
 
+def test_whoever_resumes_may_give_a_reason_of_the_engines_own() -> None:
+    run = Run()
+    done = run.event("line-0", "step_completed")
+    at = run.facts.events.index(done) + 1
+    for name in ("resumed", "paused"):
+        data = {"by": {"user_id": "ana"}, "reason": "go on"}
+        told = {"id": f"{name}-by-ana", "event": f"workflow_{name}", "worker": "another", "data": data}
+        run.facts.events.insert(at, replace(done, body={**done.body, **told}))
+    run.renumber("line-0")
+    assert "I3" not in run.broken()
+    # The engine itself says no more than this, and is the driver.
+    run.envelope(run.event("line-0", "resumed"), data={"reason": "go on"})
+    assert "I3" in run.broken()
+
+
 def test_evidence_names_the_events() -> None:
     run = Run()
     run.twice(run.event("line-0", "step_completed", 0))

@@ -94,6 +94,7 @@ def test_a_waiting_execution_shows_for_whom_since_when_and_until_when() -> None:
                 children=[{"slot": "c", "execution_id": "x-c", "status": "waiting"}],
                 forked_from="old",
                 cancel={"reason": "enough", "by": {"user_id": "eve"}, "compensate": False},
+                cleans_up_until=DAY,
             )
         )
     )
@@ -107,6 +108,7 @@ def test_a_waiting_execution_shows_for_whom_since_when_and_until_when() -> None:
         "child x-c (c): waiting",
         "rerun of old",
         "cancel asked by eve, without compensation: enough",
+        "it cleans up, until 2026-01-02T00:00:00Z at the latest",
     ):
         assert line in text
     assert "ml.train @gpu" in text
@@ -192,6 +194,18 @@ def test_no_character_of_an_id_is_lost_on_a_narrow_terminal(characters: int) -> 
         (
             event("workflow_cancelled", by={}, reason="", terminated=False, undone=["a"], not_undone=[]),
             "undone: a",
+        ),
+        (
+            event(
+                "workflow_cancelled",
+                by={"user_id": "ada"},
+                reason="no",
+                terminated=False,
+                undone=["a"],
+                not_undone=[],
+                error={"type": "Cancelled", "details": {"cleanup": "its clean-up failed: X"}},
+            ),
+            "by ada: no; its clean-up failed: X; undone: a",
         ),
         (event("workflow_continued", run=3, input={"page": 2}, next=[]), 'run 3 with {"page": 2}'),
         (event("workflow_migrated", version="2", previous_version="1", by={}), "from version 1 to 2"),

@@ -11,7 +11,7 @@ from wpa.engine.attempts import Attempts
 async def test_a_wait_that_news_has_ended_does_not_end_the_next_one() -> None:
     clock = VirtualClock()
     services: Any = SimpleNamespace(clock=clock, loop=asyncio.get_running_loop())
-    attempts = Attempts(services, lambda: None)
+    attempts = Attempts(services)
 
     async def wait_twice() -> None:
         assert await attempts.next(10) is None

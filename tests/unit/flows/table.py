@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from wpa.flows import FlowProgram, FlowRun, flow_of
 from wpa.kernel.program import Continued, ExecutionInfo, Failed, Finished, Outcome, Settled, Waiting, Want
@@ -13,6 +13,14 @@ from wpa.model.events import Failure
 from wpa.model.times import rfc3339
 
 EPOCH_MS = 1_795_000_000_000
+
+
+class Cancel(NamedTuple):
+    """The run is told that its execution is to end."""
+
+    at_ms: int
+    compensate: bool
+
 
 Answer = Callable[[Want], Any]
 
@@ -31,7 +39,7 @@ class Table:
         self.program: FlowProgram = program
         self.data, self.id, self.seed = data, id, seed
         self.now_ms = EPOCH_MS
-        self.history: list[Settled] = []
+        self.history: list[Settled | Cancel] = []
         self.recorded: list[Any] = []
         self.transcript: list[Any] = []
         """What each poll answered, in JSON: what a replay must repeat."""
@@ -86,17 +94,20 @@ class Table:
         opened = dict(self.opened_ms)
         self.now_ms = EPOCH_MS
         self.begin(rebuilt=True)
-        for settled in self.history:
-            self.tell(settled)
+        for told in self.history:
+            self.tell(told)
         self.live = True
         self.now_ms = now_ms
         assert self.wants == wants
         self.opened_ms |= opened
 
-    def tell(self, settled: Settled) -> None:
-        self.now_ms = max(self.now_ms, settled.at_ms)
-        del self.wants[settled.slot]
-        self.run.settle(copy.deepcopy(settled))
+    def tell(self, told: Settled | Cancel) -> None:
+        self.now_ms = max(self.now_ms, told.at_ms)
+        if isinstance(told, Cancel):
+            self.run.cancel(told.at_ms, compensate=told.compensate)
+        else:
+            del self.wants[told.slot]
+            self.run.settle(copy.deepcopy(told))
         self.poll()
 
     # -- what happens ------------------------------------------------------------------------
@@ -108,6 +119,12 @@ class Table:
         settled = Settled(slot=slot, status=status, value=value, error=error, at_ms=self.now_ms)
         self.history.append(settled)
         self.tell(settled)
+
+    def cancel(self, *, compensate: bool = True, after_ms: int = 10) -> None:
+        self.now_ms += after_ms
+        told = Cancel(self.now_ms, compensate)
+        self.history.append(told)
+        self.tell(told)
 
     def ok(self, *slots: str) -> None:
         for slot in slots:

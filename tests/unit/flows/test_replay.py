@@ -112,9 +112,14 @@ async def shaped(shape: Any) -> Any:
 def test_a_replay_wants_the_same(shape: Shape, chance: random.Random) -> None:
     table = Table(shaped, {"shape": shape})
     turns = 0
+    cancel_at = chance.randrange(12)
     while isinstance(table.outcome, Waiting) and turns < 60:
         if chance.random() < 0.6:
             table.crash()
+        if turns == cancel_at:
+            cancel_at = -1
+            table.cancel(compensate=chance.random() < 0.7)
+            continue
         slot = chance.choice(table.slots)
         kind = table.wants[slot].kind
         after_ms = chance.randint(0, 20_000)

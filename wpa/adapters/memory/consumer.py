@@ -70,6 +70,11 @@ class Consumer:
 
     # -- from the leases ---------------------------------------------------------------------
 
+    @property
+    def leased(self) -> list[int]:
+        """The messages that somebody holds now, in order."""
+        return sorted(self._leased)
+
     def ack(self, sequence: int) -> None:
         self._leased.pop(sequence, None)
         self._deliveries.pop(sequence, None)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 from wpa.adapters.clock import SystemClock
@@ -56,6 +57,8 @@ class MemoryServer:
         self._subscriptions: dict[int, _Subscription] = {}
         """In the order in which they were made, but for queues, whose members take turns."""
         self._numbers = itertools.count()
+        self._listening: dict[str, list[int]] = {}
+        """By subject, the numbers of the subscriptions that match; forgotten when those change."""
 
     def consumer(self, source: Source) -> Consumer:
         """The source's consumer: made at the first question, and there for ever."""
@@ -64,6 +67,11 @@ class MemoryServer:
             stream = self.due if source.kind == "due" else self.tasks
             consumer = self._consumers[source] = Consumer(stream, self.clock, source)
         return consumer
+
+    @property
+    def consumers(self) -> list[Consumer]:
+        """All that were asked for."""
+        return list(self._consumers.values())
 
     def add_stream(self, name: str, *subjects: str) -> None:
         """Make a user's stream, which keeps what is published on ``subjects`` from now on."""
@@ -86,9 +94,11 @@ class MemoryServer:
         """
         number = next(self._numbers)
         self._subscriptions[number] = _Subscription(pattern, listener, queue)
+        self._listening.clear()
 
         def end() -> None:
-            self._subscriptions.pop(number, None)
+            if self._subscriptions.pop(number, None) is not None:
+                self._listening.clear()
 
         return end
 
@@ -96,15 +106,26 @@ class MemoryServer:
         """Tell whoever listens now; users' streams keep it."""
         for stream in self.captured.values():
             stream.take(subject, data, headers or {})
+        numbers = self._listening.get(subject)
+        if numbers is None:
+            numbers = self._listening[subject] = [
+                number
+                for number, subscription in self._subscriptions.items()
+                if matches(subscription.pattern, subject)
+            ]
+        if not numbers:
+            return
         loop = asyncio.get_running_loop()
         served: set[str] = set()
-        for number, subscription in list(self._subscriptions.items()):
-            if subscription.queue in served or not matches(subscription.pattern, subject):
+        for number in numbers:
+            queue = self._subscriptions[number].queue
+            if queue in served:
                 continue
-            if subscription.queue:
-                served.add(subscription.queue)
+            if queue:
+                served.add(queue)
                 # To the end: its turn comes again after the others'.
                 self._subscriptions[number] = self._subscriptions.pop(number)
+                self._listening.clear()
             loop.call_soon(self._tell, number, subject, data, headers or {})
 
     def _tell(self, number: int, subject: str, data: bytes, headers: dict[str, str]) -> None:
@@ -117,6 +138,12 @@ class MemoryServer:
             log.exception("a listener failed on %s", subject)
 
 
+@types.coroutine
+def _yield() -> Generator[None, None, None]:
+    """``asyncio.sleep(0)``, without its detour: simulations take many thousand turns."""
+    yield
+
+
 class Connection:
     """One client's way to the server, and what ends with it."""
 
@@ -127,7 +154,7 @@ class Connection:
 
     async def turn(self) -> None:
         """What the network does to every call: let the others run first. Raises Unavailable when closed."""
-        await asyncio.sleep(0)
+        await _yield()
         if not self.open:
             raise Unavailable("the connection is closed")
 

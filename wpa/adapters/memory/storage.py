@@ -47,8 +47,18 @@ class Stream:
         self._subjects.setdefault(subject, []).append(self._last)
         return message
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no message."""
+        return not self._messages
+
     def get(self, sequence: int) -> Message | None:
         return self._messages.get(sequence)
+
+    def last(self, subject: str) -> Message | None:
+        """The subject's last message."""
+        sequences = self._subjects.get(subject)
+        return self._messages[sequences[-1]] if sequences else None
 
     def read(self, subject: str, after: int = 0) -> list[Message]:
         """The subject's messages past a sequence, in order."""

@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from wpa.adapters.clock import SystemClock
 from wpa.adapters.nats import streams
+from wpa.adapters.nats.group_commit import GroupCommit
 from wpa.adapters.nats.inlets import NatsInlets
-from wpa.adapters.nats.journal import NatsJournal
+from wpa.adapters.nats.journal import NatsJournal, Publish
 from wpa.adapters.nats.kv import Bucket
 from wpa.adapters.nats.leftovers import is_connected, release
 from wpa.adapters.nats.live import NatsLive
@@ -27,6 +28,9 @@ from wpa.ports import Ports
 __all__ = ["NatsPorts", "open_ports"]
 
 log = logging.getLogger("wpa.nats")
+
+SYNCS_BATCHES: Final = (2, 15)
+"""From this version on, nats-server syncs an atomic batch as a whole."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,11 @@ class NatsPorts(Ports):
             log.warning("what other workers may have left behind has to wait for its leases: %s", error)
             return 0
 
+    @property
+    def server_version(self) -> str:
+        """Of the nats-server that it is connected to."""
+        return streams.server_version(self.transport)
+
     async def durability(self) -> str:
         """What a power cut can take, in words for the worker's first log line."""
         replicas = await _replicas(self.transport)
@@ -82,8 +91,11 @@ async def open_ports(
     ack_wait_s: float = 2.5,
     replicas: int = 1,
     creds: str | None = None,
+    group_appends: bool = False,
 ) -> NatsPorts:
     """Connect, make streams and buckets where they are missing, and open every port.
+
+    ``group_appends`` is for a single node that syncs each write (:mod:`wpa.adapters.nats.group_commit`).
 
     Raises Unavailable where no server answers, PlatformError where what is there won't do.
     """
@@ -91,13 +103,14 @@ async def open_ports(
     try:
         await streams.ensure(transport, replicas)
         lags = await _replicas(transport) > 1
+        publish = await _grouped(transport, lags) if group_appends else transport.publish_acked
         definitions = NatsDefinitions(transport)
         await definitions.start()
     except BaseException:
         await transport.close()
         raise
     return NatsPorts(
-        journal=NatsJournal(transport),
+        journal=NatsJournal(transport, publish),
         snapshots=NatsSnapshots(transport),
         tasks=NatsTasks(transport, ack_wait_s),
         inlets=NatsInlets(transport, ack_wait_s),
@@ -111,6 +124,19 @@ async def open_ports(
         transport=transport,
         lags=lags,
     )
+
+
+async def _grouped(transport: Transport, replicated: bool) -> Publish:
+    """What stores events in groups, where that is of any use."""
+    if replicated:
+        log.info("WPA_GROUP_APPENDS is left aside: replicas sync in groups by themselves")
+    elif not streams.is_at_least(transport, SYNCS_BATCHES):
+        version = streams.server_version(transport)
+        log.warning("WPA_GROUP_APPENDS is left aside: nats-server %s syncs each message of a batch", version)
+    else:
+        await streams.allow_batches(transport)
+        return GroupCommit(transport).publish_acked
+    return transport.publish_acked
 
 
 async def _replicas(transport: Transport) -> int:

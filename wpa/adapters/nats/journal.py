@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -13,7 +13,10 @@ from wpa.model.codec import decode_event, encode_event
 from wpa.model.events import Event
 from wpa.ports.journal import Stored
 
-__all__ = ["NatsJournal"]
+__all__ = ["NatsJournal", "Publish"]
+
+Publish = Callable[[str, bytes, bytes], Coroutine[Any, Any, int]]
+"""(subject, payload, header lines) to sequence: ``publish_acked`` of a transport, or of a group commit."""
 
 BATCH = 1_000
 RECENT_WINDOW = 2_000
@@ -28,8 +31,9 @@ class NatsJournal:
     events are one trace.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, publish: Publish) -> None:
         self._transport = transport
+        self._publish = publish
 
     def append(self, event: Event, after: int) -> Coroutine[Any, Any, int]:
         subject = f"{JOURNAL}.{event.tenant_id}.{event.execution_id}"
@@ -45,7 +49,7 @@ class NatsJournal:
         )
         if event.traceparent:
             headers += f"traceparent: {event.traceparent}\r\n"
-        return self._transport.publish_acked(subject, encode_event(event), headers.encode("ascii"))
+        return self._publish(subject, encode_event(event), headers.encode("ascii"))
 
     async def read(
         self, tenant: str, execution: str, after: int = 0, most: int | None = None

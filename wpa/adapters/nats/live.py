@@ -12,7 +12,7 @@ import msgspec
 import nats.errors
 
 from wpa.adapters.nats.transport import Message, Transport
-from wpa.errors import Unavailable
+from wpa.errors import TooLarge, Unavailable
 from wpa.ports.live import OnMessage, OnNudge, Unsubscribe
 
 __all__ = ["NatsLive"]
@@ -46,6 +46,8 @@ class NatsLive:
             self._transport.send(subject, data)
         except Unavailable:
             log.debug("%s: not sent, the connection is down", subject)
+        except TooLarge as error:
+            log.warning("not sent: %s", error)
 
     def nudge(self, worker: str, tenant: str, execution: str, epoch: int, reason: str = "") -> None:
         nudge = _Nudge(tenant, execution, epoch, reason)

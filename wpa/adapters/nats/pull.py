@@ -18,7 +18,8 @@ from wpa.errors import Unavailable
 
 __all__ = ["Held", "Pull"]
 
-PULL_EXPIRES_S: Final = 30.0
+PULL_EXPIRES_S: Final = 10.0
+"""With a node that is cut off, a pull is lost without a word: nothing comes for so long, and LATE_S."""
 PULL_RETRY_S: Final = 0.25
 LATE_S: Final = 3.0
 """So long after its time is over, a pull that was not answered is given up."""

@@ -30,7 +30,8 @@ __all__ = ["EmbeddedServer", "find_binary"]
 
 log = logging.getLogger("wpa.server")
 
-READY_WITHIN_S: Final = 15.0
+READY_WITHIN_S: Final = 300.0
+"""After a crash it reads its streams again before it listens: half a minute for a million executions."""
 STOP_WITHIN_S: Final = 5.0
 PR_SET_PDEATHSIG: Final = 1
 

@@ -15,7 +15,18 @@ import msgspec
 from wpa.adapters.nats.transport import Transport
 from wpa.errors import PlatformError, Unavailable
 
-__all__ = ["DLQ", "EVENTS", "TASKS", "TIMERS", "ApiError", "api", "ensure"]
+__all__ = [
+    "DLQ",
+    "EVENTS",
+    "TASKS",
+    "TIMERS",
+    "ApiError",
+    "allow_batches",
+    "api",
+    "ensure",
+    "is_at_least",
+    "server_version",
+]
 
 TASKS: Final = "WPA_TASKS"
 EVENTS: Final = "WPA_EVENTS"
@@ -135,7 +146,11 @@ class ApiError(PlatformError):
 
 async def ensure(transport: Transport, replicas: int) -> None:
     """Make what is missing, check what is there. Safe to run from many workers at once."""
-    _check_version(transport.nc.connected_server_version)
+    if not is_at_least(transport, SERVER_MIN):
+        raise PlatformError(
+            f"nats-server {server_version(transport)} is too old: "
+            f"wpa needs {SERVER_MIN[0]}.{SERVER_MIN[1]} or newer"
+        )
     if not transport.nc._server_info.get("jetstream"):  # noqa: SLF001
         raise PlatformError("this NATS server runs without JetStream; start it with `-js` and a store_dir")
     await asyncio.gather(*(_ensure_one(transport, wanted) for wanted in _wanted(replicas)))
@@ -151,18 +166,28 @@ async def _ensure_one(transport: Transport, wanted: dict[str, Any]) -> None:
                 if error.code != NO_SUCH:
                     raise
                 await api(transport, f"STREAM.CREATE.{name}", wanted)
-                return
+                # A cluster on which others make it, too, may say so before it is there: look again.
+                await asyncio.sleep(0.05 * tried)
+                continue
         except Unavailable:
             # A cluster that has just started has no meta leader yet.
             await asyncio.sleep(0.2 * (tried + 1))
             continue
         except ApiError as error:
             if error.err_code == STREAM_NAME_IN_USE:
+                await asyncio.sleep(0.05 * tried)
                 continue  # another worker made it in between
             raise
         _check(name, wanted, found)
         return
     raise Unavailable(f"stream {name} can be neither found nor made; is JetStream healthy?")
+
+
+async def allow_batches(transport: Transport) -> None:
+    """Let the journals' stream take atomic batches. Raises PlatformError where that can't be."""
+    found = (await api(transport, f"STREAM.INFO.{EVENTS}"))["config"]
+    if not found.get("allow_atomic"):
+        await api(transport, f"STREAM.UPDATE.{EVENTS}", {**found, "allow_atomic": True})
 
 
 def _check(name: str, wanted: dict[str, Any], found: dict[str, Any]) -> None:
@@ -186,9 +211,12 @@ def _check(name: str, wanted: dict[str, Any], found: dict[str, Any]) -> None:
         )
 
 
-def _check_version(version: object) -> None:
-    match = re.match(r"v?(\d+)\.(\d+)", str(version))
-    if match and (int(match[1]), int(match[2])) < SERVER_MIN:
-        raise PlatformError(
-            f"nats-server {version} is too old: wpa needs {SERVER_MIN[0]}.{SERVER_MIN[1]} or newer"
-        )
+def server_version(transport: Transport) -> str:
+    """As the server gives it: ``2.15.1``."""
+    return str(transport.nc._server_info.get("version", ""))  # noqa: SLF001
+
+
+def is_at_least(transport: Transport, version: tuple[int, int]) -> bool:
+    """Whether the server is of this version, or newer, or says nothing that could be compared."""
+    match = re.match(r"v?(\d+)\.(\d+)", server_version(transport))
+    return match is None or (int(match[1]), int(match[2])) >= version

@@ -29,7 +29,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
-from wpa.adapters.nats.wire_parser import Direct, Handler, Message, WireParser
+from wpa.adapters.nats.wire_parser import CRLF, Direct, Handler, Message, WireParser
 from wpa.errors import Conflict, PlatformError, TooLarge, Unavailable
 
 __all__ = ["ACK_TIMEOUT_S", "Handler", "Message", "Refused", "Transport"]
@@ -39,6 +39,8 @@ SWEEP_EVERY_S: Final = 0.5
 TRANSIENT_TRIES: Final = 20
 WARN_EVERY_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
+HEAD_BYTES: Final = len(b"NATS/1.0\r\n" + b"\r\n")
+"""What a block of headers has before and after them."""
 
 REFUSAL: Final = re.compile(r"\b(authorization|authentication)\b", re.IGNORECASE)
 
@@ -87,7 +89,7 @@ class Transport:
         self._collectors: dict[bytes, Callable[[Message], None]] = {}
         self._counter = 0
         self._out: list[bytes] = []
-        """Commands that are written at the end of this turn of the loop."""
+        """Commands, in parts: written, and copied, all at once at the end of this turn of the loop."""
         self._inbox = ""
         self._sweeper: asyncio.Task[None] | None = None
         self._reconnected: list[Callable[[], None]] = []
@@ -197,21 +199,24 @@ class Transport:
     def send(self, subject: str, payload: bytes, *, reply: str = "", headers: bytes = b"") -> None:
         """Publish without waiting. ``headers`` are ``Name: value\\r\\n`` lines, already checked.
 
-        Raises Unavailable while the connection is down.
+        Raises Unavailable while the connection is down, and TooLarge for more than the server takes: it would
+        close the connection.
         """
         nc = self.nc
         if not nc.is_connected:
             raise Unavailable("the connection to NATS is down")
+        whole = len(payload) + (len(headers) + HEAD_BYTES if headers else 0)
+        if whole > nc.max_payload:
+            raise TooLarge(f"{whole} bytes for {subject}; the server takes {nc.max_payload}")
         to = f"{subject} {reply}" if reply else subject
         if headers:
-            size = len(headers) + 12  # "NATS/1.0\r\n" before, "\r\n" after
-            line = f"HPUB {to} {size} {size + len(payload)}\r\nNATS/1.0\r\n"
-            command = b"%b%b\r\n%b\r\n" % (line.encode(), headers, payload)
+            line = f"HPUB {to} {len(headers) + HEAD_BYTES} {whole}\r\nNATS/1.0\r\n"
+            command = [line.encode(), headers, CRLF, payload, CRLF]
         else:
-            command = b"%b%b\r\n" % (f"PUB {to} {len(payload)}\r\n".encode(), payload)
+            command = [f"PUB {to} {len(payload)}\r\n".encode(), payload, CRLF]
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(command)
+        self._out += command
 
     def _flush(self) -> None:
         """Write all that was sent in this turn of the loop, behind the commands of nats-py's own."""
@@ -220,16 +225,16 @@ class Transport:
         if not out or not nc.is_connected:
             return  # what could not be sent at once never is: after the reconnect, nobody waits for it
         connection, queue = nc._transport, nc._flush_queue  # noqa: SLF001
-        commands = [*nc._pending, *out]  # noqa: SLF001
+        commands = b"".join([*nc._pending, *out])  # noqa: SLF001
         if isinstance(connection, TcpTransport):
             nc._pending, nc._pending_data_size = [], 0  # noqa: SLF001
             try:
-                connection.write(b"".join(commands))  # type: ignore[no-untyped-call]
+                connection.write(commands)  # type: ignore[no-untyped-call]
             except (OSError, RuntimeError) as error:
                 log.debug("write: %s", error)  # the read loop meets it, too, and reconnects
             return
         # Only nats-py's flusher knows how to write to another.
-        nc._pending, nc._pending_data_size = commands, sum(map(len, commands))  # noqa: SLF001
+        nc._pending, nc._pending_data_size = [commands], len(commands)  # noqa: SLF001
         if queue is not None and queue.empty():
             queue.put_nowait(self._loop.create_future())
 
@@ -240,10 +245,9 @@ class Transport:
     async def publish_acked(self, subject: str, payload: bytes, headers: bytes = b"") -> int:
         """Publish into a stream and return the sequence the message was stored under.
 
-        Raises Conflict for a lost compare-and-set, Unavailable when the outcome is unknown.
+        Raises Conflict for a lost compare-and-set, TooLarge for more than the server takes, and Unavailable
+        when the outcome is unknown.
         """
-        if len(payload) > self.nc.max_payload:
-            raise TooLarge(f"{len(payload)} bytes for {subject}; the server takes {self.nc.max_payload}")
         try:
             for tried in range(TRANSIENT_TRIES):
                 answer = await self._ask(subject, payload, headers)

@@ -25,7 +25,7 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE, MAX_CONTROL_LINE_SIZE
 
 from wpa.adapters.nats.headers import read_head
 
-__all__ = ["Direct", "Handler", "Message", "OnReply", "OnStored", "WireParser"]
+__all__ = ["CRLF", "Direct", "Handler", "Message", "OnReply", "OnStored", "WireParser"]
 
 CRLF: Final = b"\r\n"
 
