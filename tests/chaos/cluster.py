@@ -11,7 +11,7 @@ from typing import Any, Self
 import nats
 
 from tests.chaos.proxy import Proxy
-from tests.e2e.processes import free_port
+from tests.servers import free_ports
 from wpa.adapters.nats.server import find_binary
 
 NODES = range(3)
@@ -22,8 +22,8 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._ports = [free_port() for _ in NODES]
-        self._routes = [free_port() for _ in NODES]
+        ports = free_ports(2 * len(NODES))
+        self._ports, self._routes = ports[: len(NODES)], ports[len(NODES) :]
         self._proxies: dict[tuple[int, int], Proxy] = {}
         """The line from one node to another."""
         self._processes: list[subprocess.Popen[bytes]] = []

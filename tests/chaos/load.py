@@ -2,33 +2,37 @@
 
 Each uses another part of the engine, and all leave lines in the ledger of side effects. What a client asks
 for is asked until somebody says yes, as a client does that was cut off: so everything may arrive twice.
+What must hold on the way is for the judge to say; here is only said how each ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final, Self
 
-from tests.e2e.processes import ledger
+from tests.checker.calls import Caller
+from tests.checker.facts import Call
 from wpa.client import Client
-from wpa.errors import TaskRejected, Unavailable
 
-T = TypeVar("T")
+PATIENCE_S: Final = 60.0
+STARTS_PER_S: Final = 8.0
+WORK_S: Final = 0.3
+"""Whatever happens, some steps are at work."""
+CANARIES: Final = {"acme": "canary-of-acme-4711", "zeta": "canary-of-zeta-0815"}
+"""The tenants; what they hand to their executions names them."""
 
-WORK = {"uses": "e2e.work", "compensate": {"uses": "e2e.undo"}}
+WORK = {"uses": "e2e.work", "with": {"seconds": "${input.seconds}"}, "compensate": {"uses": "e2e.undo"}}
 NAP = {"uses": "core.sleep", "with": {"for": "2100ms"}}
 """Longer than what a worker waits for itself: it comes to rest."""
 
 PLANS: dict[str, dict[str, Any]] = {
     "chain": {
         "steps": [
-            {"id": "a", **WORK},
+            {"id": "a", **WORK, "with": {"answer": "${input.word}"}},
             {"id": "b", **WORK, "needs": ["a"]},
-            {"id": "c", **WORK, "needs": ["b"]},
+            {"id": "c", **WORK, "needs": ["b"], "with": {"answer": "${steps.a.output}"}},
         ]
     },
     "fan": {
@@ -89,50 +93,146 @@ PLANS: dict[str, dict[str, Any]] = {
             {"id": "b", "uses": "e2e.work", "needs": ["a"]},
         ]
     },
+    "paused": {
+        "steps": [
+            {"id": "a", **WORK},
+            {"id": "b", **WORK, "needs": ["a"]},
+            {"id": "c", **WORK, "needs": ["b"]},
+        ]
+    },
 }
-KINDS = tuple(name for name in PLANS if name != "small")
-LOSERS = frozenset({"loser"})
+FLOWS = ("stroll", "regret")
+KINDS = (*(name for name in PLANS if name != "small"), *FLOWS)
+ENDS = dict.fromkeys(("loser", "regret"), "ROLLED_BACK")
+"""How those end that don't complete."""
+PAUSE_S = 0.2
+HELD_S = {"paused": 3.0, "sale": 3.0}
+"""After so long one is resumed that may be held: by a pause that nobody has answered, which may have come after
+the resume; or blocked by a worker that has not the newest code."""
 
 
-async def patiently(what: Callable[[], Awaitable[T]], within_s: float = 60.0) -> T:
-    """Ask until somebody answers."""
-    deadline = time.monotonic() + within_s
-    while True:
-        try:
-            return await what()
-        except (Unavailable, TaskRejected):
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.2)
+async def deploy(caller: Caller, tenant: str, plans: Mapping[str, dict[str, Any]] = PLANS) -> None:
+    """Deploy the plans, by name."""
+    for name, plan in plans.items():
+        document = {"id": name, "version": "1", **plan}
+        await acknowledged(caller, "deploy", tenant, "", document=document)
 
 
-async def deploy(client: Client) -> None:
-    for name, document in PLANS.items():
-        await patiently(lambda n=name, d=document: client.deploy({"id": n, "version": "1", **d}))
+async def acknowledged(caller: Caller, kind: str, tenant: str, execution: str, **body: Any) -> Call:
+    """Ask until somebody says yes."""
+    call = await caller.ask(kind, tenant, execution, body, PATIENCE_S)
+    assert call.outcome == "ok", call
+    return call
 
 
-async def start(client: Client, kind: str, execution: str) -> None:
-    await patiently(lambda: client.start(kind, {}, execution_id=execution))
+async def start(caller: Caller, tenant: str, kind: str, execution: str, seconds: float = 0.0) -> None:
+    """Start an execution, some of whose steps work for ``seconds``, and tell it what it waits for."""
+    await begin(caller, tenant, kind, execution, seconds)
+    if kind == "paused":
+        # It may be over before: then this is refused.
+        await caller.ask("pause", tenant, execution, {"reason": "a while"}, PATIENCE_S, insist=False)
+        await asyncio.sleep(PAUSE_S)
+    await tell(caller, tenant, kind, execution)
+
+
+async def begin(caller: Caller, tenant: str, kind: str, execution: str, seconds: float) -> None:
+    given = {"word": CANARIES[tenant], "seconds": seconds}
+    call = await caller.start(tenant, kind, given, execution, PATIENCE_S)
+    assert call.outcome == "ok", call
+
+
+async def tell(caller: Caller, tenant: str, kind: str, execution: str) -> None:
+    """Tell an execution what it waits for, if it does."""
     if kind == "waiter":
-        await patiently(lambda: client.signal(execution, "go", 7, id="one"))
+        await acknowledged(caller, "signal", tenant, execution, signal="go", payload=7, id="one")
+    elif kind == "paused":
+        await resume(caller, tenant, execution)
 
 
-async def check_end(client: Client, kind: str, execution: str, path: Path, within_s: float = 60.0) -> None:
+async def resume(caller: Caller, tenant: str, execution: str) -> None:
+    await caller.ask("resume", tenant, execution, {"reason": "go on"}, PATIENCE_S, insist=False)
+
+
+async def check_end(caller: Caller, client: Client, kind: str, execution: str, within_s: float) -> None:
     """Raise AssertionError for an execution that did not end as if nothing had happened."""
-    found = await client.result(execution, timeout_s=within_s)
-    expected = "ROLLED_BACK" if kind in LOSERS else "COMPLETED"
-    assert found["status"] == expected, (execution, found["status"], found["error"])
-    events = await patiently(lambda: client.history(execution))
-    assert [event["seq"] for event in events] == list(range(1, len(events) + 1)), execution
-    settled = Counter(
-        (event["event"], event["data"]["slot"])
-        for event in events
-        if event["event"] in ("workflow_step_completed", "workflow_step_compensated")
-    )
-    assert set(settled.values()) <= {1}, (execution, settled)
-    lines = ledger(path, execution=execution)
-    for step in {line["step"] for line in lines if line["what"] == "start" and kind != "each"}:
-        keys = {line["key"] for line in lines if line["step"] == step and line["what"] == "start"}
-        assert len(keys) == 1, (execution, step, keys)
-    undone = list(dict.fromkeys(line["step"] for line in lines if line["what"] == "undo"))
-    assert undone == (["b", "a"] if kind in LOSERS else []), (execution, undone)
+    async with asyncio.timeout(within_s):
+        while True:
+            try:
+                found = await client.result(execution, timeout_s=HELD_S.get(kind))
+                break
+            except TimeoutError:
+                await resume(caller, client.tenant, execution)
+    assert found["status"] == ENDS.get(kind, "COMPLETED"), (execution, found["status"], found["error"])
+
+
+class Load:
+    """Starts executions of every kind, for every tenant, one after the other.
+
+    Args:
+        caller: asks, and keeps what was asked.
+        url: of the server, for clients that wait for the ends.
+        kinds: of executions: what the names of their workflows are.
+        plans: to be deployed first.
+    """
+
+    def __init__(
+        self,
+        caller: Caller,
+        url: str,
+        kinds: Sequence[str] = KINDS,
+        plans: Mapping[str, dict[str, Any]] = PLANS,
+    ) -> None:
+        self._plans = plans
+        self._caller = caller
+        self._url = url
+        self._kinds = kinds
+        self._starting: dict[tuple[str, str, str], asyncio.Task[None]] = {}
+        self._clients: dict[str, Client] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for tenant in CANARIES:
+            client = await Client.connect(self._url, tenant)
+            self._clients[tenant] = await self._stack.enter_async_context(client)
+            await deploy(self._caller, tenant, self._plans)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._starting.values():
+            task.cancel()
+        await self._stack.aclose()
+
+    @property
+    def started(self) -> int:
+        """How many executions were started."""
+        return len(self._starting)
+
+    @asynccontextmanager
+    async def going_on(self) -> AsyncIterator[None]:
+        """In here, executions are started; at the end, each of them was acknowledged."""
+        over = asyncio.Event()
+        loading = asyncio.create_task(self._go_on(over))
+        try:
+            yield
+        finally:
+            over.set()
+            await loading
+        await asyncio.gather(*self._starting.values())
+
+    async def _go_on(self, over: asyncio.Event) -> None:
+        while not over.is_set():
+            turn, place = divmod(self.started, len(self._kinds))
+            tenant = list(CANARIES)[turn % len(CANARIES)]
+            kind = self._kinds[place]
+            name = f"{kind}-{self.started}"
+            starting = asyncio.create_task(start(self._caller, tenant, kind, name, WORK_S))
+            self._starting[tenant, kind, name] = starting
+            await asyncio.sleep(1 / STARTS_PER_S)
+
+    async def check_ends(self, within_s: float) -> None:
+        """Wait for every end. Raises AssertionError for one that is not as if nothing had happened."""
+        ends = (
+            check_end(self._caller, self._clients[tenant], kind, name, within_s)
+            for tenant, kind, name in self._starting
+        )
+        await asyncio.gather(*ends)

@@ -1,4 +1,5 @@
-"""A worker dies at a numbered point; another takes over: each execution ends as if nothing had happened.
+"""A worker dies at a numbered point; another takes over: each execution ends as if nothing had happened, and
+the judge finds nothing.
 
 ``make chaos`` goes through every point; by default it is a choice of them, another for each kind of execution.
 """
@@ -11,13 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.load import KINDS, check_end, deploy, patiently, start
+from tests.chaos.load import CANARIES, KINDS, WORK_S, check_end, deploy, start
 from tests.chaos.site import CrashWorker, Site
+from tests.chaos.witness import Witness
 from wpa.client import Client
 
 EVERY = int(os.environ.get("CHAOS_EVERY", "13"))
 """Of so many points, one is tried."""
-AT_ONCE = 4
+AT_ONCE = 6
+ENDS_WITHIN_S = 120.0
+(TENANT, *_) = CANARIES
 
 
 @pytest.mark.timeout(1_200)
@@ -31,46 +35,49 @@ async def test_a_worker_dies_at_any_point(kind: str, tmp_path: Path) -> None:
     async def one(number: int) -> None:
         async with room:
             try:
-                await crash(tmp_path / f"at-{number}", kind, number)
+                await crash(tmp_path / f"at-{number}", kind, number, points[number])
             except Exception as error:
                 raise AssertionError(
                     f"a worker died at point {number}, {points[number]!r}: {error}"
                 ) from error
 
-    await asyncio.gather(*(one(number) for number in chosen))
+    async with asyncio.TaskGroup() as group:
+        for number in chosen:
+            group.create_task(one(number))
 
 
 async def passed(folder: Path, kind: str) -> list[str]:
     """The points that a worker passes by, when nothing happens."""
     log = folder / "points"
     async with Site(folder) as site:
-        await asyncio.to_thread(site.start_crashing, -1, log)
-        async with await Client.connect(site.server.url) as client:
-            await deploy(client)
-            await start(client, kind, "x")
-            await check_end(client, kind, "x", site.ledger)
+        await asyncio.to_thread(site.start_crashing, points=log)
+        async with Witness(site, f"undisturbed: {kind}") as witness:
+            await deploy(witness.caller, TENANT)
+            await run(witness, site, kind)
     return log.read_text().splitlines()
 
 
-async def crash(folder: Path, kind: str, number: int) -> None:
+async def crash(folder: Path, kind: str, number: int, point: str) -> None:
     async with Site(folder) as site:
         worker = await asyncio.to_thread(site.start_crashing, number)
-        async with await Client.connect(site.server.url) as client:
-            await deploy(client)
-            started = asyncio.create_task(start(client, kind, "x"))
-            await died(worker, client)
-            await asyncio.to_thread(site.start_worker)
-            await started
-            await check_end(client, kind, "x", site.ledger)
+        async with Witness(site, f"a worker dies at a point: {kind}") as witness:
+            await deploy(witness.caller, TENANT)
+            running = asyncio.create_task(run(witness, site, kind))
+            with witness.fault(f"a worker dies at {point}"):
+                await died(worker, running)
+                await asyncio.to_thread(site.start_crashing)
+            await running
 
 
-async def died(worker: CrashWorker, client: Client) -> None:
+async def run(witness: Witness, site: Site, kind: str) -> None:
+    """One execution, from its start to the judge."""
+    await start(witness.caller, TENANT, kind, "x", WORK_S if kind == "paused" else 0)
+    async with await Client.connect(site.url, TENANT) as client:
+        await check_end(witness.caller, client, kind, "x", ENDS_WITHIN_S)
+    await witness.judge()
+
+
+async def died(worker: CrashWorker, running: asyncio.Task[None]) -> None:
     """Wait until it did; or until all is over: the order of what happens may differ a little each time."""
-    while worker.alive:
-        try:
-            status = await patiently(lambda: client.status("x"), within_s=0.5)
-        except Exception:
-            status = {}
-        if status.get("finished_at"):
-            return
-        await asyncio.sleep(0.05)
+    while worker.alive and not running.done():
+        await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Faults under load: afterwards each execution has ended as if nothing had happened.
+"""Faults under load: afterwards each execution has ended as if nothing had happened, and the judge says so.
 
 Each test is one kind of fault, again and again for ``CHAOS_SECONDS``, while executions of every kind are
 started and go on. ``make chaos`` takes its time; by default it is a few seconds each.
@@ -15,59 +15,40 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.load import KINDS, check_end, deploy, start
+from tests.chaos.load import CANARIES, KINDS, Load
 from tests.chaos.proxy import Proxy
 from tests.chaos.site import ACK_WAIT_S, Site
-from wpa.client import Client
+from tests.chaos.witness import Witness
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "4"))
 SEED = int(os.environ.get("CHAOS_SEED", "20261121"))
-STARTS_PER_S = 8.0
-ENDS_WITHIN_S = 60.0
+ENDS_WITHIN_S = 120.0
 
 Fault = Callable[[random.Random], Awaitable[None]]
 
-pytestmark = pytest.mark.timeout(SECONDS + 240)
+pytestmark = pytest.mark.timeout(SECONDS + 420)
 
 
-async def storm(site: Site, fault: Fault, *, workers: int = 2) -> None:
-    """Load while ``fault`` happens again and again; then check every execution."""
-    chance = random.Random(SEED)
-    for _ in range(workers - len(site.workers)):
-        await asyncio.to_thread(site.start_worker)
-    async with await Client.connect(site.url) as client:
-        await deploy(client)
-        starting: dict[str, asyncio.Task[None]] = {}
-        over = asyncio.Event()
-        loading = asyncio.create_task(load(client, starting, over))
-        try:
+async def storm(site: Site, scenario: str, fault: Fault, *, workers: int = 2) -> None:
+    """Load while ``fault`` happens again and again; then every execution is judged."""
+    missing = range(workers - len(site.workers))
+    await asyncio.gather(*(asyncio.to_thread(site.start_worker) for _ in missing))
+    async with Witness(site, scenario, CANARIES) as witness, Load(witness.caller, site.url) as load:
+        async with load.going_on():
+            chance = random.Random(SEED)
+            until = asyncio.get_running_loop().time() + SECONDS
             async with asyncio.timeout(SECONDS + 120):
-                until = asyncio.get_running_loop().time() + SECONDS
                 while asyncio.get_running_loop().time() < until:
                     await asyncio.sleep(chance.uniform(0.1, 1.0))
-                    await fault(chance)
-        finally:
-            over.set()
-            await loading
-        await asyncio.gather(*starting.values())
+                    with witness.fault(scenario):
+                        await fault(chance)
         try:
-            await asyncio.gather(
-                *(
-                    check_end(client, name.partition("-")[0], name, site.ledger, ENDS_WITHIN_S)
-                    for name in starting
-                )
-            )
+            await load.check_ends(ENDS_WITHIN_S)
+            facts = await witness.judge()
         except Exception as error:
-            raise AssertionError(f"seed {SEED}, {len(starting)} executions: {error!r}") from error
-        assert len(starting) >= len(KINDS)
-
-
-async def load(client: Client, starting: dict[str, asyncio.Task[None]], over: asyncio.Event) -> None:
-    while not over.is_set():
-        kind = KINDS[len(starting) % len(KINDS)]
-        name = f"{kind}-{len(starting)}"
-        starting[name] = asyncio.create_task(start(client, kind, name))
-        await asyncio.sleep(1 / STARTS_PER_S)
+            raise AssertionError(f"seed {SEED}, {load.started} executions: {error!r}") from error
+        assert load.started >= len(KINDS)
+        assert len(facts.journals()) >= load.started
 
 
 async def test_workers_are_killed(tmp_path: Path) -> None:
@@ -79,7 +60,7 @@ async def test_workers_are_killed(tmp_path: Path) -> None:
             await asyncio.sleep(chance.uniform(0, 0.5))
             await asyncio.to_thread(site.start_worker, place=place)
 
-        await storm(site, fault)
+        await storm(site, "workers are killed", fault)
 
 
 async def test_the_server_is_killed(tmp_path: Path) -> None:
@@ -91,7 +72,7 @@ async def test_the_server_is_killed(tmp_path: Path) -> None:
             await asyncio.to_thread(site.server.start)
             await asyncio.sleep(1)
 
-        await storm(site, fault)
+        await storm(site, "the server is killed", fault)
 
 
 async def test_workers_stand_still_for_longer_than_their_lease(tmp_path: Path) -> None:
@@ -106,7 +87,7 @@ async def test_workers_stand_still_for_longer_than_their_lease(tmp_path: Path) -
             finally:
                 victim.send_signal(signal.SIGCONT)
 
-        await storm(site, fault)
+        await storm(site, "workers stand still", fault)
 
 
 async def test_workers_are_asked_to_stop_one_after_the_other(tmp_path: Path) -> None:
@@ -121,13 +102,18 @@ async def test_workers_are_asked_to_stop_one_after_the_other(tmp_path: Path) -> 
             await asyncio.to_thread(site.start_worker, place=place)
             place = (place + 1) % len(site.workers)
 
-        await storm(site, fault)
+        await storm(site, "workers are stopped", fault)
 
 
-@pytest.mark.parametrize("what", ["cut", "refuse", "half_open", "drop_replies", "delay"])
-async def test_the_network_fails(tmp_path: Path, what: str) -> None:
-    """One worker is behind a bad line, the other is not."""
-    async with Site(tmp_path) as site, Proxy(site.server.port, SEED) as proxy:
+async def test_the_network_fails(tmp_path: Path) -> None:
+    """One worker is behind a bad line, the other is not: every kind of bad line, each at a site of its own."""
+    async with asyncio.TaskGroup() as group:
+        for what in ("cut", "refuse", "half_open", "drop_replies", "delay"):
+            group.create_task(bad_line(tmp_path / what, what))
+
+
+async def bad_line(folder: Path, what: str) -> None:
+    async with Site(folder) as site, Proxy(site.server.port, SEED) as proxy:
         await asyncio.to_thread(site.start_worker, proxy.url)
 
         async def fault(chance: random.Random) -> None:
@@ -140,7 +126,7 @@ async def test_the_network_fails(tmp_path: Path, what: str) -> None:
                 proxy.cut()
             proxy.heal()
 
-        await storm(site, fault)
+        await storm(site, f"the network: {what}", fault)
 
 
 async def test_the_disk_is_full(tmp_path: Path) -> None:
@@ -156,4 +142,4 @@ async def test_the_disk_is_full(tmp_path: Path) -> None:
             await asyncio.to_thread(site.server.restart)
             await asyncio.sleep(1)
 
-        await storm(site, fault)
+        await storm(site, "the disk is full", fault)

@@ -1,4 +1,4 @@
-"""A real worker that dies at a numbered point: ``python -m tests.chaos.worker NATS_URL``.
+"""A real worker, a process of its own, that dies at a numbered point.
 
 The points are the moments between two things that the world outside can tell apart: before and after each
 append, snapshot, alarm, task, and ack. ``WPA_CRASH_AT=n`` kills the process, with SIGKILL, at the n-th of
@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import sys
+from pathlib import Path
 
 from wpa import wire
 from wpa.settings import Settings
@@ -36,7 +37,7 @@ class Crash(Faults):
 
 
 async def main(url: str) -> None:
-    crash = Crash(int(os.environ.get("WPA_CRASH_AT", "-1")), os.environ.get("WPA_CRASH_LOG", ""))
+    crash = Crash(int(os.environ["WPA_CRASH_AT"]), os.environ["WPA_CRASH_LOG"])
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await wire.serve_worker(
@@ -48,5 +49,17 @@ async def main(url: str) -> None:
     )
 
 
-if __name__ == "__main__":
-    wire.run(main(sys.argv[1]))
+def serve(url: str, log: Path, env: dict[str, str]) -> None:
+    """Be that worker: all this process is for.
+
+    Args:
+        url: of the server.
+        log: where to print.
+        env: instead of the environment that this process was forked with.
+    """
+    os.environ.clear()
+    os.environ.update(env)
+    with log.open("a") as out:
+        os.dup2(out.fileno(), sys.stdout.fileno())
+        os.dup2(out.fileno(), sys.stderr.fileno())
+    wire.run(main(url))

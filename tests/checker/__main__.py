@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.checker.facts import load
+from tests.checker.flows import replay
 from tests.checker.judge import PROMISES, Bounds, judge
 
 __all__ = ["main"]
@@ -19,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("facts", type=Path, help="a run, as tests.checker.facts.save has written it")
     parser.add_argument("--settle-ms", type=int, default=Bounds.settle_ms, help="see Bounds.settle_ms")
     parser.add_argument("--late-ms", type=int, default=Bounds.late_ms, help="see Bounds.late_ms")
+    parser.add_argument("--flows", action="append", help="their code, as wpa worker takes it; once for each")
     asked = parser.parse_args(arguments)
     try:
         facts = load(asked.facts)
@@ -26,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{asked.facts} holds no facts: {error}", file=sys.stderr)
         return 2
     violations = judge(facts, Bounds(settle_ms=asked.settle_ms, late_ms=asked.late_ms))
+    violations += replay(facts, asked.flows) if asked.flows else []
     for violation in violations:
         print(violation)
     counts = Counter(violation.promise for violation in violations)

@@ -21,10 +21,16 @@ UNHEARD: Final = ("unavailable", "timeout")
 
 
 class Caller:
-    """Asks, and writes down what was answered. ``calls`` are the facts."""
+    """Asks, and writes down what was answered. ``calls`` are the facts.
 
-    def __init__(self, connection: Client) -> None:
+    Args:
+        connection: to the server; the caller's to close.
+        timeout_s: after so many seconds without an answer, nobody knows what has become of a call.
+    """
+
+    def __init__(self, connection: Client, timeout_s: float = TIMEOUT_S) -> None:
         self._nc = connection
+        self._timeout_s = timeout_s
         self.calls: list[Call] = []
 
     async def start(
@@ -34,13 +40,28 @@ class Caller:
         body = {"workflow_id": workflow, "payload": {"input_data": data}}
         return await self.ask("start", tenant, execution, body, within_s)
 
-    async def ask(self, kind: str, tenant: str, execution: str, body: Body, within_s: float = 0.0) -> Call:
-        """Ask something of an execution: ``kind`` is the verb. Every call that is made is kept."""
+    async def ask(
+        self,
+        kind: str,
+        tenant: str,
+        execution: str,
+        body: Body,
+        within_s: float = 0.0,
+        *,
+        insist: bool = True,
+    ) -> Call:
+        """Ask something of an execution: ``kind`` is the verb. Every call that is made is kept.
+
+        Args:
+            within_s: so long it is asked again while nobody has answered.
+            insist: whether it is asked again, too, when it was refused.
+        """
         deadline = time.monotonic() + within_s
         while True:
             call = await self._ask(kind, tenant, execution, body)
             self.calls.append(call)
-            if call.outcome == "ok" or time.monotonic() > deadline:
+            answered = call.outcome == "ok" or (call.outcome == "failed" and not insist)
+            if answered or time.monotonic() > deadline:
                 return call
             await asyncio.sleep(AGAIN_S)
 
@@ -50,7 +71,7 @@ class Caller:
         code = ""
         sent = json.dumps({**body, "execution_id": execution}).encode()
         try:
-            reply = await self._nc.request(f"workflow.api.{tenant}.{kind}", sent, timeout=TIMEOUT_S)
+            reply = await self._nc.request(f"workflow.api.{tenant}.{kind}", sent, timeout=self._timeout_s)
         except (TimeoutError, Error, OSError) as error:
             code = type(error).__name__
         else:

@@ -7,7 +7,7 @@ import base64
 import json
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,10 +18,13 @@ from nats.js.errors import ObjectNotFoundError
 
 from tests.checker.facts import Definition, Facts, Message, Recorded, Snapshot, Status
 
-__all__ = ["dump"]
+__all__ = ["dump", "settled"]
 
 BATCH: Final = 500
 AT_A_TIME: Final = 32
+AGAIN_S: Final = 0.2
+BEHIND_S: Final = 5.0
+"""So long a server may be behind the leader of its stream, in seconds."""
 PACKED: Final = b"\x01"
 """What a compressed snapshot begins with."""
 
@@ -33,10 +36,10 @@ async def dump(url: str, *, statuses: bool = True) -> Facts:
     moves any more: the streams are read one after the other.
 
     Args:
-        url: of the server.
+        url: of the server, or of those of a cluster, separated by commas.
         statuses: whether to ask for the status of every execution; somebody has to be there to answer.
     """
-    connection = await nats.connect(url)
+    connection = await nats.connect(url.split(","))
     try:
         facts = Facts(taken_ms=int(time.time() * 1000))
         facts.tasks = [one async for one in _queued(connection, "WPA_TASKS")]
@@ -61,10 +64,47 @@ async def dump(url: str, *, statuses: bool = True) -> Facts:
         await connection.close()
 
 
-async def _kept(connection: Client, stream: str) -> AsyncIterator[Message]:
-    """All messages of a stream that answers direct gets, in batches."""
-    start = 1
+async def settled(url: str, within_s: float, waiting: Collection[str] = ()) -> Facts:
+    """The facts when nothing moves any more, or after ``within_s``.
+
+    Args:
+        url: of the server, or of those of a cluster, separated by commas.
+        within_s: so long it is waited, in seconds.
+        waiting: the executions that go on waiting; all others have to come to an end.
+    """
+    deadline = time.monotonic() + within_s
+    quiet = 0
     while True:
+        facts = await dump(url)
+        quiet = quiet + 1 if _is_quiet(facts, waiting) else 0
+        # Read once more: the streams are read one after the other, and something may have moved meanwhile.
+        if quiet == 2 or time.monotonic() > deadline:
+            return facts
+        await asyncio.sleep(AGAIN_S)
+
+
+def _is_quiet(facts: Facts, waiting: Collection[str]) -> bool:
+    waits = {status.execution for status in facts.statuses if status.document["status"] == "WAITING"}
+    at_rest = all(status.document["at_rest"] for status in facts.statuses)
+    told = len(facts.statuses) == len(facts.journals())
+    return told and at_rest and waits <= set(waiting) and not facts.tasks
+
+
+async def _last(connection: Client, stream: str) -> int:
+    """The sequence of a stream's last message, as its leader has it."""
+    reply = await connection.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=10)
+    return int(json.loads(reply.data)["state"]["last_seq"])
+
+
+async def _kept(connection: Client, stream: str) -> AsyncIterator[Message]:
+    """All messages of a stream that answers direct gets, in batches.
+
+    In a cluster, whoever answers may be behind the leader for a while after a fault.
+    """
+    last = await _last(connection, stream)
+    deadline = time.monotonic() + BEHIND_S
+    start = 1
+    while start <= last:
         inbox = connection.new_inbox()
         answers = await connection.subscribe(inbox)
         asked = {"seq": start, "next_by_subj": ">", "batch": BATCH}
@@ -83,8 +123,11 @@ async def _kept(connection: Client, stream: str) -> AsyncIterator[Message]:
                     headers["Nats-Subject"], start - 1, moment, _body(answer.data), _theirs(headers)
                 )
         await answers.unsubscribe()
-        if count < BATCH:
-            return
+        if count == 0:
+            # Its last messages may have been removed, as those of a bucket are; then that is all there is.
+            if time.monotonic() > deadline:
+                return
+            await asyncio.sleep(AGAIN_S)
 
 
 async def _queued(connection: Client, stream: str) -> AsyncIterator[Message]:
@@ -111,7 +154,7 @@ def _body(data: bytes) -> Any:
         data = zlib.decompress(data[1:])
     try:
         return json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return data.decode(errors="replace")
 
 

@@ -95,7 +95,8 @@ class Fold:
     @property
     def held(self) -> bool:
         """Whether nothing new may begin."""
-        return bool(self.plain["failing"]) or self.plain["cancel"] is not None or self.status == "PAUSED"
+        ends = self.plain["cancel"] is not None and self.plain["cleanup"] is None
+        return bool(self.plain["failing"]) or ends or self.status == "PAUSED"
 
     @property
     def key(self) -> str:
@@ -173,7 +174,7 @@ class Fold:
             "input": data.get("input"), "parent": data.get("parent"), "run": 1, "run_seq": 0, "lost": 0,
             "wake_at": "", "finished_at": "", "failing": "", "on_error": "", "failed_step": "", "error": None,
             "undo": [], "undone": [], "not_undone": [], "output": None, "cancel": None, "blocked": None,
-            "signal_ids": [], "recorded": [],
+            "cleanup": None, "signal_ids": [], "recorded": [],
         }  # fmt: skip
         for told in data.get("settled", ()):
             error = failure(told["error"]) if told.get("error") else None
@@ -304,6 +305,12 @@ class Fold:
 
     def _resumed(self, event: Recorded) -> None:
         plain = self.plain
+        if (begun := event.data.get("cleanup")) is not None:
+            late = plain["deadline_at"] and event.body["timestamp"] >= plain["deadline_at"]
+            if self.status != "RUNNING" or plain["cleanup"] is not None or not (plain["cancel"] or late):
+                self._wrong(event, "it cleans up, and has no reason to, or does so already")
+            told = {"until": begun["until"], "compensate": begun["compensate"]}
+            plain["cleanup"] = {"after": len(self.order), "began_at": event.body["timestamp"], **told}
         if plain["start_at"] and event.body["timestamp"] >= plain["start_at"]:
             plain["start_at"] = ""
         if self.status == "FAILED":
@@ -362,7 +369,7 @@ class Fold:
         slots = [self.slots[slot_id] for slot_id in self.open]
         texts = [slot["retry_at"] or slot["until"] for slot in slots]
         if self.status != "COMPENSATING":
-            texts += [plain["start_at"], plain["deadline_at"]]
+            texts += [plain["start_at"], (plain["cleanup"] or {"until": plain["deadline_at"]})["until"]]
         return [moment_ms(text) for text in texts if text]
 
 

@@ -53,6 +53,8 @@ def normal(state: Body) -> Body:
     for key in ("error", "blocked"):
         if state.get(key):
             found[key] = failure(state[key])
+    if state.get("cleanup") is not None:
+        found["cleanup"] = {"after": 0, "compensate": True, **state["cleanup"]}
     if state.get("cancel") is not None:
         found["cancel"] = {**_CANCEL, **state["cancel"]}
     return found

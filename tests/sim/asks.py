@@ -2,54 +2,76 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 from tests.sim.plans import APPROVERS, SIGNALS
-from tests.sim.world import SimWorld
+from tests.sim.world import Key, SimWorld
 
-__all__ = ["random_ask", "settle_all"]
+__all__ = ["answer", "random_ask", "send", "settle_all", "signal"]
 
 
-def random_ask(world: SimWorld, executions: list[str]) -> dict[str, Any]:
-    """One task, for one of ``executions`` or of their children."""
+def random_ask(world: SimWorld, executions: list[Key]) -> tuple[str, dict[str, Any]]:
+    """A tenant and one task, for one of ``executions`` or of their children."""
     chance = world.chance
-    names = sorted({*executions, *world.executions()})
-    execution = chance.choice(names)
+    begun = world.executions()
+    may_begin = begun if begun and chance.random() < 0.8 else sorted({*executions, *begun})
+    tenant, execution = chance.choice(may_begin)
     kind = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
-    task = {"type": f"workflow_{kind}", "execution_id": execution, **_body(kind, world, execution)}
-    return task | {"forged": True} if kind in ("child_ended", "step_result") else task
+    if kind == "rerun":
+        return tenant, _rerun(world, tenant, execution)
+    body = _body(kind, world, tenant, execution)
+    task = {"type": f"workflow_{kind}", "execution_id": execution, **body}
+    return tenant, task | {"forged": True} if kind in ("child_ended", "step_result") else task
 
 
 _WEIGHTS = {
     "signal": 8,
     "answer": 6,
-    "pause": 4,
+    "pause": 5,
     "resume": 5,
     "cancel": 2,
     "terminate": 1,
-    "retry": 3,
+    "retry": 4,
+    "migrate": 3,
+    "rerun": 2,
     "child_ended": 1,
     "step_result": 1,
 }
 
 
-def _body(kind: str, world: SimWorld, execution: str) -> dict[str, Any]:
+def _body(kind: str, world: SimWorld, tenant: str, execution: str) -> dict[str, Any]:
     chance = world.chance
     if kind == "signal":
         return signal(chance.choice(SIGNALS), chance.choice(("", "", "one", "two")))
     if kind == "answer":
-        steps = _open(world, execution, "approval") or ["s0"]
+        steps = _open(world, tenant, execution, "approval") or ["s0"]
         return answer(chance.choice(steps), chance.choice(APPROVERS), chance.random() < 0.8)
     if kind == "cancel":
         return {"payload": {"compensate": chance.random() < 0.7}}
+    if kind == "migrate":
+        return {"payload": {"version": chance.choice(("2", "2", "2", "1", "9"))}}
     if kind == "child_ended":  # forged, or for something long gone
         return {"payload": {"slot": "s0", "child": f"{execution}-s9", "status": "COMPLETED"}}
     if kind == "step_result":
-        far = _open(world, execution, "remote") or ["s0"]
+        far = _open(world, tenant, execution, "remote") or ["s0"]
         key = "another:run:1"
         return {"payload": {"slot": chance.choice(far), "attempt": 99, "key": key, "output": "forged"}}
     return {}
+
+
+def _rerun(world: SimWorld, tenant: str, execution: str) -> dict[str, Any]:
+    """A new execution from what another one has settled, as the service's verb would start it."""
+    events = world.journal(tenant, execution)
+    started = events[0][1] if events else None
+    return {
+        "type": "workflow_start",
+        "workflow_id": started.workflow_id if started else "sim",
+        "version": started.data["version"] if started else "",
+        "execution_id": f"{execution}-again",
+        "fork": {"execution_id": execution, "step": world.chance.choice(("", "s0", "s1", "s2"))},
+        "payload": {"input_data": started.data["input"] if started else {}},
+        "rerun": True,
+    }
 
 
 def signal(name: str, id: str = "") -> dict[str, Any]:
@@ -60,27 +82,30 @@ def answer(slot: str, user: str, approved: bool = True) -> dict[str, Any]:
     return {"metadata": {"user_id": user}, "payload": {"step": slot, "approved": approved}}
 
 
-def _open(world: SimWorld, execution: str, kind: str) -> list[str]:
+def _open(world: SimWorld, tenant: str, execution: str, kind: str) -> list[str]:
     """Slots of a kind that may be open, as the journal's events say."""
     found = []
-    for _, event in world.journal(execution):
+    for _, event in world.journal(tenant, execution):
         waits = event.data.get("waits", {})
         found += [slot for slot, about in waits.items() if about["kind"] == kind]
     return found
 
 
-async def settle_all(world: SimWorld, execution: str) -> None:
+def settle_all(world: SimWorld, tenant: str, execution: str) -> None:
     """Everything that an execution may still wait for."""
-    asks: list[tuple[str, dict[str, Any]]] = [("resume", {})]
-    asks += [("signal", signal(name)) for name in SIGNALS]
-    for slot in _open(world, execution, "approval"):
-        asks += [("answer", answer(slot, user)) for user in ("ana", "bob")]
+    kinds = world.waits_for((tenant, execution))
+    asks: list[tuple[str, dict[str, Any]]] = [] if kinds else [("resume", {})]
+    if not kinds or "signal" in kinds:
+        asks += [("signal", signal(name)) for name in SIGNALS]
+    if not kinds or "approval" in kinds:
+        for slot in _open(world, tenant, execution, "approval"):
+            asks += [("answer", answer(slot, user)) for user in ("ana", "bob")]
     for kind, body in asks:
-        await world.publish({"type": f"workflow_{kind}", "execution_id": execution, **body})
+        world.publish({"type": f"workflow_{kind}", "execution_id": execution, **body}, tenant)
 
 
-async def send(world: SimWorld, task: dict[str, Any], chance: random.Random) -> None:
+def send(world: SimWorld, tenant: str, task: dict[str, Any]) -> None:
     """Publish a task; now and then twice, as one does whose first try was not answered."""
-    await world.publish(task)
-    if chance.random() < 0.15:
-        await world.publish(task)
+    world.publish(task, tenant)
+    if world.chance.random() < 0.15:
+        world.publish(task, tenant)

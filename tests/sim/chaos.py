@@ -1,13 +1,18 @@
-"""Ports that behave as a bad day's: slow, cut off for a moment, behind the times, or frozen altogether."""
+"""Ports that behave as a bad day's: slow, cut off for a moment, behind the times, out of order, or the last thing
+that a worker ever called.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import random
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, Final, TypeVar
 
+from tests.sim.loop import SimLoop
 from wpa.adapters.memory import MemoryServer
 from wpa.errors import Unavailable
 from wpa.model.events import Event
@@ -15,62 +20,194 @@ from wpa.ports import Ports
 from wpa.ports.live import OnNudge
 from wpa.ports.tasks import Feed, Lease, Source
 
-__all__ = ["Chaos", "chaotic"]
+__all__ = ["CALM", "Chaos", "Weather", "chaotic"]
 
 T = TypeVar("T")
 
-SLOW_S = 0.004
-LAG_MS = 30
+LATE_S: Final = (0.002, 0.02, 0.3)
+LAG_MS: Final = 30
+NEVER: Final = 1 << 60
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weather:
+    """How often things happen in a run: shares, of calls, of acks, of messages."""
+
+    slow: float = 0.0
+    """Calls that take their time, before the server hears of them or after: others come in between."""
+    slow_s: float = 0.004
+    """How long those take at most, before and after."""
+    cut: float = 0.0
+    """Calls that fail: half of them before they were sent, half of them when only the answer is lost."""
+    deadly: float = 0.0
+    """Workers that die at one of their calls, just before or just after it."""
+    unheard: float = 0.0
+    """Acks that are lost."""
+    late: float = 0.0
+    """Deliveries, and what is said live, that come late: others overtake them."""
+    lag: float = 0.0
+    """Reads that are answered by a replica that has not heard of the last events."""
+
+    @classmethod
+    def draw(cls, chance: random.Random, *, rough: bool) -> Weather:
+        """One of the many kinds of weather; ``rough``: as bad as it gets."""
+        return cls(
+            slow=chance.choice((0.3, 0.6, 0.9)) if rough else chance.choice((0.0, 0.1, 0.3)),
+            slow_s=chance.choice((0.004, 0.004, 0.03)),
+            cut=chance.choice((0.005, 0.02)) if rough else chance.choice((0.0, 0.01, 0.05)),
+            deadly=chance.choice((0.0, 0.3, 0.7)),
+            unheard=0.03,
+            late=chance.choice((0.0, 0.1, 0.3)),
+            lag=chance.choice((0.0, 0.0, 0.15)),
+        )
+
+
+CALM: Final = Weather()
+DIES_WITHIN: Final = (8, 30, 120)
+"""Calls."""
 
 
 class Chaos:
     """What happens to one worker's calls. ``calm`` ends it all.
 
+    What happens at a call is not drawn for each of them: it is drawn how many pass until something does.
+
     Args:
         chance: decides.
+        loop: whose time passes.
         server: whose streams a lagging replica lags behind.
-        lags: whether reads may come from a replica that has not heard of the last events yet.
+        weather: how often things happen.
+        die: ends the worker, at once.
     """
 
-    def __init__(self, chance: random.Random, server: MemoryServer, *, lags: bool) -> None:
+    def __init__(
+        self,
+        chance: random.Random,
+        loop: SimLoop,
+        server: MemoryServer,
+        weather: Weather,
+        die: Callable[[], None],
+    ) -> None:
         self.server = server
-        self.calm = False
-        self.frozen_until_s = 0.0
+        self.dead = False
+        self.frozen_until_ns = 0
         """By the loop's time. Until then, nothing that this worker asks for is even sent."""
         self._chance = chance
-        self._lags = lags
+        self._loop = loop
+        self._weather = weather
+        self._die = die
+        self._calls = 0
+        self._next = 0
+        """The number of the next call to which something happens."""
+        self._last = NEVER
+        """The number of the call at which the worker dies; just after it, if it is odd."""
+        if chance.random() < weather.deadly:
+            self._last = chance.randrange(2 * chance.choice(DIES_WITHIN))
+        self._draw_next()
+
+    def _draw_next(self) -> None:
+        share = self._weather.slow + self._weather.cut
+        gap = NEVER
+        if share > 0:
+            gap = 1 + int(math.log(1.0 - self._chance.random()) / math.log(1.0 - min(share, 0.99)))
+        self._next = self._calls + gap
+
+    def calm(self) -> None:
+        """The bad day is over."""
+        self._weather, self._next, self._last = CALM, NEVER, NEVER
 
     @property
     def frozen(self) -> bool:
-        return asyncio.get_running_loop().time() < self.frozen_until_s
+        return self._loop.now_ns < self.frozen_until_ns
 
     def freeze(self, seconds: float) -> None:
         """Stop as a process does that is stopped, swapped out, or collects its garbage."""
-        self.frozen_until_s = asyncio.get_running_loop().time() + seconds
+        self.frozen_until_ns = self._loop.now_ns + int(seconds * 1_000_000_000)
 
     async def thaw(self) -> None:
         while self.frozen:
-            await asyncio.sleep(self.frozen_until_s - asyncio.get_running_loop().time() + 0.001)
+            await asyncio.sleep((self.frozen_until_ns - self._loop.now_ns) / 1_000_000_000)
 
-    def hits(self, share: float) -> bool:
-        return not self.calm and self._chance.random() < share
+    # -- calls that are waited for -----------------------------------------------------------
 
-    async def call(self, action: Callable[[], Awaitable[T]]) -> T:
+    async def call(self, action: Callable[..., Awaitable[T]], *args: Any, **more: Any) -> T:
         """A call to the server, with all that may happen to one."""
+        self._calls = number = self._calls + 1
+        if number < self._next and number != self._last >> 1 and not self.frozen:
+            return await action(*args, **more)
         await self.thaw()
-        if self.calm:
-            return await action()
-        if self.hits(0.5):
-            await asyncio.sleep(self._chance.random() * SLOW_S)
-        if self.hits(0.01):
+        if number == self._last >> 1 and not self._last & 1:
+            await self._end()
+        before, after, cut = self._troubles(number)
+        if before:
+            await asyncio.sleep(before)
+        if cut == "before":
             raise Unavailable("cut off before it was sent")
-        result = await action()
-        if self.hits(0.5):
-            await asyncio.sleep(self._chance.random() * SLOW_S)
+        result = await action(*args, **more)
+        if number == self._last >> 1:
+            await self._end()
+        if after:
+            await asyncio.sleep(after)
         await self.thaw()
-        if self.hits(0.01):
+        if cut == "after":
             raise Unavailable("cut off before the answer came")
         return result
+
+    def _troubles(self, number: int) -> tuple[float, float, str]:
+        """What happens to the call of this number: how long it takes before and after, and how it is cut off."""
+        if number < self._next:
+            return 0.0, 0.0, ""
+        self._draw_next()
+        chance, weather = self._chance, self._weather
+        cut = ""
+        if chance.random() * (weather.slow + weather.cut) < weather.cut:
+            cut = chance.choice(("before", "after"))
+        where = chance.randrange(3)
+        before = chance.random() * weather.slow_s if where != 0 else 0.0
+        after = chance.random() * weather.slow_s if where != 1 else 0.0
+        return before, after, cut
+
+    async def _end(self) -> None:
+        """Die in the middle of a call: it never returns; it is cancelled with the worker's tasks."""
+        self._die()
+        await self._loop.create_future()
+
+    # -- what is sent and not waited for -----------------------------------------------------
+
+    def send(self, action: Callable[..., None], *args: Any) -> None:
+        """Something that is sent, not waited for: it, too, may be the last that a worker did."""
+        self._calls = number = self._calls + 1
+        last = number == self._last >> 1
+        if not (last and not self._last & 1):
+            action(*args)
+        if last:
+            self._die()
+
+    def hits(self, share: float) -> bool:
+        return share > 0 and self._chance.random() < share
+
+    @property
+    def weather(self) -> Weather:
+        return self._weather
+
+    def late_s(self) -> float:
+        """How much later than it might have something is delivered: after others that came after it."""
+        if self.frozen:
+            return (self.frozen_until_ns - self._loop.now_ns) / 1_000_000_000
+        return self._chance.choice(LATE_S) if self.hits(self._weather.late) else 0.0
+
+    def deliver(self, take: Callable[..., None], *args: Any) -> None:
+        """Hand over what has come, now or late; to the dead, nothing."""
+        if late := self.late_s():
+            self._loop.call_later(late, self._hand_over, take, args)
+        else:
+            self._hand_over(take, args)
+
+    def _hand_over(self, take: Callable[..., None], args: tuple[Any, ...]) -> None:
+        if not self.dead:
+            take(*args)
+
+    # -- replicas ----------------------------------------------------------------------------
 
     def behind(self, position: int) -> bool:
         """Whether a replica may not have what is stored at ``position`` yet."""
@@ -79,7 +216,7 @@ class Chaos:
 
     @property
     def lagging(self) -> bool:
-        return self._lags and self.hits(0.15)
+        return self.hits(self._weather.lag)
 
 
 def chaotic(ports: Ports, chaos: Chaos) -> Ports:
@@ -89,7 +226,7 @@ def chaotic(ports: Ports, chaos: Chaos) -> Ports:
         journal=_Journal(ports, chaos),
         snapshots=_Wrapped(ports.snapshots, chaos),
         timers=_Wrapped(ports.timers, chaos),
-        definitions=ports.definitions,
+        definitions=_Definitions(ports, chaos),
         records=_Wrapped(ports.records, chaos),
         blobs=_Wrapped(ports.blobs, chaos),
         tasks=_Tasks(ports, chaos),
@@ -105,9 +242,10 @@ class _Wrapped:
         self._inner = inner
         self._chaos = chaos
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
-        method = getattr(self._inner, name)
-        return lambda *args, **more: self._chaos.call(lambda: method(*args, **more))
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        call = partial(self._chaos.call, getattr(self._inner, name))
+        self.__dict__[name] = call  # found there the next time
+        return call
 
 
 class _Journal(_Wrapped):
@@ -117,19 +255,35 @@ class _Journal(_Wrapped):
     async def read(
         self, tenant: str, execution: str, after: int = 0, most: int | None = None
     ) -> list[tuple[int, Event]]:
-        found = await self._chaos.call(lambda: self._inner.read(tenant, execution, after, most))
+        found: list[tuple[int, Event]] = await self._chaos.call(
+            self._inner.read,  # type: ignore[attr-defined]
+            tenant,
+            execution,
+            after,
+            most,
+        )
         if self._chaos.lagging:
             while found and self._chaos.behind(found[-1][0]):
                 found.pop()
         return found
 
 
+class _Definitions(_Wrapped):
+    def __init__(self, ports: Ports, chaos: Chaos) -> None:
+        super().__init__(ports.definitions, chaos)
+        self.on_change = ports.definitions.on_change
+
+
 class _Tasks(_Wrapped):
     def __init__(self, ports: Ports, chaos: Chaos) -> None:
         super().__init__(ports.tasks, chaos)
+        self._ports = ports
 
     async def open(self, source: Source | str, deliver: Callable[[Lease], None]) -> Feed:
-        return await self._inner.open(source, lambda lease: deliver(_Lease(lease, self._chaos)))
+        chaos = self._chaos
+        return await self._ports.tasks.open(
+            source, lambda lease: chaos.deliver(deliver, _Lease(lease, chaos))
+        )
 
 
 class _Live:
@@ -138,36 +292,47 @@ class _Live:
     def __init__(self, ports: Ports, chaos: Chaos) -> None:
         self._inner = ports.live
         self._chaos = chaos
-        self.publish = ports.live.publish
-        self.publish_event = ports.live.publish_event
         self.watch = ports.live.watch
-        self.nudge = ports.live.nudge
+        self.publish = partial(chaos.send, ports.live.publish)
+        self.publish_event = partial(chaos.send, ports.live.publish_event)
+
+    def nudge(self, worker: str, tenant: str, execution: str, epoch: int, reason: str = "") -> None:
+        self._chaos.send(self._inner.nudge, worker, tenant, execution, epoch, reason)
 
     async def on_nudge(self, worker: str, callback: OnNudge) -> None:
         async def hear(tenant: str, execution: str, epoch: int, reason: str) -> None:
-            if self._chaos.hits(0.2):
+            chaos = self._chaos
+            if chaos.hits(chaos.weather.late):
                 return
-            if self._chaos.hits(0.2):
-                await asyncio.sleep(0.05)
-            await self._chaos.thaw()
-            await callback(tenant, execution, epoch, reason)
+            if late := chaos.late_s():
+                await asyncio.sleep(late)
+            if not chaos.dead:
+                await callback(tenant, execution, epoch, reason)
 
         await self._inner.on_nudge(worker, hear)
 
 
 class _Lease:
-    """A lease that is not kept alive while its holder is frozen."""
+    """A lease that is not kept alive while its holder is frozen, and whose ack may be lost."""
 
     def __init__(self, inner: Lease, chaos: Chaos) -> None:
         self._inner = inner
         self._chaos = chaos
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._inner, name)
+        self.source = inner.source
+        self.tenant = inner.tenant
+        self.data = inner.data
+        self.headers = inner.headers
+        self.sequence = inner.sequence
+        self.identity = inner.identity
+        self.delivered = inner.delivered
+        self.stored_ms = inner.stored_ms
 
     def ack(self) -> None:
-        if not self._chaos.hits(0.03):  # an ack is sent, not awaited: it may be lost
-            self._inner.ack()
+        if not self._chaos.hits(self._chaos.weather.unheard):
+            self._chaos.send(self._inner.ack)
+
+    def nak(self, delay_s: float = 0.0) -> None:
+        self._chaos.send(self._inner.nak, delay_s)
 
     def extend(self) -> None:
         if not self._chaos.frozen:

@@ -3,226 +3,201 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 
-from tests.sim.world import SKEW_MS, TENANT, SimWorld
+from tests.sim.node import mark_of
+from tests.sim.story import Story
+from tests.sim.world import Began, Key, SimWorld
 from wpa.kernel.execution import Diverged, Execution
-from wpa.kernel.fold import fold
 from wpa.model import events as ev
-from wpa.model.ids import idempotency_key
 from wpa.model.limits import Limits
-from wpa.model.state import State, decode_state, encode_state, is_terminal
+from wpa.model.state import decode_state, encode_state, is_terminal
 from wpa.model.tasks import CHILD_ENDED, START, STEP_RESULT, TIMER_DUE
-from wpa.model.times import parse_ms
 from wpa.testing.journal import state_of
 
-__all__ = ["check"]
+__all__ = ["check", "check_journal"]
 
 SEEN_WITHIN_MS = 3_000
 """A pause that the driver doesn't hear of reaches it at its next append, or when its nap is over."""
+LIMITS = Limits()
 
 
-def check(world: SimWorld) -> None:
-    """Raise AssertionError with what does not hold."""
-    states = {execution: check_journal(world, execution) for execution in world.executions()}
-    for execution, state in states.items():
-        check_end(world, state)
-        check_undone(world, state)
-        check_pauses(world, execution)
-        check_times(world, execution)
-        check_children(state, states)
-        check_replay(world, execution)
-    check_at_most_once(world, states)
-    check_letters(world)
-    held = [*world.server.tasks.subjects, *world.server.due.subjects]
-    assert not held, f"tasks are left: {held}"
+def check(world: SimWorld, *, prefixes: int) -> set[tuple[str, str]]:
+    """Check a world in which all has ended.
+
+    Args:
+        world: what is looked at.
+        prefixes: how many beginnings of each journal are replayed, besides the whole of it.
+
+    Returns the transitions that were seen: statuses and the events that came then.
+    Raises AssertionError with what does not hold.
+    """
+    server = world.server
+    assert server.tasks.is_empty and server.due.is_empty, (
+        f"tasks are left: {server.tasks.subjects} {server.due.subjects}"
+    )
+    stories = {key: check_journal(world, key) for key in world.executions()}
+    began: defaultdict[Key, list[Began]] = defaultdict(list)
+    for attempt in world.began:
+        began[attempt.tenant, attempt.execution].append(attempt)
+    for key, story in stories.items():
+        check_end(world, story)
+        check_undone(story)
+        check_pauses(story, began[key])
+        check_times(world, story, began[key])
+        check_children(story, stories)
+        check_at_most_once(world, story, began[key])
+        if story.state.workflow not in world.flows or not world.has_stale:
+            check_replay(world, story, prefixes)
+    check_letters(world, stories)
+    check_canaries(world)
+    return {transition for story in stories.values() for transition in story.transitions}
 
 
-def check_journal(world: SimWorld, execution: str) -> State:
-    """One legal chain, in which each slot is settled once between two openings; the snapshot is its fold."""
-    state: State | None = None
-    epoch = 0
-    for position, (_, event) in zip(_positions(world, execution), world.journal(execution), strict=True):
-        if event.event == ev.COMPENSATING and event.workflow_id in world.undoable:
-            assert state is not None
-            undoable = world.undoable[event.workflow_id]
-            done = (state.slots[slot_id] for slot_id in reversed(state.order))
-            to_undo = [
-                slot.id
-                for slot in done
-                if slot.status == "completed" and slot.kind != "timer" and slot.step in undoable
-            ]
-            assert event.data["undo"] == [f"{slot_id}:undo" for slot_id in to_undo], f"{execution}: {to_undo}"
-        open_before = set(state.open) if state is not None else set()
-        state = fold(state, event)
-        state.position = position
-        assert event.epoch >= epoch, f"{execution}: epoch {event.epoch} after {epoch} at {event.seq}"
-        assert state.epoch == event.epoch
-        epoch = event.epoch
-        settled = open_before - set(state.open)
-        for slot in settled:
-            ended = state.slots.get(slot)
-            assert ended is None or ended.status != "open" or is_terminal(state.status), (execution, slot)
-        assert len(set(state.open)) == len(state.open)
-        assert len(set(state.order)) == len(state.order)
-    assert state is not None
-    found = world.server.executions.get(f"{TENANT}.{execution}")
-    assert found is not None, f"{execution} has no snapshot"
-    kept = decode_state(found[0])
+def check_journal(world: SimWorld, key: Key) -> Story:
+    """One legal chain; the snapshot is its fold."""
+    story = Story(world, key)
+    found = world.server.executions.get(story.name)
+    assert found is not None, f"{story.name} has no snapshot"
+    kept, state = decode_state(found[0]), story.state
     assert kept.seq <= state.seq
     if kept.seq == state.seq:
-        assert encode_state(kept) == encode_state(state), f"{execution}: the snapshot is not the fold"
-    return state
+        assert found[0] == encode_state(state) or encode_state(kept) == encode_state(state), (
+            f"{story.name}: the snapshot is not the fold"
+        )
+    return story
 
 
-def _positions(world: SimWorld, execution: str) -> list[int]:
-    return [message.sequence for message in world.server.events.read(f"workflow.events.{TENANT}.{execution}")]
+def check_end(world: SimWorld, story: Story) -> None:
+    state = story.state
+    assert is_terminal(state.status), f"{story.name} is stuck: {state.status}, open {state.open}"
+    assert state.at_rest
+    found = world.server.executions.get(story.name)
+    assert found is not None
+    assert decode_state(found[0]).seq == state.seq, f"{story.name} ended, and its snapshot is older"
 
 
-def check_replay(world: SimWorld, execution: str) -> None:
+def check_replay(world: SimWorld, story: Story, prefixes: int) -> None:
     """Rebuilt from any part of its journal, the program asks for what is recorded."""
-    events = [event for _, event in world.journal(execution)]
-    program = world.programs[events[0].workflow_id]
-    lengths = {len(events), *(world.chance.randint(1, len(events)) for _ in range(3))}
+    events = story.events
+    lengths = {len(events), *(world.chance.randint(1, len(events)) for _ in range(prefixes))}
     for length in sorted(lengths):
         state = state_of(events[:length])
         assert state is not None
+        program = world.program(state.tenant, state.workflow, state.version)
         try:
-            Execution.rebuild(program, state, Limits())
+            Execution.rebuild(program, state, LIMITS)
         except Diverged as error:
-            raise AssertionError(f"{execution} can't be rebuilt from {length} events: {error}") from None
+            raise AssertionError(f"{story.name} can't be rebuilt from {length} events: {error}") from None
 
 
-def check_letters(world: SimWorld) -> None:
-    """What is rejected is what somebody should not have asked; never what the engine says to itself."""
-    ended = {
-        name
-        for name in world.executions()
-        if any(event.event in ev.TERMINAL for _, event in world.journal(name))
-    }
-    recorded = {
-        event.data["ask"].rpartition(":")[2]: stored_ms
-        for name in world.executions()
-        for stored_ms, event in world.journal(name)
-        if "ask" in event.data
-    }
-    for letter in world.server.dead.read(f"workflow.dlq.{TENANT}"):
-        task, code = json.loads(letter.data), letter.headers["Wpa-Code"]
-        about = f"{letter.headers}: {task}"
-        sequence = int(letter.headers["Wpa-Task-Sequence"])
-        before = [at for asked, at in recorded.items() if int(asked.rpartition("-")[2], 16) == sequence]
-        assert not before or letter.stored_ms < before[0], f"recorded, and then rejected: {about}"
-        assert task["type"] not in (TIMER_DUE, CHILD_ENDED, STEP_RESULT) or task.get("forged"), about
-        assert not task.get("payload", {}).get("parent"), about
-        if code == "execution_ended":
-            assert task["execution_id"] in ended, about
-        if task["type"] == START:
-            assert code in ("unknown_workflow", "invalid_input", "conflict"), about
-
-
-def check_end(world: SimWorld, state: State) -> None:
-    assert is_terminal(state.status), f"{state.execution} is stuck: {state.status}, open {state.open}"
-    assert state.at_rest
-    found = world.server.executions.get(f"{TENANT}.{state.execution}")
-    assert found is not None
-    assert decode_state(found[0]).seq == state.seq, f"{state.execution} ended, and its snapshot is older"
-
-
-def check_undone(world: SimWorld, state: State) -> None:
+def check_undone(story: Story) -> None:
     """What was to be undone was, in the opposite order, unless it says otherwise."""
+    state, undo = story.state, story.state.undo
     completed = [slot for slot in state.order if state.slots[slot].status == "completed"]
-    undo = state.undo
     expected = [f"{slot}:undo" for slot in reversed(completed)]
-    assert undo == [slot for slot in expected if slot in undo], f"{state.execution}: {undo} not of {expected}"
+    assert undo == [slot for slot in expected if slot in undo], f"{story.name}: {undo} not of {expected}"
     done = [slot for slot in undo if state.slots.get(slot) and state.slots[slot].status == "completed"]
-    assert done == undo[: len(done)], f"{state.execution}: undone out of order: {done} of {undo}"
+    assert done == undo[: len(done)], f"{story.name}: undone out of order: {done} of {undo}"
     if state.status == "ROLLED_BACK":
         assert done == undo
-    undos = Counter(
-        event.data["slot"]
-        for _, event in world.journal(state.execution)
-        if event.event == ev.STEP_COMPENSATED
-    )
-    assert set(undos.values()) <= {1}, f"{state.execution}: undone twice: {undos}"
+    assert set(story.undone.values()) <= {1}, f"{story.name}: undone twice: {story.undone}"
 
 
-def check_pauses(world: SimWorld, execution: str) -> None:
-    """Nothing begins between a pause and its end; what had been sent to a queue before may."""
-    elsewhere = _keys_elsewhere(world, execution)
-    for since, until in _pauses(world, execution):
-        for began in world.began:
-            if began.execution == execution and not began.was_frozen and began.key not in elsewhere:
-                assert not since + SEEN_WITHIN_MS < began.at_ms < until, (
-                    f"{began} during the pause from {since} to {until}"
-                )
+def check_pauses(story: Story, attempts: list[Began]) -> None:
+    """Nothing begins between a pause and its end.
+
+    What had been sent to a queue before may, and what is begun by a worker that was frozen, or that does not
+    know yet that another one drives.
+    """
+    for since, until in story.pauses:
+        for began in attempts:
+            if not since + SEEN_WITHIN_MS < began.at_ms < until:
+                continue
+            knows = not began.was_frozen and story.driver_at(began.at_ms) == began.worker
+            assert began.key in story.elsewhere or not knows, f"{began} in the pause from {since} to {until}"
 
 
-def _keys_elsewhere(world: SimWorld, execution: str) -> set[str]:
-    """The idempotency keys of the steps that are run by a queue's workers."""
-    keys = set()
-    state: State | None = None
-    for _, event in world.journal(execution):
-        state = fold(state, event)
-        keys |= {idempotency_key(state.key, s.id) for s in state.slots.values() if s.kind == "remote"}
-    return keys
+def check_times(world: SimWorld, story: Story, attempts: list[Began]) -> None:
+    """No timer, no time-out, and no retry is early, by the clock of whoever says so."""
+    most = 2 * world.skew_most_ms
+    for stored_ms, due_ms, slot in story.overdue:
+        assert stored_ms >= due_ms - most, f"{story.name}: {slot} is early: {stored_ms}, due {due_ms}"
+    for began in attempts:
+        due = story.retry_at.get((began.key, began.attempt))
+        assert due is None or began.at_ms >= due - most, f"{began} is early: due {due}"
 
 
-def _pauses(world: SimWorld, execution: str) -> Iterator[tuple[int, int]]:
-    since = 0
-    state: State | None = None
-    for stored_ms, event in world.journal(execution):
-        paused = state is not None and state.status == "PAUSED"
-        state = fold(state, event)
-        if not paused and state.status == "PAUSED":
-            since = stored_ms
-        elif paused and state.status != "PAUSED":
-            yield since, stored_ms
-
-
-def check_times(world: SimWorld, execution: str) -> None:
-    """No timer, no time-out, and no retry is early."""
-    state: State | None = None
-    retry_at: dict[tuple[str, int], int] = {}
-    for stored_ms, event in world.journal(execution):
-        data = event.data
-        slot = state.slots.get(data.get("slot", "")) if state is not None else None
-        if slot is not None and slot.status == "open" and slot.until:
-            over = slot.kind == "timer" or data.get("timed_out")
-            if over and event.event in (ev.STEP_COMPLETED, ev.STEP_FAILED):
-                assert stored_ms >= parse_ms(slot.until) - 2 * SKEW_MS, f"{execution}: {slot.id} is early"
-        state = fold(state, event)
-        if event.event == ev.STEP_FAILED and not data["final"]:
-            failed = state.slots[data["slot"]]
-            key = idempotency_key(state.key, failed.id)
-            retry_at[key, failed.attempt] = parse_ms(failed.retry_at)
-        if event.event == ev.RESUMED and data.get("reopen"):
-            retry_at.clear()
-    for began in world.began:
-        due = retry_at.get((began.key, began.attempt))
-        if began.execution == execution and due is not None:
-            assert began.at_ms >= due - 2 * SKEW_MS, f"{began} is early: due {due}"
-
-
-def check_children(state: State, states: dict[str, State]) -> None:
+def check_children(story: Story, stories: dict[Key, Story]) -> None:
     """What a parent says of a child is what the child says."""
-    for slot in state.slots.values():
+    for slot in story.state.slots.values():
         if slot.kind != "child" or slot.status != "completed" or _is_detached(slot.output):
             continue
-        child = states.get(slot.name)
-        assert child is not None, f"{state.execution}: {slot.id} completed without {slot.name}"
-        assert child.status == "COMPLETED"
-        assert child.output == slot.output
+        child = stories.get((story.key[0], slot.name))
+        assert child is not None, f"{story.name}: {slot.id} completed without {slot.name}"
+        assert child.state.status == "COMPLETED"
+        assert child.state.output == slot.output
 
 
 def _is_detached(output: object) -> bool:
     return isinstance(output, dict) and set(output) == {"execution_id"}
 
 
-def check_at_most_once(world: SimWorld, states: dict[str, State]) -> None:
+def check_at_most_once(world: SimWorld, story: Story, attempts: list[Began]) -> None:
+    state = story.state
+    once = world.once.get((state.tenant, state.workflow, state.version), ())
     begun = Counter(
         (began.key, began.attempt)
-        for began in world.began
-        if began.key.split(":")[1] in world.once and not began.key.endswith(":undo")
+        for began in attempts
+        if began.key.split(":")[1] in once and not began.key.endswith(":undo")
     )
     assert set(begun.values()) <= {1}, f"begun more than once: {begun}"
+
+
+def check_letters(world: SimWorld, stories: dict[Key, Story]) -> None:
+    """What is rejected is what somebody should not have asked; never what the engine says to itself."""
+    dead = world.server.dead
+    if dead.is_empty:
+        return
+    recorded: dict[tuple[str, str], int] = {}
+    """When what a task asked was stored, by tenant and the task's identity."""
+    for (tenant, _), story in stories.items():
+        for event, stored_ms in zip(story.events, story.stored_ms, strict=True):
+            if "ask" in event.data:
+                recorded[tenant, event.data["ask"].rpartition(":")[2].rpartition("-")[2]] = stored_ms
+    for subject in dead.subjects:
+        tenant = subject.rpartition(".")[2]
+        for letter in dead.read(subject):
+            task, code = json.loads(letter.data), letter.headers["Wpa-Code"]
+            about = f"{letter.headers}: {task}"
+            at = recorded.get((tenant, f"{int(letter.headers['Wpa-Task-Sequence']):x}"))
+            assert at is None or letter.stored_ms < at, f"recorded, and then rejected: {about}"
+            assert task["type"] not in (TIMER_DUE, CHILD_ENDED, STEP_RESULT) or task.get("forged"), about
+            assert not task.get("payload", {}).get("parent"), about
+            if code == "execution_ended":
+                story = stories[tenant, task["execution_id"]]
+                assert any(event.event in ev.TERMINAL for event in story.events), about
+            if task["type"] == START:
+                codes = {"unknown_workflow", "invalid_input", "conflict"}
+                codes |= {"does_not_fit", "unknown_execution", "unknown_step"} if task.get("rerun") else set()
+                assert code in codes, about
+
+
+def check_canaries(world: SimWorld) -> None:
+    """What only one tenant ever said is nowhere at another's."""
+    server = world.server
+    tenants = {tenant for tenant, _, _ in world.programs}
+    if len(tenants) < 2:
+        return
+    marks = {tenant: mark_of(tenant).encode() for tenant in tenants}
+    for stream in (server.events, server.dead):
+        for subject in stream.subjects:
+            owner = subject.split(".")[2]
+            for message in stream.read(subject):
+                for tenant, mark in marks.items():
+                    assert tenant == owner or mark not in message.data, f"{mark!r} is told on {subject}"
+    for bucket in (server.executions, server.records):
+        for key in bucket.keys:
+            found = bucket.get(key)
+            for tenant, mark in marks.items():
+                assert tenant == key.split(".")[0] or found is None or mark not in found[0], key

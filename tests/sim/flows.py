@@ -9,7 +9,7 @@ from typing import Any
 
 from wpa import StepFailed, approval, call, child, continue_as_new, flow, now, saga, side_effect, signal
 
-__all__ = ["FLOW", "act", "input_for"]
+__all__ = ["FLOW", "act", "input_for", "older"]
 
 FLOW = "act"
 
@@ -21,6 +21,12 @@ async def act(acts: list[Any], rounds: int = 1) -> Any:
     if rounds > 1:
         continue_as_new(acts=acts, rounds=rounds - 1)
     return done
+
+
+@flow(FLOW, version="0")
+async def older(acts: list[Any], rounds: int = 1) -> Any:
+    """The flow as it was before somebody changed its code: what one has begun, the other can't go on with."""
+    return [await _play(one) for one in reversed(acts)]
 
 
 async def _play(one: Any) -> Any:
@@ -38,7 +44,7 @@ async def _wait(kind: str, about: Any, options: Any) -> Any:
     if kind == "approval":
         return await approval("?", users=["ana", "bob"], timeout=about["timeout"], default=None)
     if kind == "child":
-        return await child(about["workflow"])
+        return await child(about["workflow"], {"mark": about["mark"]})
     return await side_effect(lambda: random.randrange(1_000))
 
 
@@ -57,6 +63,10 @@ async def _block(one: Any) -> Any:
             async with asyncio.timeout(about["s"]):
                 return [await _play(each) for each in acts]
         return "late"
+    if kind == "cleanup":
+        return await _cleaning_up(acts, about["s"])
+    if kind == "shield":
+        return await asyncio.shield(_ends(acts))
     if kind == "saga":
         async with saga():
             return [await _play(each) for each in acts]
@@ -66,20 +76,39 @@ async def _block(one: Any) -> Any:
         return error.type
 
 
-def input_for(chance: random.Random) -> dict[str, Any]:
-    """The input of a random flow."""
-    acts = [_act(chance, 0) for _ in range(chance.randint(1, 3))]
+async def _ends(acts: list[Any]) -> list[str]:
+    """How each of them ends; nothing is raised that nobody might wait for."""
+    ends = await asyncio.gather(*(_play(each) for each in acts), return_exceptions=True)
+    return [type(end).__name__ for end in ends]
+
+
+async def _cleaning_up(acts: list[Any], swallow_s: float) -> Any:
+    """The first is what is done; the others clean up after it, also after a cancel, which may be swallowed."""
+    try:
+        return await _play(acts[0])
+    except asyncio.CancelledError:
+        if swallow_s < 1:
+            raise
+        await asyncio.sleep(swallow_s)
+    finally:
+        for each in acts[1:]:
+            await _play(each)
+
+
+def input_for(chance: random.Random, mark: str) -> dict[str, Any]:
+    """The input of a random flow; its steps and children get ``mark``."""
+    acts = [_act(chance, mark, 0) for _ in range(chance.randint(1, 3))]
     return {"acts": acts, "rounds": chance.choice((1, 1, 1, 2, 3))}
 
 
-def _act(chance: random.Random, depth: int) -> dict[str, Any]:
+def _act(chance: random.Random, mark: str, depth: int) -> dict[str, Any]:
     if depth < 2 and chance.random() < 0.4:
-        kind = chance.choice(("gather", "first", "within", "saga", "try"))
-        inner = [_act(chance, depth + 1) for _ in range(chance.randint(1, 3))]
+        kind = chance.choice(("gather", "first", "within", "saga", "try", "cleanup", "shield"))
+        inner = [_act(chance, mark, depth + 1) for _ in range(chance.randint(1, 3))]
         return {"kind": kind, "about": {"s": chance.choice((0.05, 3, 90))}, "acts": inner}
     kind = chance.choice(("call", "call", "call", "sleep", "signal", "approval", "child", "effect"))
     if kind == "call":
-        return {"kind": kind, **_call(chance)}
+        return {"kind": kind, **_call(chance, mark)}
     about: dict[str, Any] = {}
     if kind == "sleep":
         about = {"s": chance.choice((0, 0.7, 2.5, 60, 3_600))}
@@ -88,12 +117,12 @@ def _act(chance: random.Random, depth: int) -> dict[str, Any]:
     elif kind == "approval":
         about = {"timeout": chance.choice((5, 600))}
     elif kind == "child":
-        about = {"workflow": chance.choice(("quick", "slow", "bad", "nope"))}
+        about = {"workflow": chance.choice(("quick", "slow", "bad", "nope")), "mark": mark}
     return {"kind": kind, "about": about}
 
 
-def _call(chance: random.Random) -> dict[str, Any]:
-    about = {"ms": chance.choice((0, 1, 20, 1_500)), "fail": chance.choice((0, 0, 0, 1, 2))}
+def _call(chance: random.Random, mark: str) -> dict[str, Any]:
+    about = {"ms": chance.choice((0, 1, 20, 1_500)), "fail": chance.choice((0, 0, 0, 1, 2)), "mark": mark}
     options: dict[str, Any] = {"retry": chance.randint(1, 3)}
     if chance.random() < 0.5:
         options["undo"] = "sim.undo"

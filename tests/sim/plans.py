@@ -1,19 +1,104 @@
-"""Random plans, and the step types that they use."""
+"""Random plans, and the step types that they use.
+
+Every input has a mark, the tenant's own: it goes through steps and children, and must be found nowhere at
+another tenant's.
+"""
 
 from __future__ import annotations
 
 import random
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
-__all__ = ["APPROVERS", "CHILDREN", "SIGNALS", "document"]
+import msgspec
+
+from wpa import plan
+from wpa.model.steptype import StepSignature
+from wpa.plan import Plan
+from wpa.ports.definitions import StoredDefinition
+
+__all__ = ["APPROVERS", "CHILDREN", "SIGNALS", "Version", "draw", "ticking", "version_of"]
 
 SIGNALS = ("go", "come")
 APPROVERS = ("ana", "bob", "eve")
 WORKFLOW = "sim"
+MARK = "${input.mark}"
+POOL: Final = 512
+"""To check and compile a plan takes longer than to run it: so many of each size are shared by a block of seeds."""
+BLOCK: Final = 10_000
+SIGNATURES = {
+    name: StepSignature(name=name, input_schema={}, output_schema={}) for name in ("sim.work", "sim.undo")
+}
+
+
+class Version(NamedTuple):
+    """A version of a plan, ready to be deployed and run."""
+
+    document: dict[str, Any]
+    stored: StoredDefinition
+    program: Plan
+    children: frozenset[str]
+    """The workflows that it may start."""
+
+    @property
+    def undoable(self) -> set[str]:
+        """The steps that have a compensation."""
+        return {step["id"] for step in self.document["steps"] if "compensate" in step}
+
+    @property
+    def once(self) -> set[str]:
+        """The steps that are run at most once."""
+        return {step["id"] for step in self.document["steps"] if step.get("at_most_once")}
+
+
+def version_of(document: dict[str, Any]) -> Version:
+    """A document, compiled."""
+    encoded = msgspec.json.encode(document)
+    stored = StoredDefinition(
+        workflow=document["id"],
+        version=document["version"],
+        hash=plan.content_hash(document),
+        kind="plan",
+        document=msgspec.Raw(encoded),
+        deployed_at="",
+    )
+    text = encoded.decode()
+    children = frozenset(child["id"] for child in CHILDREN if f'"{child["id"]}"' in text)
+    return Version(document, stored, plan.load(document), children)
+
+
+def draw(seed: int, chance: random.Random, *, large: bool) -> tuple[Version, Version]:
+    """A random plan, one of the many of a seed's block, and a later version of it."""
+    return _pair(seed // BLOCK, chance.randrange(POOL), large)
+
+
+@lru_cache(maxsize=2 * POOL)
+def _pair(block: int, number: int, large: bool) -> tuple[Version, Version]:
+    chance = random.Random(f"{block} {number} {large}")
+    while True:
+        made = _document(chance, large)
+        later = _changed(made, chance)
+        if not plan.check(made, SIGNATURES) and not plan.check(later, SIGNATURES):
+            return version_of(made), version_of(later)
+
+
+def _changed(made: dict[str, Any], chance: random.Random) -> dict[str, Any]:
+    """A later version: one that fits what has been settled, or one that may not."""
+    steps = [dict(step) for step in made["steps"]]
+    if chance.random() < 0.7:
+        steps.append({"id": "more", **_work(1), "needs": [chance.choice(steps)["id"]]})
+    else:
+        steps.insert(0, {"id": "first", **_work(1)})
+        steps[-1]["needs"] = sorted({*steps[-1].get("needs", ()), "first"})
+    return made | {"version": "2", "steps": steps}
 
 
 def _work(ms: int, **more: Any) -> dict[str, Any]:
-    return {"uses": "sim.work", "with": {"ms": ms, **more}}
+    return {"uses": "sim.work", "with": {"ms": ms, "mark": MARK, **more}}
+
+
+def _undo(ms: int = 0, **more: Any) -> dict[str, Any]:
+    return {"uses": "sim.undo", "with": {"ms": ms, "mark": MARK, **more}}
 
 
 CHILDREN: tuple[dict[str, Any], ...] = (
@@ -22,7 +107,7 @@ CHILDREN: tuple[dict[str, Any], ...] = (
         "id": "slow",
         "version": "1",
         "steps": [
-            {"id": "a", **_work(300), "compensate": {"uses": "sim.undo"}},
+            {"id": "a", **_work(300), "compensate": _undo()},
             {"id": "nap", "uses": "core.sleep", "with": {"for": "20s"}, "needs": ["a"]},
             {"id": "b", **_work(100), "needs": ["nap"]},
         ],
@@ -31,7 +116,7 @@ CHILDREN: tuple[dict[str, Any], ...] = (
         "id": "bad",
         "version": "1",
         "steps": [
-            {"id": "a", **_work(50), "compensate": {"uses": "sim.undo"}},
+            {"id": "a", **_work(50), "compensate": _undo()},
             {"id": "b", **_work(50, fatal=True), "needs": ["a"]},
         ],
     },
@@ -54,11 +139,20 @@ CHILDREN: tuple[dict[str, Any], ...] = (
 )  # fmt: skip
 
 
-def document(chance: random.Random) -> dict[str, Any]:
-    """A plan of up to seven steps of every kind."""
+@lru_cache
+def ticking(mark: str) -> tuple[Version, Version]:
+    """A plan that starts by itself, and a later version of it that doesn't any more."""
+    made: dict[str, Any] = {"id": "tick", "version": "1", "steps": [{"id": "a", **_work(300)}]}
+    schedule = {"every": "9s", "input": {"mark": mark}}
+    return version_of(made | {"schedule": schedule}), version_of(made | {"version": "2"})
+
+
+def _document(chance: random.Random, large: bool) -> dict[str, Any]:
+    """A plan of steps of every kind: two to five, or up to seven."""
     steps: list[dict[str, Any]] = []
-    for number in range(chance.randint(1, 7)):
-        step = {"id": f"s{number}", **_KINDS[chance.choices(range(len(_KINDS)), _WEIGHTS)[0]](chance)}
+    weights = _WEIGHTS if large else _SMALL_WEIGHTS
+    for number in range(chance.randint(1, 7) if large else chance.choice((2, 2, 2, 3, 3, 4, 5))):
+        step = {"id": f"s{number}", **chance.choices(_KINDS, weights)[0](chance)}
         before = [each["id"] for each in steps]
         step["needs"] = sorted(chance.sample(before, min(len(before), chance.choice((0, 0, 1, 1, 2, 3)))))
         if len(step["needs"]) > 1 and chance.random() < 0.3:
@@ -68,12 +162,28 @@ def document(chance: random.Random) -> dict[str, Any]:
         if chance.random() < 0.05:
             step["if"] = "false"
         steps.append(step)
-    plan: dict[str, Any] = {"id": WORKFLOW, "version": "1", "steps": steps}
+    made: dict[str, Any] = {"id": WORKFLOW, "version": "1", "steps": steps}
+    if len(steps) > 1 and chance.random() < 0.4:
+        _decide(chance, steps)
     if chance.random() < 0.4:
-        plan["max_parallel"] = chance.randint(1, 3)
+        made["max_parallel"] = chance.randint(1, 3)
     if chance.random() < 0.15:
-        plan["timeout"] = chance.choice(("3s", "40s", "2h"))
-    return plan
+        made["timeout"] = chance.choice(("3s", "40s", "2h"))
+    return made
+
+
+def _decide(chance: random.Random, steps: list[dict[str, Any]]) -> None:
+    """Put a decision among the steps: before two of the last ones."""
+    at = chance.randint(min(1, len(steps) - 2), len(steps) - 2)
+    later = [step["id"] for step in steps[at:]]
+    made: dict[str, Any] = {
+        "id": "choice",
+        "switch": [{"when": chance.choice(("true", "false")), "next": chance.choice(later)}],
+        "needs": [step["id"] for step in steps[:at][-chance.randint(1, 2) :]],
+    }
+    if chance.random() < 0.7:
+        made["default"] = chance.choice(later)
+    steps.insert(at, made)
 
 
 def _step(chance: random.Random) -> dict[str, Any]:
@@ -82,11 +192,11 @@ def _step(chance: random.Random) -> dict[str, Any]:
     initial = chance.choice(("0ms", "50ms", "1s", "3s", "5m"))
     step["retry"] = {"max_attempts": chance.randint(1, 4), "backoff": {"initial": initial, "jitter": 0}}
     if chance.random() < 0.45:
-        undo: dict[str, Any] = {"uses": "sim.undo", "with": {"ms": chance.choice((1, 200))}}
-        undo["with"]["fail"] = chance.choice((0, 0, 1))
+        undo = _undo(chance.choice((1, 200)), fail=chance.choice((0, 0, 1)))
         undo["retry"] = {"backoff": {"initial": chance.choice(("10ms", "4s")), "jitter": 0}}
         if chance.random() < 0.1:
-            undo = {"uses": "core.workflow", "with": {"workflow": chance.choice(("quick", "slow", "nope"))}}
+            child = {"workflow": chance.choice(("quick", "slow", "nope")), "input": {"mark": MARK}}
+            undo = {"uses": "core.workflow", "with": child}
         step["compensate"] = undo
     if chance.random() < 0.2:
         step["queue"] = "far"
@@ -137,7 +247,7 @@ def _approval(chance: random.Random) -> dict[str, Any]:
 
 def _child(chance: random.Random) -> dict[str, Any]:
     names = [child["id"] for child in CHILDREN]
-    inputs: dict[str, Any] = {"workflow": chance.choice([*names, *names, "nope"])}
+    inputs: dict[str, Any] = {"workflow": chance.choice([*names, *names, "nope"]), "input": {"mark": MARK}}
     if chance.random() < 0.15:
         inputs["execution_id"] = "shared"
     if chance.random() < 0.15:
@@ -152,3 +262,4 @@ def _child(chance: random.Random) -> dict[str, Any]:
 
 _KINDS = (_step, _items, _repeat, _sleep, _wait, _approval, _child)
 _WEIGHTS = (8, 2, 2, 3, 3, 2, 4)
+_SMALL_WEIGHTS = (12, 1, 1, 3, 3, 2, 2)

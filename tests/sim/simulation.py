@@ -1,72 +1,104 @@
-"""One simulation, from its seed to its end."""
+"""One simulation, from its seed to its end.
+
+Nine of ten are small: a plan of two to five steps or a flow, a worker or two, a few asks and faults. What goes
+wrong in them is found fast and easy to read. Every tenth is large, with all that there is at once.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, Final, NamedTuple
+from unittest import mock
 
 from tests.sim.asks import random_ask, send, settle_all
+from tests.sim.chaos import Weather
 from tests.sim.checks import check
-from tests.sim.flows import FLOW, act, input_for
-from tests.sim.plans import CHILDREN, document
-from tests.sim.world import SimWorld
-from wpa import plan
-from wpa.model.state import is_terminal
-from wpa.model.steptype import StepSignature
+from tests.sim.flows import FLOW, act, input_for, older
+from tests.sim.node import SimNode, mark_of
+from tests.sim.plans import CHILDREN, draw, ticking, version_of
+from tests.sim.world import TENANT, Began, Key, SimWorld
+from wpa.engine import worker as engine_worker
 from wpa.model.times import rfc3339
-from wpa.testing.journal import as_text, state_of
-from wpa.testing.loop import VirtualLoop
+from wpa.testing.journal import as_text
 from wpa.testing.workflows import program_of
 
-__all__ = ["simulate"]
+__all__ = ["Outcome", "SimulationFailed", "listening", "simulate"]
 
-BAD_DAY_MS = 60_000
-ROUNDS = 14
+BAD_DAY_MS: Final = 60_000
+ROUNDS: Final = 14
 """So often, at the end, everybody is told what they may be waiting for."""
-ROUND_MS = 3_600_000
-PATIENCE = 200
-"""Of the loop's watchdog: so many times two thousand turns may a run take."""
-SIGNATURES = {
-    name: StepSignature(name=name, input_schema={}, output_schema={}) for name in ("sim.work", "sim.undo")
-}
+ROUND_MS: Final = 3_600_000
+LARGE_EVERY: Final = 10
+IN_MID_STEP: Final = 0.08
+IN_MID_UNDO: Final = 0.3
+"""In so many attempts something happens while they are made."""
+DISCOVER_EVERY_S: Final = 10.0
+"""Of the workers: what they would find is told to them anyway, and each look is a dozen steps of a run."""
+FLOWS: Final = {FLOW: program_of(act)}
+OLDER_FLOWS: Final = {FLOW: program_of(older)}
+CHILD_VERSIONS: Final = {child["id"]: version_of(child) for child in CHILDREN}
 
 
 class SimulationFailed(AssertionError):
     """What doesn't hold, and how to see it again."""
 
 
-def simulate(seed: int) -> None:
-    """Raises SimulationFailed."""
+class Outcome(NamedTuple):
+    """What came of a run."""
+
+    transitions: set[tuple[str, str]]
+    """The transitions of the state machine that it went through: statuses, and the events that came then."""
+    trace: str
+    """A digest of all that was stored, and of when: the same each time."""
+    executions: int
+
+
+def simulate(seed: int, heard: list[str]) -> Outcome:
+    """Run one seed.
+
+    Args:
+        seed: all that happens follows from it.
+        heard: the errors that the engine logs, of :func:`listening`; left empty.
+
+    Raises SimulationFailed.
+    """
     random.seed(seed)  # what the engine itself leaves to chance: how long it backs off
-    loop = VirtualLoop()
-    loop.watchdog = _Patience()
-    world = SimWorld(seed, loop, {FLOW: program_of(act)})
+    chance = random.Random(f"size of {seed}")
+    large = seed % LARGE_EVERY == 0
+    world = SimWorld(seed, FLOWS, Weather.draw(chance, rough=large))
     try:
-        with _listening() as heard:
-            loop.run_until_complete(_simulate(world))
-        assert not heard, "the engine reports errors of its own:\n" + "\n".join(heard)
-    except AssertionError as error:
+        transitions = _Simulation(world, seed, large=large).run()
+        troubles = heard + world.loop.troubles
+        assert not troubles, "the engine reports errors of its own:\n" + "\n".join(troubles)
+        return Outcome(transitions, trace_of(world), len(world.executions()))
+    except Exception as error:
         journals = "\n".join(
-            f"--- {name}\n{as_text(event for _, event in world.journal(name))}" for name in world.executions()
+            f"--- {tenant}.{name}\n{as_text(event for _, event in world.journal(tenant, name))}"
+            for tenant, name in world.executions()
         )
-        raise SimulationFailed(f"seed {seed}: {error}\n{journals}\nagain: make sim SEED={seed}") from error
+        what = f"{type(error).__name__}: {error}"
+        raise SimulationFailed(f"seed {seed}: {what}\n{journals}\nagain: make sim SEED={seed}") from error
     finally:
-        loop.run_until_complete(world.close())
-        loop.close()
+        heard.clear()
+        world.close()
 
 
 @contextmanager
-def _listening() -> Iterator[list[str]]:
-    """The errors that the engine logs: there are none that are right."""
+def listening() -> Iterator[list[str]]:
+    """The errors that the engine logs: none is right, but that an execution is blocked, where one may be."""
     heard: list[str] = []
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            heard.append(logging.Formatter().format(record))
+            if "is blocked" not in record.msg:
+                heard.append(logging.Formatter().format(record))
 
     loggers = [logging.getLogger("wpa"), logging.getLogger("asyncio")]
     listener = Listener(logging.ERROR)
@@ -76,87 +108,191 @@ def _listening() -> Iterator[list[str]]:
         logger.propagate = False
         logger.setLevel(logging.ERROR)
     try:
-        yield heard
+        with (
+            mock.patch.object(engine_worker, "DISCOVER_EVERY_S", DISCOVER_EVERY_S),
+            warnings.catch_warnings(),
+        ):
+            # Of what a worker was about to do at the very moment of its death.
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+            yield heard
     finally:
         for logger, (propagate, level) in zip(loggers, was, strict=True):
             logger.removeHandler(listener)
             logger.propagate, logger.level = propagate, level
 
 
-class _Patience:
-    """Ends a run that turns and turns: in virtual time, hanging is being busy for ever."""
-
-    def __init__(self) -> None:
-        self._asked = 0
-
-    def __call__(self) -> None:
-        self._asked += 1
-        assert self._asked < PATIENCE, "it comes to no end"
-
-
-def _plan(chance: random.Random) -> dict[str, Any]:
-    while True:
-        made = document(chance)
-        if not plan.check(made, SIGNATURES):
-            return made
+def trace_of(world: SimWorld) -> str:
+    """A digest of all that is stored."""
+    digest = hashlib.blake2b(digest_size=12)
+    server = world.server
+    for stream in (server.events, server.dead):
+        for subject in sorted(stream.subjects):
+            for message in stream.read(subject):
+                digest.update(f"{message.sequence} {message.subject} {message.stored_ms}".encode())
+                digest.update(message.data)
+    for attempt in world.began:
+        digest.update(repr(attempt).encode())
+    return digest.hexdigest()
 
 
-async def _simulate(world: SimWorld) -> None:
-    chance = world.chance
-    made = _plan(chance)
-    executions = {f"x{number}": chance.random() < 0.25 for number in range(chance.randint(1, 3))}
-    text = json.dumps(made)
-    children = [each for each in CHILDREN if any(executions.values()) or f'"{each["id"]}"' in text]
-    await world.open([made, *children], workers=chance.randint(1, 3))
-    world.once = {step["id"] for step in made["steps"] if step.get("at_most_once")}
-    for execution, flows in executions.items():
-        task: dict[str, Any] = {"type": "workflow_start", "workflow_id": "sim", "execution_id": execution}
-        if flows:
-            task |= {"workflow_id": FLOW, "payload": {"input_data": input_for(chance)}}
+class _Simulation:
+    """The course of one run."""
+
+    def __init__(self, world: SimWorld, seed: int, *, large: bool) -> None:
+        self._world = world
+        self._chance = world.chance
+        self._seed = seed
+        self._large = large
+        self._started: list[Key] = []
+        self._ticks = False
+
+    def run(self) -> set[tuple[str, str]]:
+        """All of it. Raises AssertionError with what doesn't hold."""
+        world, chance, large = self._world, self._chance, self._large
+        tenants = (TENANT, "u") if chance.random() < (0.4 if large else 0.1) else (TENANT,)
+        for tenant in tenants:
+            self._prepare(tenant)
+        for _ in range(chance.randint(1, 3) if large else chance.choice((1, 1, 1, 2))):
+            world.add_node()
+        if chance.random() < (0.1 if large else 0.02):
+            world.add_node(OLDER_FLOWS)
+        self._disturb()
+        world.until(world.now_ms + BAD_DAY_MS)
+        self._calm_down(tenants)
+        for _ in range(ROUNDS):
+            left = world.left()
+            if not left:
+                break
+            for key in left:
+                settle_all(world, *key)
+                if world.is_blocked(key):  # begun by code that is gone: only a person can end it
+                    world.publish({"type": "workflow_terminate", "execution_id": key[1]}, key[0])
+            world.until(world.now_ms + ROUND_MS)
+        world.until(world.now_ms + 10_000)
+        return check(world, prefixes=3 if large else 1)
+
+    # -- the beginning -----------------------------------------------------------------------
+
+    def _prepare(self, tenant: str) -> None:
+        """Deploy for a tenant, and start a few executions."""
+        world, chance, large = self._world, self._chance, self._large
+        made, later = draw(self._seed, chance, large=large)
+        count = chance.randint(1, 3) if large else 1
+        inputs = [
+            input_for(chance, mark_of(tenant)) if chance.random() < 0.25 else None for _ in range(count)
+        ]
+        text = json.dumps(inputs)
+        children = [name for name in CHILD_VERSIONS if name in made.children or f'"{name}"' in text]
+        world.deploy([made, *(CHILD_VERSIONS[name] for name in children)], tenant)
+        if chance.random() < 0.4:
+            moment = world.now_ms + chance.randrange(20_000)
+            world.at(moment, lambda: world.deploy([later], tenant))
+            if chance.random() < 0.5:
+                world.at(moment + chance.randrange(3_000), lambda: self._upgrade(tenant))
+        if chance.random() < (0.1 if large else 0.01):
+            self._ticks = True
+            world.deploy([ticking(mark_of(tenant))[0]], tenant)
+        for number, acts in enumerate(inputs):
+            self._start(tenant, f"x{number}", acts)
+
+    def _start(self, tenant: str, execution: str, acts: dict[str, Any] | None) -> None:
+        """Start a flow that plays ``acts``, or the plan."""
+        world, chance = self._world, self._chance
+        task: dict[str, Any] = {
+            "type": "workflow_start",
+            "workflow_id": FLOW if acts else "sim",
+            "execution_id": execution,
+            "payload": {"input_data": acts or {"mark": mark_of(tenant)}},
+        }
         begins = world.now_ms + chance.randrange(3_000)
         if chance.random() < 0.1:
             task["start_at"] = rfc3339(begins + chance.choice((500, 1_500, 30_000)))
-        world.at(begins, lambda task=task: send(world, task, chance))
-    for _ in range(chance.randrange(12)):
-        world.at(
-            world.now_ms + int(BAD_DAY_MS * chance.random() ** 3),
-            lambda: send(world, random_ask(world, list(executions)), chance),
-        )
-    for _ in range(chance.randrange(8)):
-        world.at(world.now_ms + int(BAD_DAY_MS * chance.random() ** 2), lambda: _mishap(world))
-    await world.until(world.now_ms + BAD_DAY_MS)
-    world.be_calm()
-    if not world.alive:
-        await world.add_node()
-    await world.until(world.now_ms + 10_000)
-    for _ in range(ROUNDS):
-        left = _left(world)
-        if not left:
-            break
-        for execution in left:
-            await settle_all(world, execution)
-        await world.until(world.now_ms + ROUND_MS)
-    await world.until(world.now_ms + 10_000)
-    check(world)
+        world.at(begins, lambda: send(world, tenant, task))
+        self._started.append((tenant, execution))
 
+    def _upgrade(self, tenant: str) -> None:
+        """Have all that a tenant runs go on with the later version; some of it in a pause."""
+        world, chance = self._world, self._chance
+        for owner, execution in world.left():
+            if owner != tenant:
+                continue
+            if chance.random() < 0.3:
+                send(world, tenant, {"type": "workflow_pause", "execution_id": execution})
+            migrate = {"type": "workflow_migrate", "execution_id": execution, "payload": {"version": "2"}}
+            wait_ms = chance.choice((0, 3_000, 10_000))
+            world.at(world.now_ms + wait_ms, partial(send, world, tenant, migrate))
 
-async def _mishap(world: SimWorld) -> None:
-    chance = world.chance
-    node = chance.choice(world.alive) if world.alive else None
-    what = chance.choice(("die", "die", "freeze", "add", "stop"))
-    if node is None or what == "add":
-        await world.add_node()
-    elif what == "freeze":
-        node.chaos.freeze(chance.choice((0.05, 1.0, 6.0, 12.0)))
-    elif what == "stop":
-        node.stop.set()
-    else:
-        node.die()
-        if chance.random() < 0.7:
-            world.at(world.now_ms + chance.randrange(3_000), world.add_node)
+    # -- the bad day -------------------------------------------------------------------------
 
+    def _disturb(self) -> None:
+        world, chance, large = self._world, self._chance, self._large
+        world.on_attempt = self._in_mid_step
+        for _ in range(chance.randrange(12 if large else 3)):
+            moment = world.now_ms + int(BAD_DAY_MS * chance.random() ** 3)
+            for _ in range(
+                chance.choice((1, 1, 1, 1, 3 if large else 2))
+            ):  # several at once contend for one journal
+                world.at(moment, self._ask)
+        for _ in range(chance.randrange(8 if large else 3)):
+            world.at(world.now_ms + int(BAD_DAY_MS * chance.random() ** 2), self._mishap)
 
-def _left(world: SimWorld) -> list[str]:
-    """The executions that have not ended."""
-    states = {name: state_of(event for _, event in world.journal(name)) for name in world.executions()}
-    return [name for name, state in states.items() if state is not None and not is_terminal(state.status)]
+    def _ask(self) -> None:
+        send(self._world, *random_ask(self._world, self._started))
+
+    def _in_mid_step(self, node: SimNode, began: Began, ms: int) -> None:
+        """What happens while a step is at work, or just as it ends: then several append at once."""
+        world, chance = self._world, self._chance
+        undoes = began.key.endswith(":undo")
+        if chance.random() > (IN_MID_UNDO if undoes else IN_MID_STEP):
+            return
+        moment = world.now_ms + chance.choice((ms // 2, ms, ms + 3, ms + 9))
+        what = chance.choice(("die", "terminate") if undoes else ("die", "pause", "pause", "cancel"))
+        self._interfere(what, node, began, moment)
+        if what == "pause" and chance.random() < 0.6:
+            self._interfere(chance.choice(("die", "terminate", "cancel")), node, began, moment + ms)
+
+    def _interfere(self, what: str, node: SimNode, began: Began, moment_ms: int) -> None:
+        if what == "die":
+            self._world.at(moment_ms, partial(self._kill, node))
+        else:
+            task = {"type": f"workflow_{what}", "execution_id": began.execution}
+            self._world.at(moment_ms, partial(send, self._world, began.tenant, task))
+
+    def _kill(self, node: SimNode) -> None:
+        if not node.dead:
+            node.die()
+            self._world.on_death()
+
+    def _mishap(self) -> None:
+        world, chance = self._world, self._chance
+        node = chance.choice(world.alive) if world.alive else None
+        what = chance.choice(("die", "die", "freeze", "add", "stop", "clock", "redeliver"))
+        if node is None or what == "add":
+            world.add_node()
+        elif what == "freeze":
+            node.chaos.freeze(chance.choice((0.05, 1.0, 4.0, 9.0)))
+        elif what == "stop":
+            node.stop.set()
+        elif what == "clock":
+            node.jump(chance.choice((-1, 1)) * chance.choice((300, 2_000, 30_000, 600_000)))
+        elif what == "redeliver":
+            world.redeliver()
+        else:
+            self._kill(node)
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def _calm_down(self, tenants: tuple[str, ...]) -> None:
+        """What goes on from here is undisturbed; nothing starts by itself any more."""
+        world = self._world
+        world.on_attempt = None
+        world.be_calm()
+        for node in world.alive:
+            if node.stale:
+                node.die()
+        if not world.alive:
+            world.add_node()
+        if self._ticks:
+            for tenant in tenants:
+                world.deploy([ticking(mark_of(tenant))[1]], tenant)
+        world.until(world.now_ms + 10_000)

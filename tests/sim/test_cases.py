@@ -3,47 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.sim.asks import signal
 from tests.sim.checks import check_journal
+from tests.sim.plans import version_of
 from tests.sim.world import TENANT, SimWorld
 from wpa.model.state import State
-from wpa.testing.loop import VirtualLoop
 
-Scenario = Callable[[SimWorld], Awaitable[None]]
+Scenario = Callable[[SimWorld], None]
 SECOND, HOUR = 1_000, 3_600_000
-TURNS = 20_000
-"""Of the loop: many times what any of these needs."""
 
 
 def play(scenario: Scenario, *documents: dict[str, Any], skew_ms: int = 0) -> SimWorld:
     """Play a scenario in a world with one worker, on which nothing goes wrong by itself."""
-    loop = VirtualLoop()
-    watched = 0
-
-    def watch() -> None:
-        nonlocal watched
-        watched += 1
-        assert watched < TURNS / 2_000, "it turns and turns"
-
-    loop.watchdog = watch
-    world = SimWorld(0, loop)
-    world.calm, world.lags, world.skew_ms = True, False, skew_ms
-
-    async def main() -> None:
-        await world.open(list(documents), workers=1)
-        await scenario(world)
-
+    world = SimWorld(0)
+    world.skew_ms = skew_ms
     try:
-        loop.run_until_complete(main())
+        world.deploy(map(version_of, documents))
+        world.add_node()
+        scenario(world)
     finally:
-        loop.watchdog = None
-        loop.run_until_complete(world.close())
-        loop.close()
+        world.close()
     return world
 
 
@@ -60,24 +44,24 @@ def calling(workflow: str, **inputs: Any) -> dict[str, Any]:
     return {"id": "c", "uses": "core.workflow", "with": {"workflow": workflow, **inputs}}
 
 
-async def start(world: SimWorld, execution: str = "x", workflow: str = "sim") -> None:
-    await world.publish({"type": "workflow_start", "workflow_id": workflow, "execution_id": execution})
+def start(world: SimWorld, execution: str = "x", workflow: str = "sim") -> None:
+    world.publish({"type": "workflow_start", "workflow_id": workflow, "execution_id": execution})
 
 
-async def ask(world: SimWorld, kind: str, **body: Any) -> None:
-    await world.publish({"type": f"workflow_{kind}", "execution_id": "x", **body})
+def ask(world: SimWorld, kind: str, **body: Any) -> None:
+    world.publish({"type": f"workflow_{kind}", "execution_id": "x", **body})
 
 
-async def passing(world: SimWorld, ms: int) -> None:
-    await world.until(world.now_ms + ms)
+def passing(world: SimWorld, ms: int) -> None:
+    world.until(world.now_ms + ms)
 
 
 def state_of(world: SimWorld, execution: str = "x") -> State:
-    return check_journal(world, execution)
+    return check_journal(world, (TENANT, execution)).state
 
 
 def events_of(world: SimWorld, execution: str = "x") -> list[str]:
-    return [event.event.removeprefix("workflow_") for _, event in world.journal(execution)]
+    return [event.event.removeprefix("workflow_") for _, event in world.journal(TENANT, execution)]
 
 
 # -- children --------------------------------------------------------------------------------
@@ -96,10 +80,10 @@ SLOW = plan_of(work("a", ms=4 * SECOND), id="slow")
     ],
 )
 def test_a_child_whose_start_is_rejected_has_failed(child: dict[str, Any], code: str) -> None:
-    async def scenario(world: SimWorld) -> None:
-        await start(world, "taken", "sim")
-        await start(world)
-        await passing(world, 10 * SECOND)
+    def scenario(world: SimWorld) -> None:
+        start(world, "taken", "sim")
+        start(world)
+        passing(world, 10 * SECOND)
 
     world = play(scenario, plan_of(child), PICKY, SLOW)
     state = state_of(world)
@@ -110,22 +94,22 @@ def test_a_child_whose_start_is_rejected_has_failed(child: dict[str, Any], code:
 
 
 def test_an_execution_that_only_has_a_childs_id_is_not_cancelled_with_the_parent() -> None:
-    async def scenario(world: SimWorld) -> None:
-        await start(world, "mine", "slow")
-        await start(world)
-        await ask(world, "cancel")
-        await passing(world, 10 * SECOND)
+    def scenario(world: SimWorld) -> None:
+        start(world, "mine", "slow")
+        start(world)
+        ask(world, "cancel")
+        passing(world, 10 * SECOND)
 
     world = play(scenario, plan_of(calling("slow", execution_id="mine")), SLOW)
     assert events_of(world, "mine") == ["started", "step_completed", "completed"]
 
 
 def test_a_cancel_passes_down_and_leaves_no_letter() -> None:
-    async def scenario(world: SimWorld) -> None:
-        await start(world)
-        await passing(world, SECOND)
-        await ask(world, "cancel")
-        await passing(world, 20 * SECOND)
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, SECOND)
+        ask(world, "cancel")
+        passing(world, 20 * SECOND)
 
     world = play(scenario, plan_of(calling("slow")), SLOW)
     assert (state_of(world).status, state_of(world, "x-c").status) == ("CANCELLED", "CANCELLED")
@@ -133,16 +117,16 @@ def test_a_cancel_passes_down_and_leaves_no_letter() -> None:
 
 
 def test_a_parent_that_is_tried_again_starts_its_child_anew() -> None:
-    async def scenario(world: SimWorld) -> None:
-        await start(world)
-        await passing(world, 10 * SECOND)
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, 10 * SECOND)
         assert state_of(world).status == "FAILED"
-        await ask(world, "retry")
-        await passing(world, 10 * SECOND)
+        ask(world, "retry")
+        passing(world, 10 * SECOND)
 
     frail = plan_of(work("a", fatal=True), id="frail")
     world = play(scenario, plan_of(calling("frail")), frail)
-    assert world.executions() == ["x", "x-c", "x-c-retry2"]
+    assert [name for _, name in world.executions()] == ["x", "x-c", "x-c-retry2"]
     assert events_of(world).count("failed") == 2
 
 
@@ -152,33 +136,49 @@ def test_a_parent_that_is_tried_again_starts_its_child_anew() -> None:
 def test_a_worker_whose_clock_is_behind_waits_for_it_instead_of_setting_the_alarm_anew() -> None:
     nap = {"id": "nap", "uses": "core.sleep", "with": {"for": "10s"}}
 
-    async def scenario(world: SimWorld) -> None:
-        await start(world)
+    def scenario(world: SimWorld) -> None:
+        start(world)
         # As the alarm of a worker whose clock is ahead would ring.
-        await passing(world, SECOND)
+        passing(world, SECOND)
         state = state_of(world)
         body = json.dumps({"type": "timer_due", "execution_id": "x"}).encode()
         world.skew_ms = -700
         world.nodes[0].die()
-        await world.add_node()
+        world.add_node()
         assert state.wake_at
-        await world.ports.timers.set(TENANT, "x.wake", world.now_ms + 9 * SECOND, body)
-        await passing(world, HOUR)
+        world.loop.run(world.ports.timers.set(TENANT, "x.wake", world.now_ms + 9 * SECOND, body))
+        passing(world, HOUR)
 
     world = play(scenario, plan_of(nap))
     assert events_of(world) == ["started", "waiting", "resumed", "step_completed", "completed"]
     assert world.server.due.append("probe", b"", {}).sequence <= 3  # it has rung once, or twice
 
 
+def test_a_worker_whose_clock_is_set_right_does_not_sleep_on() -> None:
+    nap = {"id": "nap", "uses": "core.sleep", "with": {"for": "10s"}}
+
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, SECOND)
+        world.nodes[0].jump(-600 * SECOND)
+        passing(world, 20 * SECOND)
+        assert state_of(world).status == "WAITING"  # by its clock, the alarm rang too early
+        world.nodes[0].jump(600 * SECOND)
+        passing(world, 2 * SECOND)
+        assert state_of(world).status == "COMPLETED"
+
+    play(scenario, plan_of(nap))
+
+
 def test_a_driver_that_hears_of_news_while_it_waits_waits_on() -> None:
     steps = [work("a", ms=30 * SECOND), {"id": "w", "uses": "core.wait", "with": {"signal": "go"}}]
 
-    async def scenario(world: SimWorld) -> None:
-        await start(world)
+    def scenario(world: SimWorld) -> None:
+        start(world)
         for _ in range(5):
-            await passing(world, SECOND)
-            await ask(world, "signal", **signal("go"))
-        await passing(world, HOUR)
+            passing(world, SECOND)
+            ask(world, "signal", **signal("go"))
+        passing(world, HOUR)
 
     world = play(scenario, plan_of(*steps, timeout="2h"))
     assert state_of(world).status == "COMPLETED"
@@ -187,12 +187,12 @@ def test_a_driver_that_hears_of_news_while_it_waits_waits_on() -> None:
 def test_a_deadline_that_has_passed_does_not_stop_the_compensation() -> None:
     steps = [work("a", ms=SECOND, undo=True), work("b", "a", ms=20 * SECOND)]
 
-    async def scenario(world: SimWorld) -> None:
-        await start(world)
-        await passing(world, 3_100)
-        await ask(world, "pause")  # refused, and yet heard of
-        await ask(world, "signal", **signal("go"))
-        await passing(world, HOUR)
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, 3_100)
+        ask(world, "pause")  # refused, and yet heard of
+        ask(world, "signal", **signal("go"))
+        passing(world, HOUR)
 
     world = play(scenario, plan_of(*steps, timeout="3s", signals={"go": {}}))
     assert state_of(world).status == "ROLLED_BACK"
@@ -202,18 +202,18 @@ def test_a_deadline_that_has_passed_does_not_stop_the_compensation() -> None:
 
 
 def test_what_a_dead_worker_had_begun_is_not_begun_again_in_a_pause() -> None:
-    async def scenario(world: SimWorld) -> None:
-        await start(world)
-        await passing(world, SECOND)
-        await ask(world, "pause")
-        await passing(world, SECOND)
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, SECOND)
+        ask(world, "pause")
+        passing(world, SECOND)
         world.nodes[0].die()
-        await world.add_node()
-        await passing(world, 60 * SECOND)
+        world.add_node()
+        passing(world, 60 * SECOND)
         assert len(world.began) == 1
         assert state_of(world).status == "PAUSED"
-        await ask(world, "resume")
-        await passing(world, 60 * SECOND)
+        ask(world, "resume")
+        passing(world, 60 * SECOND)
 
     world = play(scenario, plan_of(work("a", ms=4 * SECOND)))
     assert len(world.began) == 2
@@ -224,11 +224,11 @@ def test_what_a_dead_worker_had_begun_is_not_begun_again_in_a_pause() -> None:
 
 
 def test_a_step_is_not_interrupted_for_a_cancel_that_is_only_said() -> None:
-    async def scenario(world: SimWorld) -> None:
-        await start(world)
-        await passing(world, SECOND)
-        world.ports.live.nudge("w1", TENANT, "x", 1, "cancel")
-        await passing(world, 60 * SECOND)
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, SECOND)
+        world.loop.call_soon(world.ports.live.nudge, "w1", TENANT, "x", 1, "cancel")
+        passing(world, 60 * SECOND)
 
     world = play(scenario, plan_of(work("a", ms=4 * SECOND) | {"at_most_once": True}))
     assert len(world.began) == 1

@@ -5,18 +5,24 @@
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 
 import pytest
 
-from tests.sim.simulation import simulate
-
-FROM = int(os.environ.get("SIM_FROM", "0"))
-SEEDS = range(FROM, FROM + int(os.environ.get("SIM_SEEDS", "400")))
-SHARES = 12
+from tests.sim.coverage import SUITE_SEEDS, Transition, table, uncovered
+from tests.sim.simulation import listening, simulate
 
 
-@pytest.mark.parametrize("share", range(SHARES))
-def test_whatever_happens_everything_ends_rightly(share: int) -> None:
-    for seed in SEEDS[share::SHARES]:
-        simulate(seed)
+@pytest.mark.timeout(600)
+def test_whatever_happens_everything_ends_rightly_and_every_transition_is_seen() -> None:
+    seen: Counter[Transition] = Counter()
+    with listening() as heard:
+        for seed in range(SUITE_SEEDS):
+            seen.update(simulate(seed, heard).transitions)
+    assert not uncovered(seen), table(seen, SUITE_SEEDS)
+
+
+def test_a_seed_gives_the_same_run_each_time() -> None:
+    with listening() as heard:
+        for seed in range(60):
+            assert simulate(seed, heard) == simulate(seed, heard), f"seed {seed}"

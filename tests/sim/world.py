@@ -3,52 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import heapq
 import itertools
 import random
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tests.sim.chaos import Chaos, chaotic
-from wpa import plan
+from tests.sim.chaos import CALM, Weather
+from tests.sim.loop import SimClock, SimLoop
+from tests.sim.node import ACK_WAIT_S, EPOCH_MS, SKEW_MS, SimNode
+from tests.sim.plans import Version
 from wpa.adapters.memory import MemoryServer, open_ports
-from wpa.engine.runner import StepRunner
-from wpa.engine.services import Services
-from wpa.engine.worker import Worker
-from wpa.errors import StepFailed
-from wpa.hooks.steps import step, step_type_of
 from wpa.kernel.program import Program
+from wpa.model import events as ev
 from wpa.model.codec import decode_event
 from wpa.model.events import Event
-from wpa.model.limits import Limits
 from wpa.ports import Ports
-from wpa.ports.definitions import StoredDefinition
-from wpa.ports.steps import StepType
-from wpa.settings import Settings
 from wpa.testing.journal import Failures
-from wpa.testing.loop import LoopClock, VirtualLoop
 
-__all__ = ["TENANT", "Began", "SimWorld"]
+__all__ = ["TENANT", "Began", "Key", "SimWorld"]
 
-TENANT = "t"
-EPOCH_MS = 1_795_000_000_000
-ACK_WAIT_S = 5.0
-SETTINGS = Settings.model_validate(
-    {"ack_wait_s": ACK_WAIT_S, "grace_s": 1.0, "queues": "far", "concurrency": 8}
-)
-SKEW_MS = 150
-"""So far a worker's clock may be off, one way or the other."""
+TENANT: Final = "t"
+Key = tuple[str, str]
+"""Of an execution: tenant and id."""
 
 
 class Began(NamedTuple):
     """An attempt, as it was begun. ``at_ms`` by the server's clock."""
 
     worker: str
+    tenant: str
     execution: str
     key: str
     attempt: int
@@ -56,135 +42,85 @@ class Began(NamedTuple):
     was_frozen: bool
 
 
-class Ended(NamedTuple):
-    """Work that was done to its end."""
-
-    execution: str
-    key: str
-    at_ms: int
-
-
-class SimNode:
-    """A worker that can be killed, or frozen."""
-
-    def __init__(self, name: str, world: SimWorld) -> None:
-        self.name = name
-        self.chaos = Chaos(world.chance, world.server, lags=world.lags)
-        self.chaos.calm = world.calm
-        self.dead = False
-        self._world = world
-
-    async def start(self) -> None:
-        world = self._world
-        ports = await open_ports(world.server, ack_wait_s=ACK_WAIT_S)
-        self._close = ports.close
-        skew_ms = world.chance.randint(-SKEW_MS, SKEW_MS) if world.skew_ms is None else world.skew_ms
-        skewed = LoopClock(world.loop, EPOCH_MS + skew_ms)
-        ports = chaotic(dataclasses.replace(ports, clock=skewed), self.chaos)
-        self._runner = StepRunner(Steps(world, self), ports.live, skewed, self.name, threads=1, processes=1)
-        services = Services(ports, self._runner, SETTINGS, Limits(), self.name, flows=world.flows)
-        self.stop = asyncio.Event()
-        self.task = asyncio.create_task(Worker(services).run(self.stop))
-
-    def die(self) -> None:
-        """Gone, now: what it still tries reaches nobody."""
-        self.dead = True
-        with suppress(StopIteration):
-            self._close().__await__().__next__()
-        self.task.cancel()
-
-
-async def _work(
-    world: SimWorld, node: SimNode, ctx: Any, ms: int = 0, fail: int = 0, fatal: bool = False
-) -> Any:
-    """What it comes to depends on its inputs and on what is recorded of it."""
-    await world.make_attempt(node, ctx, ms)
-    if fatal:
-        raise StepFailed("it can't be done", type="Fatal", retryable=False)
-    if world.failures(ctx.execution, ctx.idempotency_key) < fail:
-        raise StepFailed("not this time", type="Flaky")
-    world.ended.append(Ended(ctx.execution, ctx.idempotency_key, world.now_ms))
-    return {"did": ctx.step}
-
-
-@step("sim.work")
-async def _work_shape(ctx: Any, ms: int = 0, fail: int = 0, fatal: bool = False) -> Any: ...
-
-
-@step("sim.undo")
-async def _undo_shape(ctx: Any, ms: int = 0, fail: int = 0) -> Any: ...
-
-
-_SHAPES = [found for found in map(step_type_of, (_work_shape, _undo_shape)) if found]
-
-
-class Steps:
-    """A worker's step types: declared once, and bound to each worker."""
-
-    def __init__(self, world: SimWorld, node: SimNode) -> None:
-        work = partial(_work, world, node)
-        self._types = {shape.name: msgspec.structs.replace(shape, fn=work) for shape in _SHAPES}
-
-    def get(self, name: str) -> StepType | None:
-        return self._types.get(name)
-
-    def names(self) -> list[str]:
-        return sorted(self._types)
-
-
 class SimWorld:
-    """Everything in it follows from its seed."""
+    """Everything in it follows from its seed.
 
-    def __init__(self, seed: int, loop: VirtualLoop, flows: Mapping[str, Program] | None = None) -> None:
+    Args:
+        seed: of the run.
+        flows: the programs that are no plans, by workflow.
+        weather: how often things go wrong; drawn by whoever makes the world.
+    """
+
+    def __init__(
+        self, seed: int, flows: Mapping[str, Program] | None = None, weather: Weather = CALM
+    ) -> None:
         self.chance = random.Random(seed)
-        self.loop = loop
+        self.loop = SimLoop()  # type: ignore[abstract]  # what it lacks of a loop, nobody calls here
         self.flows = flows or {}
-        self.clock = LoopClock(loop, EPOCH_MS)
+        self.clock = SimClock(self.loop, EPOCH_MS)
         self.server = MemoryServer(self.clock)
-        self.lags = self.chance.random() < 0.3
-        self.calm = False
+        self.weather = weather
         self.skew_ms: int | None = None
         """So far are all workers' clocks ahead; None: each as chance has it."""
+        self.skew_most_ms = SKEW_MS
+        """So far any worker's clock was ever off, one way or the other."""
         self.nodes: list[SimNode] = []
         self.began: list[Began] = []
-        self.ended: list[Ended] = []
-        self.once: set[str] = set()
-        """The steps that are run at most once."""
-        self.programs: dict[str, Program] = dict(self.flows)
-        self.undoable: dict[str, set[str]] = {}
+        self.programs: dict[tuple[str, str, str], Program] = {}
+        """What is deployed, by tenant, workflow and version."""
+        self.undoable: dict[tuple[str, str, str], set[str]] = {}
         """Of each plan the steps that have a compensation."""
-        self.ports: Ports
-        self.failures = Failures(self.server, TENANT).count
+        self.once: dict[tuple[str, str, str], set[str]] = {}
+        """Of each plan the steps that are run at most once."""
+        self.ports: Ports = self.loop.run(open_ports(self.server, ack_wait_s=ACK_WAIT_S))
+        """A connection to the server on which nothing goes wrong."""
+        self.on_attempt: Callable[[SimNode, Began, int], None] | None = None
+        """Told of each attempt that takes its time: where, which, and how many milliseconds."""
+        self._failures: dict[str, Failures] = {}
         self._names = itertools.count(1)
-        self._later: list[tuple[int, int, Callable[[], Awaitable[None]]]] = []
+        self._later: list[tuple[int, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
+        self._calm = False
 
     @property
     def now_ms(self) -> int:
         return self.clock.now_ms()
 
-    async def open(self, documents: list[dict[str, Any]], workers: int) -> None:
-        self.ports = await open_ports(self.server, ack_wait_s=ACK_WAIT_S)
-        for each in documents:
-            stored = StoredDefinition(
-                workflow=each["id"],
-                version=each["version"],
-                hash=plan.content_hash(each),
-                kind="plan",
-                document=msgspec.Raw(msgspec.json.encode(each)),
-                deployed_at="",
-            )
-            await self.ports.definitions.put(TENANT, stored)
-            self.programs[each["id"]] = plan.load(each)
-            self.undoable[each["id"]] = {found["id"] for found in each["steps"] if "compensate" in found}
-        for _ in range(workers):
-            await self.add_node()
-        await self.loop.idle()
+    # -- definitions and workers -------------------------------------------------------------
 
-    async def add_node(self) -> None:
-        node = SimNode(f"w{next(self._names)}", self)
+    def deploy(self, versions: Iterable[Version], tenant: str = TENANT) -> None:
+        """Deploy plans, for one tenant."""
+        for version in versions:
+            key = (tenant, version.stored.workflow, version.stored.version)
+            self.programs[key] = version.program
+            self.undoable[key] = version.undoable
+            self.once[key] = version.once
+            self.loop.run(self.ports.definitions.put(tenant, version.stored))
+
+    def program(self, tenant: str, workflow: str, version: str) -> Program:
+        """What a version is driven by; a flow has only the one that is installed."""
+        return self.flows.get(workflow) or self.programs[tenant, workflow, version]
+
+    def add_node(self, flows: Mapping[str, Program] | None = None) -> SimNode:
+        """Another worker; with ``flows``, with other code than the rest."""
+        node = SimNode(f"w{next(self._names)}", self, flows)
+        if self._calm:
+            node.be_calm()
         self.nodes.append(node)
-        await node.start()
+        return node
+
+    def on_death(self) -> None:
+        """A worker fell at one of its calls: another takes its place, soon, or later, or never."""
+        if self.chance.random() < 0.7:
+            self.at(self.now_ms + self.chance.randrange(3_000), self._replace)
+
+    def _replace(self) -> None:
+        self.add_node()
+
+    @property
+    def has_stale(self) -> bool:
+        """Whether any worker ever had other code than the rest."""
+        return any(node.stale for node in self.nodes)
 
     @property
     def alive(self) -> list[SimNode]:
@@ -192,82 +128,132 @@ class SimWorld:
 
     def be_calm(self) -> None:
         """The bad day is over."""
-        self.calm = True
-        for node in self.alive:
-            node.chaos.calm = True
+        self._calm, self.weather = True, CALM
+        for node in self.nodes:
+            node.be_calm()
 
     # -- the outside -------------------------------------------------------------------------
 
-    async def publish(self, task: Mapping[str, Any]) -> None:
-        await self.ports.tasks.publish(TENANT, msgspec.json.encode(task), {})
+    def publish(self, task: Mapping[str, Any], tenant: str = TENANT) -> None:
+        self.loop.run(self.ports.tasks.publish(tenant, msgspec.json.encode(task), {}))
 
-    def executions(self) -> list[str]:
-        """Those that have begun, by name."""
-        return sorted(subject.split(".")[3] for subject in self.server.events.subjects)
+    def executions(self) -> list[Key]:
+        """Those that have begun."""
+        tokens = (subject.split(".") for subject in self.server.events.subjects)
+        return sorted((tenant, execution) for _, _, tenant, execution in tokens)
 
-    def journal(self, execution: str) -> list[tuple[int, Event]]:
+    def journal(self, tenant: str, execution: str) -> list[tuple[int, Event]]:
         """The events with the moments at which they were stored, in milliseconds since the Unix epoch."""
-        found = self.server.events.read(f"workflow.events.{TENANT}.{execution}")
+        found = self.server.events.read(f"workflow.events.{tenant}.{execution}")
         return [(message.stored_ms, decode_event(message.data)) for message in found]
+
+    def left(self) -> list[Key]:
+        """The executions that have not ended."""
+        return [key for key in self.executions() if self._last_event(key).event not in ev.TERMINAL]
+
+    def is_blocked(self, key: Key) -> bool:
+        """Whether an execution can't go on with the code that there is."""
+        return "blocked" in self._last_event(key).data
+
+    def waits_for(self, key: Key) -> set[str]:
+        """The kinds of what an execution at rest waits for; none where it may be anything."""
+        data = self._last_event(key).data
+        return set() if "status" in data else {about["kind"] for about in data.get("waiting_for", ())}
+
+    def _last_event(self, key: Key) -> Event:
+        last = self.server.events.last(f"workflow.events.{key[0]}.{key[1]}")
+        assert last is not None
+        return decode_event(last.data)
+
+    def redeliver(self) -> None:
+        """The server takes a message for lost, though its holder is at work on it, and hands it out again."""
+        leased = [(consumer, sequence) for consumer in self.server.consumers for sequence in consumer.leased]
+        if leased:
+            consumer, sequence = self.chance.choice(leased)
+            self.loop.call_soon(consumer.nak, sequence, 0.0)
+
+    # -- steps -------------------------------------------------------------------------------
+
+    def failures(self, tenant: str, execution: str, key: str) -> int:
+        """How many attempts are recorded as failed under an idempotency key."""
+        found = self._failures.get(tenant)
+        if found is None:
+            found = self._failures[tenant] = Failures(self.server, tenant)
+        return found.count(execution, key)
 
     async def make_attempt(self, node: SimNode, ctx: Any, ms: int) -> None:
         """Note an attempt, and let its time pass."""
-        was_frozen = node.chaos.frozen_until_s > self.loop.time() - 3 * ACK_WAIT_S
+        if node.dead:
+            await self.loop.create_future()
+        was_frozen = node.chaos.frozen_until_ns > self.loop.now_ns - int(3e9 * ACK_WAIT_S)
         await node.chaos.thaw()
-        self.began.append(
-            Began(
-                worker=node.name,
-                execution=ctx.execution,
-                key=ctx.idempotency_key,
-                attempt=ctx.attempt,
-                at_ms=self.now_ms,
-                was_frozen=was_frozen,
-            )
+        began = Began(
+            worker=node.name,
+            tenant=ctx.tenant,
+            execution=ctx.execution,
+            key=ctx.idempotency_key,
+            attempt=ctx.attempt,
+            at_ms=self.now_ms,
+            was_frozen=was_frozen,
         )
+        self.began.append(began)
         if ms:
+            if self.on_attempt is not None:
+                self.on_attempt(node, began, ms)
             await asyncio.sleep(ms / 1000)
         await node.chaos.thaw()
 
     # -- time --------------------------------------------------------------------------------
 
-    def at(self, moment_ms: int, action: Callable[[], Awaitable[None]]) -> None:
+    def at(self, moment_ms: int, action: Callable[[], object]) -> None:
+        """Do something at a moment, in milliseconds since the Unix epoch."""
         heapq.heappush(self._later, (moment_ms, next(self._numbers), action))
 
-    async def until(self, limit_ms: int) -> None:
+    def until(self, limit_ms: int) -> None:
         """Let time pass; while nobody has a task in hand, straight to what comes next."""
+        loop, later = self.loop, self._later
         limit_ns = self.clock.ns_of(limit_ms)
         while True:
-            await self.loop.idle()
-            if self._later and self._later[0][0] <= self.now_ms:
-                await heapq.heappop(self._later)[2]()
+            loop.run_ready()
+            if later and later[0][0] <= self.now_ms:
+                heapq.heappop(later)[2]()
                 continue
             moment = self._next_ns()
             if moment is None or moment > limit_ns:
-                self.loop.advance_to(limit_ns)
+                loop.advance_to(limit_ns)
                 return
-            self.loop.advance_to(moment)
+            loop.advance_to(moment)
 
     def _next_ns(self) -> int | None:
-        moments = [self.clock.ns_of(self._later[0][0])] if self._later else []
-        alarm = self.server.schedules.next_ms
-        if self.server.tasks.subjects or self.server.due.subjects or (alarm and alarm <= self.now_ms):
-            if self.loop.next_ns is not None:
-                moments.append(self.loop.next_ns)
-        elif alarm is not None:
-            moments.append(self.clock.ns_of(alarm))
-        return min(moments) if moments else None
+        """The next moment at which anything can happen; None: nothing comes by itself.
 
-    async def close(self) -> None:
+        While a worker has a task in hand, its timers count. At rest, only the server's alarms do, and what
+        comes from outside: a worker with nothing in hand may as well sleep through it.
+        """
+        moment = self.clock.ns_of(self._later[0][0]) if self._later else None
+        server = self.server
+        other: int | None = None
+        if not (server.tasks.is_empty and server.due.is_empty):
+            other = self.loop.next_ns
+        elif (alarm := server.schedules.next_ms) is not None:
+            other = self.clock.ns_of(alarm) if alarm > self.now_ms else self.loop.next_ns
+        if moment is None or other is None:
+            return moment if other is None else other
+        return min(moment, other)
+
+    def close(self) -> None:
+        """End everything, and leave nothing behind."""
         for node in self.nodes:
             if not node.dead:
                 node.die()
-        me = asyncio.current_task()
-        for _ in range(1_000):
-            left = [task for task in asyncio.all_tasks() if task is not me]
-            if not left:
-                return
-            for task in left:
+        loop = self.loop
+        for _ in range(100):
+            loop.run_ready()
+            if not loop.unfinished:
+                break
+            for task in loop.unfinished:
                 task.cancel()
-            await self.loop.idle()
-            if self.loop.next_ns is not None:
-                self.loop.advance_to(self.loop.next_ns)
+            loop.run_ready()
+            if loop.next_ns is not None:
+                loop.advance_to(loop.next_ns)
+        loop.close()

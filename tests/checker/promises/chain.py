@@ -51,7 +51,8 @@ def _drives(fold: Fold, event: Recorded) -> str:
         return "" if epoch == fold["epoch"] + 1 else f"epoch {epoch} takes over from {fold['epoch']}"
     if epoch != fold["epoch"]:
         return f"epoch {epoch} writes in epoch {fold['epoch']}"
-    if name == "resumed" and event.data.get("reason") == "go on":
+    # Who resumes a paused one may give the same reason, and says who it is.
+    if name == "resumed" and event.data.get("reason") == "go on" and "by" not in event.data:
         return "" if worker == fold["worker"] else f"{worker} goes on in the place of {fold['worker']}"
     if name not in ASKED and worker != fold["worker"]:
         return f"{worker} writes, and {fold['worker']} is the driver"

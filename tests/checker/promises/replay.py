@@ -2,7 +2,7 @@
 
 The reference interpreter is led through the journal of each plan. Whatever the engine commanded, it must
 command, too: which slots are opened and dropped, what is decided, whether there is another attempt, with
-which inputs, which output. What a flow commands, only its own code can tell.
+which inputs, which output. What a flow commands, only its own code can tell: see :mod:`tests.checker.flows`.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ class _Replay:
         elif name == "decision_point":
             yield from self._decided(run, fold, event, held=fold.held or still)
         elif name == "resumed" and "next" in event.data:
+            if "cleanup" in event.data:
+                yield self._broken("it cleans up, and a plan has no code for that", event)
             yield from self._opened(fold, event, held=fold.held and fold.status != "PAUSED")
         elif name == "waiting" and not fold.held and "blocked" not in event.data:
             yield from self._rests(run, fold, event)

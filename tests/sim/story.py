@@ -1,0 +1,123 @@
+"""One execution as its journal tells it: read and folded once, for all the checks.
+
+To read it is the first of them: it is one chain of legal events, in which each slot is settled once between
+two openings.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tests.sim.world import Key, SimWorld
+from wpa.kernel.fold import fold
+from wpa.model import events as ev
+from wpa.model.codec import decode_event
+from wpa.model.events import Event
+from wpa.model.ids import idempotency_key
+from wpa.model.state import State, is_terminal
+from wpa.model.times import parse_ms
+
+__all__ = ["Story"]
+
+
+class Story:
+    """What an execution's journal tells. Raises AssertionError where it tells what can't be."""
+
+    def __init__(self, world: SimWorld, key: Key) -> None:
+        self.key = key
+        self.name = ".".join(key)
+        self.events: list[Event] = []
+        self.stored_ms: list[int] = []
+        """When each event was stored, by the server's clock."""
+        self.transitions: set[tuple[str, str]] = set()
+        """The status before, and the event."""
+        self.pauses: list[tuple[int, int]] = []
+        """From when to when nothing may begin; by the server's clock."""
+        self.drivers: list[tuple[int, str]] = []
+        """Since when which worker drives."""
+        self.elsewhere: set[str] = set()
+        """The idempotency keys of the steps that are run by a queue's workers."""
+        self.retry_at: dict[tuple[str, int], int] = {}
+        """Before which moment an attempt under a key may not begin."""
+        self.overdue: list[tuple[int, int, str]] = []
+        """For each time that was over, when it was recorded, when it was due, and of what."""
+        self.undone: Counter[str] = Counter()
+        self._undoable = world.undoable
+        state: State | None = None
+        for message in world.server.events.read(f"workflow.events.{key[0]}.{key[1]}"):
+            event = decode_event(message.data)
+            state = self._take(state, event, message.stored_ms)
+            state.position = message.sequence
+        assert state is not None, self.name
+        self.state = state
+
+    def _take(self, state: State | None, event: Event, stored_ms: int) -> State:
+        before = state.status if state is not None else ""
+        open_before = list(state.open) if state is not None else []
+        if state is not None:
+            assert event.epoch >= state.epoch, f"{self.name}: epoch {event.epoch} after {state.epoch}"
+            self._look_before(state, event, stored_ms)
+        self.events.append(event)
+        self.stored_ms.append(stored_ms)
+        self.transitions.add((before, event.event))
+        worker = state.worker if state is not None else ""
+        state = fold(state, event)
+        for slot_id in open_before:
+            if slot_id not in state.open:
+                ended = state.slots.get(slot_id)
+                assert ended is None or ended.status != "open" or is_terminal(state.status), slot_id
+        assert len(set(state.open)) == len(state.open), self.name
+        assert len(set(state.order)) == len(state.order), self.name
+        if state.worker != worker:
+            self.drivers.append((stored_ms, state.worker))
+        self._look_after(before, state, event, stored_ms)
+        return state
+
+    def _look_before(self, state: State, event: Event, stored_ms: int) -> None:
+        data = event.data
+        if event.event == ev.COMPENSATING:
+            undoable = self._undoable.get((state.tenant, state.workflow, state.version))
+            if undoable is not None:
+                self._check_undo(state, undoable, data["undo"])
+        elif event.event in (ev.STEP_COMPLETED, ev.STEP_FAILED):
+            slot = state.slots.get(data["slot"])
+            over = slot is not None and (slot.kind == "timer" or data.get("timed_out"))
+            if over and slot is not None and slot.status == "open" and slot.until:
+                self.overdue.append((stored_ms, parse_ms(slot.until), slot.id))
+        elif event.event == ev.STEP_COMPENSATED:
+            self.undone[data["slot"]] += 1
+
+    def _check_undo(self, state: State, undoable: set[str], undo: list[str]) -> None:
+        """What is to be undone is what was done and can be, the last first."""
+        done = (state.slots[slot_id] for slot_id in reversed(state.order))
+        expected = [
+            f"{slot.id}:undo"
+            for slot in done
+            if slot.status == "completed" and slot.kind != "timer" and slot.step in undoable
+        ]
+        assert undo == expected, f"{self.name}: {undo} is to be undone, not {expected}"
+
+    def _look_after(self, before: str, state: State, event: Event, stored_ms: int) -> None:
+        data = event.data
+        if event.event == ev.STEP_FAILED and not data["final"]:
+            failed = state.slots[data["slot"]]
+            key = idempotency_key(state.key, failed.id)
+            self.retry_at[key, failed.attempt] = parse_ms(failed.retry_at)
+        elif event.event == ev.RESUMED and data.get("reopen"):
+            self.retry_at.clear()
+        for slot_id, about in data.get("waits", {}).items():
+            if about["kind"] == "remote":
+                self.elsewhere.add(idempotency_key(state.key, slot_id))
+        if state.status == "PAUSED" and before != "PAUSED":
+            self.pauses.append((stored_ms, 1 << 60))
+        elif before == "PAUSED" and state.status != "PAUSED":
+            self.pauses[-1] = (self.pauses[-1][0], stored_ms)
+
+    def driver_at(self, moment_ms: int) -> str:
+        """Who drove it, by the journal."""
+        driver = ""
+        for since, worker in self.drivers:
+            if since > moment_ms:
+                break
+            driver = worker
+        return driver
