@@ -14,7 +14,7 @@ from workloads import WORKLOADS
 
 from wpa.cli.common import URL_FILE
 from wpa.client import Client
-from wpa.errors import PlatformError
+from wpa.errors import PlatformError, TaskRejected
 
 LOOK_EVERY_S = 0.005
 GIVE_UP_S = 30.0
@@ -50,7 +50,7 @@ async def _run_one(address: Path, began: float) -> dict[str, Any]:
                 try:
                     started = await client.start("seq3", {})
                     break
-                except PlatformError:  # no worker answers yet, or it does not know the definition
+                except (PlatformError, TaskRejected):  # no worker answers yet, or none knows the definition
                     await asyncio.sleep(LOOK_EVERY_S)
             accepted = time.perf_counter() - began
             await client.result(started.execution_id, timeout_s=GIVE_UP_S)

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FIGURES", "LATENCY", "SPEED", "Figure", "rows_of_figures", "rows_of_workloads"]
+from workloads import ENDS
+
+__all__ = [
+    "FIGURES",
+    "LATENCY",
+    "SPEED",
+    "Figure",
+    "headline",
+    "on_ground",
+    "rows_of_figures",
+    "rows_of_workloads",
+]
 
 SPEED = {
     "/s": "per_s",
@@ -53,6 +64,49 @@ class Figure:
 
 
 FIGURES = [
+    Figure("seq1", "per_s", "seq1 at 200 in flight, executions/s", at_least=8000),
+    Figure("seq3", "per_s", "seq3", at_least=5000),
+    Figure("fan10", "per_s", "fan10", at_least=1800),
+    Figure("saga3", "per_s", "saga3", at_least=3000),
+    Figure("seq3", "ratio", "seq3, by those of the floor", at_least=0.8),
+    Figure("flow3", "beside_seq3", "flow3, by those of the plan seq3", at_least=0.7),
+    Figure("seq3", "p50_ms_at_1", "seq3, 1 in flight: latency in ms, p50", at_most=2),
+    Figure("seq3", "p99_ms_at_1", "… p99", at_most=6),
+    Figure("seq3", "p50_ms_at_50", "… 50 in flight, p50", at_most=15),
+    Figure("always.seq3", "per_s", "seq3, each write synced, one node: executions/s", at_least=1500),
+    Figure("always.seq3", "ratio", "… by those of the floor"),
+    Figure("cluster.seq3", "per_s", "… three nodes on this machine"),
+    Figure("cluster.seq3", "ratio", "… by those of the floor"),
+    Figure("workers", "by_1_per_s", "seq3/s by one worker, 400 in flight"),
+    Figure("workers", "second_adds", "… by two, by those of one", at_least=1),
+    Figure("workers", "eight_of_best", "… by eight, by those of the best", at_least=0.8),
+    Figure(
+        "behind", "ratio", "seq3/s with 1,000,000 executions ended, by those of an empty store", at_least=0.9
+    ),
+    Figure("behind", "cpu_ratio", "… CPU for each, worker and server, likewise", at_least=0.9),
+    Figure("behind", "server_mb", "… what the server's memory is more with them, MB"),
+    Figure("behind", "disk_kb", "… on disk for each, KB"),
+    Figure("plan1000", "ratio", "a plan of 1,000 steps, by 333 plans of three: time", at_most=1.3),
+    Figure("plan1000", "cpu_ratio", "… the worker's CPU", at_most=1.3),
+    Figure("state1mb", "sent_ratio", "1 MB of outputs in 200 steps: how often each byte is sent", at_most=3),
+    Figure("behind100k", "p50_ms", "a start behind 100,000 tasks of another tenant: ms to its end, p50"),
+    Figure("behind100k", "p99_ms", "… p99", at_most=50),
+    Figure("behind100k", "new_tenant_ms", "… the first start of a tenant that has just deployed, ms"),
+    Figure("tenants1000", "many_per_s", "seq1/s of 1,000 tenants in turn"),
+    Figure("tenants1000", "ratio", "… by those of one tenant", at_least=0.5),
+    Figure("worker_killed", "s", "500 in flight, worker killed and started again: s to the end", at_most=3),
+    Figure("one_of_two_killed", "s", "… one of two killed, not started again", at_most=3),
+    Figure("worker_stopped", "s", "… one of two stopped, with no time to finish", at_most=1.5),
+    Figure("server_killed", "s", "… the server killed and started again", at_most=3),
+    Figure("leader_killed", "s", "… of three nodes, the leader killed", at_most=10),
+    Figure("held5000", "idle_mb", "a worker's memory, idle, MB", at_most=80),
+    Figure("held5000", "many_mb", "… with 5,000 in flight, MB", at_most=150),
+    Figure("held5000", "few_worker_percent", "… CPU that keeping 500 leases alive costs it, %"),
+    Figure("held5000", "few_server_percent", "… the server, %"),
+    Figure("held5000", "many_worker_percent", "… CPU that keeping 5,000 leases alive costs it, %"),
+    Figure("held5000", "many_server_percent", "… the server, %"),
+    Figure("soak", "grows_mb", "… grows under full load, once warm, by MB", at_most=3),
+    Figure("cold", "s", "`wpa dev` to the end of the first workflow, from nothing, s", at_most=1.2),
     Figure("sleep10k", "start_s", "10,000 executions put to sleep, seconds", at_most=4),
     Figure("sleep10k", "start_cpu_us", "… the worker's CPU for each, µs"),
     Figure("sleep10k", "grows_mb", "… server and worker grow by, MB", at_most=120),
@@ -71,35 +125,6 @@ FIGURES = [
     Figure("foreach1000", "item_ms", "… ms an item"),
     Figure("foreach1000", "many_item_ms", "… ms an item of 10,000"),
     Figure("foreach1000", "growth", "… CPU an item, of 10,000 against of 1,000", at_most=1.3),
-    Figure("flow3", "beside_seq3", "executions/s of flow3 by those of the plan seq3", at_least=0.7),
-    Figure("worker_killed", "s", "500 in flight, worker killed and started again: s to the end", at_most=3),
-    Figure("one_of_two_killed", "s", "… one of two killed, not started again", at_most=3),
-    Figure("worker_stopped", "s", "… one of two stopped, with no time to finish", at_most=1.5),
-    Figure("server_killed", "s", "… the server killed and started again", at_most=3),
-    Figure("leader_killed", "s", "… of three nodes, the leader killed", at_most=10),
-    Figure("held5000", "idle_mb", "a worker's memory, idle, MB", at_most=80),
-    Figure("held5000", "many_mb", "… with 5,000 in flight, MB", at_most=150),
-    Figure("held5000", "few_worker_percent", "… CPU that 500 in flight cost it that only wait, %"),
-    Figure("held5000", "few_server_percent", "… the server, %"),
-    Figure("held5000", "many_worker_percent", "… CPU that 5,000 in flight cost it, %"),
-    Figure("held5000", "many_server_percent", "… the server, %"),
-    Figure("soak", "grows_mb", "… grows under full load, once warm, by MB", at_most=3),
-    Figure("cold", "s", "`wpa dev` to the end of the first workflow, from nothing, s", at_most=1.2),
-    Figure("behind100k", "p50_ms", "a start behind 100,000 tasks of another tenant: ms to its end, p50"),
-    Figure("behind100k", "p99_ms", "… p99", at_most=50),
-    Figure("behind100k", "new_tenant_ms", "… the first start of a tenant that has just deployed, ms"),
-    Figure("tenants1000", "many_per_s", "seq1/s of 1,000 tenants in turn"),
-    Figure("tenants1000", "ratio", "… by those of one tenant", at_least=0.5),
-    Figure("workers", "by_1_per_s", "seq3/s by one worker, 400 in flight"),
-    Figure("workers", "second_adds", "… by two, by those of one"),
-    Figure("workers", "eight_of_best", "… by eight, by those of the best", at_least=0.8),
-    Figure(
-        "behind", "ratio", "seq3/s with 200,000 executions ended, by those of an empty store", at_least=0.9
-    ),
-    Figure("behind", "cpu_ratio", "… CPU for each, worker and server, likewise", at_least=0.9),
-    Figure("plan1000", "ratio", "a plan of 1,000 steps, by 333 plans of three", at_most=1.3),
-    Figure("plan1000", "cpu_ratio", "… the worker's CPU"),
-    Figure("state1mb", "sent_ratio", "1 MB of outputs in 200 steps: how often each byte is sent", at_most=3),
     Figure("replay1000", "ms", "a flow of 1,000 steps replayed from its journal, ms"),
     Figure("load100k", "snapshot_ms", "100,000 events: snapshot and tail loaded, ms"),
     Figure("load100k", "decode_ms", "… the same snapshot decoded, in memory, ms"),
@@ -107,13 +132,15 @@ FIGURES = [
 ]
 
 
-def rows_of_workloads(found: dict[str, Any], columns: dict[str, str]) -> list[list[str]]:
+def on_ground(ground: str, workload: str) -> str:
+    """What the figures of a workload are called that was measured on these servers."""
+    return f"{ground}.{workload}" if ground else workload
+
+
+def rows_of_workloads(found: dict[str, Any], columns: dict[str, str], ground: str = "") -> list[list[str]]:
     """Of each workload its name, and what ``columns`` (``SPEED`` or ``LATENCY``) say."""
-    return [
-        [name, *(_shown(row[key]) for key in columns.values())]
-        for name, row in found.items()
-        if "floor_per_s" in row
-    ]
+    rows = [(workload, found.get(on_ground(ground, workload))) for workload in ENDS]
+    return [[name, *(_shown(row[key]) for key in columns.values())] for name, row in rows if row]
 
 
 def rows_of_figures(found: dict[str, Any]) -> list[list[str]]:
@@ -124,6 +151,13 @@ def rows_of_figures(found: dict[str, Any]) -> list[list[str]]:
         if value is not None:
             rows.append([figure.what, _shown(value), figure.goal, figure.verdict(value)])
     return rows
+
+
+def headline(name: str, figures: dict[str, Any]) -> str:
+    """In a line, what was found; the first of a scenario's figures stands for the others."""
+    if "floor_per_s" in figures:
+        return f"{_shown(figures['per_s'])}/s, {figures['ratio']:g} of the floor"
+    return next((f"{f.what}: {_shown(figures[f.key])}" for f in FIGURES if f.scenario == name), "")
 
 
 def _shown(value: float) -> str:

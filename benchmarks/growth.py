@@ -1,4 +1,4 @@
-"""What grows with use, and must not: cost with many executions behind, in long plans, in large states."""
+"""What grows with an execution, and must not: what a step costs in long plans, and in large states."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from workloads import DATA, WORKLOADS
 from wpa.client import Client
 from wpa.model import events as ev
 
-BEHIND, MEASURED, ROUNDS, IN_FLIGHT = 200_000, 4_000, 3, 200
-WARM_UP = 2_000
+WARM_UP = 500
 LONG, SHORT_ONES = 1_000, 999
 LARGE_STEPS, LARGE_BYTES = 200, 5_000
 
@@ -37,45 +36,11 @@ DEFINITIONS = {
 }
 
 
-async def behind(sync: str, scale: float) -> dict[str, Any]:
-    """``seq3`` on an empty store, and again with a great many finished executions in it.
-
-    CPU is the worker's and the server's; what it costs to make them is not counted.
-    """
-    finished, total = max(1_000, int(BEHIND * scale)), max(500, int(MEASURED * min(1.0, scale)))
-    async with _stage(sync, scale) as stage:
-        load = Load(stage.nc, "default", "seq3")
-        await load.run(WARM_UP, IN_FLIGHT)
-        before = await _speed(stage, load, total)
-        done = WARM_UP + ROUNDS * total
-        while done < finished:
-            done += (part := min(10_000, finished - done))
-            await load.run(part, IN_FLIGHT)
-        after = await _speed(stage, load, total)
-    return {
-        "finished": finished,
-        "empty_per_s": round(before[0]),
-        "per_s": round(after[0]),
-        "ratio": round(after[0] / before[0], 2),
-        "cpu_ratio": round(before[1] / after[1], 2),
-    }
-
-
-async def _speed(stage: Stage, load: Load, total: int) -> tuple[float, float]:
-    """Executions per second, the best of some rounds; seconds of CPU for each, the least."""
-    per_s, cpu_s = [], []
-    for _ in range(ROUNDS):
-        used = sum(usage.cpu_s for usage in stage.usage())
-        per_s.append((await load.run(total, IN_FLIGHT)).per_s)
-        cpu_s.append((sum(usage.cpu_s for usage in stage.usage()) - used) / total)
-    return max(per_s), min(cpu_s)
-
-
 async def long_plan(sync: str, scale: float) -> dict[str, Any]:
     """One execution of a plan of a thousand steps, beside as many steps in plans of three, one at a time."""
     async with _stage(sync, scale) as stage:
         load = Load(stage.nc, "default", "seq3")
-        await load.run(WARM_UP // 4, 1)
+        await load.run(WARM_UP, 1)
         await _one(stage, "long", "warm-up")
         short_cpu_s = Usage.of(stage.worker).cpu_s
         began = time.perf_counter()

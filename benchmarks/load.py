@@ -116,6 +116,6 @@ class Load:
 
 async def connect(url: str) -> Client:
     """A connection of nats-py that reads what comes as the engine's own does."""
-    nc = await nats.connect(url, pending_size=64 * 1024 * 1024)
+    nc = await nats.connect(url.split(","), pending_size=64 * 1024 * 1024)
     nc._ps = WireParser(nc)  # type: ignore[assignment]  # noqa: SLF001
     return nc

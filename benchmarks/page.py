@@ -7,6 +7,7 @@ from string import Template
 from typing import Any
 
 from figures import LATENCY, SPEED, rows_of_figures, rows_of_workloads
+from throughput import GROUNDS
 
 __all__ = ["page"]
 
@@ -18,15 +19,29 @@ def page(found: dict[str, Any]) -> str:
     about = found["about"]
     machine = (
         f"{about['machine']}, Python {about['python']}, nats-server {about['server']}, "
-        f"`sync_interval` {about['sync']}, {about['rounds']} rounds, {about['at']}; "
-        f"the machine's load was {about['load_before']:g} before and {about['load_after']:g} after"
+        f"`sync_interval` {about['sync']}, {about['rounds']} rounds, {about['at']}, "
+        f"{about['minutes']:g} minutes; the machine's load was {about['load_before']:g} before and "
+        f"{about['load_after']:g} after"
     )
     return Template(TEMPLATE.read_text()).substitute(
         idle_s=f"{about['idle_s']:g}",
         machine=machine,
         figures=_table(["what", "measured", "goal", ""], rows_of_figures(found)),
-        speed=_table(["workload", *SPEED], rows_of_workloads(found, SPEED)),
-        latency=_table(["workload", *LATENCY], rows_of_workloads(found, LATENCY)),
+        workloads="\n\n".join(_workloads(found, ground) for ground in GROUNDS),
+        failed="".join(f"`{name}` failed: {why}.\n\n" for name, why in found["failed"].items()),
+    )
+
+
+def _workloads(found: dict[str, Any], ground: str) -> str:
+    """Two tables: what was measured on these servers."""
+    return "\n\n".join(
+        [
+            f"### {GROUNDS[ground].what[0].upper()}{GROUNDS[ground].what[1:]}",
+            "Executions per second, and CPU for each, at 200 in flight:",
+            _table(["workload", *SPEED], rows_of_workloads(found, SPEED, ground)),
+            "Latency in milliseconds, at 1 and at 50 in flight:",
+            _table(["workload", *LATENCY], rows_of_workloads(found, LATENCY, ground)),
+        ]
     )
 
 

@@ -1,91 +1,110 @@
 """Executions that only work: throughput, latency and CPU, beside the floor.
 
-Engine and floor take turns, so that a machine whose speed drifts is fair to both.
+Engine and floor follow each other closely, so that a machine whose speed drifts is fair to both.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections import defaultdict
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
+from cluster import Cluster
 from floor import APPENDS
 from load import Load, Result, connect
 from nats.aio.client import Client as Connection
-from processes import HERE, Usage, process, worker
-from workloads import BESIDE, ENDS, WORKLOADS
+from processes import HERE, Usage, process, server, worker
+from workloads import ENDS, WORKLOADS
 
 from wpa.client import Client
 
+__all__ = ["FLOOR", "GROUNDS", "Ground", "measure"]
+
 TOTALS = {"seq1": 6_000, "seq3": 4_000, "fan10": 1_500, "saga3": 3_000, "flow3": 4_000}
+FLOOR = str(HERE / "floor.py")
 WARM_UP = 300
 IN_FLIGHT = 200
 SHARES = {1: 0.1, 50: 0.25}
 """With so many in flight, latency is measured over this share of the executions."""
 PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
-Samples = dict[str, list[float]]
+
+@dataclass(frozen=True)
+class Ground:
+    """The servers that workloads are measured on.
+
+    Attributes:
+        what: what they are, in the words of the page.
+        nodes: how many; each stream has as many replicas.
+        sync: their ``sync_interval``; None for what the run is asked for.
+        share: of the executions, so many: where each takes longer.
+    """
+
+    what: str
+    nodes: int = 1
+    sync: str | None = None
+    share: float = 1.0
+
+    @contextlib.asynccontextmanager
+    async def servers(self, sync: str) -> AsyncIterator[str]:
+        """With nothing in them; their addresses."""
+        sync = self.sync or sync
+        if self.nodes == 1:
+            async with server(sync) as embedded:
+                yield embedded.url
+        else:
+            async with Cluster.of(self.nodes, sync) as cluster:
+                yield cluster.url
 
 
-class Throughput:
-    """Measures the workloads ``names``, round after round, on one server."""
+GROUNDS = {
+    "": Ground("the embedded server, default durability"),
+    "always": Ground("one node, each write synced (`sync_interval: always`)", sync="always", share=0.2),
+    "cluster": Ground(
+        "three nodes on this machine, each write synced by all of them", nodes=3, sync="always", share=0.3
+    ),
+}
 
-    def __init__(self, url: str, names: list[str], scale: float, told: Callable[[str], None]) -> None:
-        self._url, self._names, self._scale, self._told = url, names, scale, told
-        self._samples: dict[str, Samples] = {name: defaultdict(list) for name in names}
 
-    async def round(self) -> None:
-        """Each workload, on the engine and then on the floor."""
-        for name in self._names:
-            nc = await connect(self._url)
-            # A worker takes every tenant's tasks, the floor's too: it has to be gone by then.
-            async with worker(self._url) as pid:
-                await self._engine(nc, pid, name)
-            async with process(FLOOR, self._url) as pid:
-                await self._floor(nc, pid, name)
-            await nc.close()
+async def measure(workload: str, ground: Ground, sync: str, scale: float) -> dict[str, Any]:
+    """One workload, by the engine and then by the floor: what it measured, all of it numbers."""
+    total = max(100, int(TOTALS[workload] * scale * ground.share))
+    together = ground.nodes == 1 and (ground.sync or sync) == "always"
+    settings = {"WPA_REPLICAS": str(ground.nodes), "WPA_GROUP_APPENDS": str(together)}
+    async with ground.servers(sync) as url, contextlib.AsyncExitStack() as stack:
+        nc = await connect(url)
+        stack.push_async_callback(nc.close)
+        # A worker takes every tenant's tasks, the floor's too: it has to be gone by then.
+        async with worker(url, settings) as pid:
+            found = await _engine(nc, url, pid, workload, total)
+        async with process(FLOOR, url) as pid:
+            found |= await _floor(nc, pid, workload, total)
+    found["ratio"] = found["per_s"] / found["floor_per_s"]
+    found["cpu_ratio"] = found["floor_cpu_us"] / found["cpu_us"]
+    return {key: _rounded(value) for key, value in found.items()}
 
-    def report(self) -> dict[str, dict[str, Any]]:
-        """Medians over the rounds; ratios are those within a round."""
-        found: dict[str, dict[str, Any]] = {}
-        for name, samples in self._samples.items():
-            row: dict[str, Any] = {key: _median(values) for key, values in samples.items()}
-            row["ratio"] = _ratio(samples["per_s"], samples["floor_per_s"])
-            row["cpu_ratio"] = _ratio(samples["floor_cpu_us"], samples["cpu_us"])
-            if (plan := BESIDE.get(name)) in self._samples:
-                row[f"beside_{plan}"] = _ratio(samples["per_s"], self._samples[plan]["per_s"])
-            row["per_s_all"] = [round(value) for value in samples["per_s"]]
-            row["floor_per_s_all"] = [round(value) for value in samples["floor_per_s"]]
-            found[name] = row
-        return found
 
-    def _total(self, name: str) -> int:
-        return max(100, int(TOTALS[name] * self._scale))
+async def _engine(nc: Connection, url: str, pid: int, workload: str, total: int) -> dict[str, Any]:
+    if workload in WORKLOADS:  # a flow is the worker's own
+        async with await Client.connect(url) as client:
+            await client.deploy({"id": workload, "version": "1", "steps": WORKLOADS[workload]})
+    load = Load(nc, "default", workload)
+    result, cpu_us = await _at_full_load(load, pid, total)
+    if set(result.ended) != {ENDS[workload]}:
+        raise RuntimeError(f"{workload} ended as {result.ended}")
+    found = {"per_s": result.per_s, "cpu_us": cpu_us}
+    for in_flight, share in SHARES.items():
+        result = await load.run(max(100, int(total * share)), in_flight)
+        for label, percentile in PERCENTILES.items():
+            found[f"{label}_ms_at_{in_flight}"] = result.percentile(percentile)
+    return found
 
-    async def _engine(self, nc: Connection, pid: int, name: str) -> None:
-        if name in WORKLOADS:  # a flow is the worker's own
-            async with await Client.connect(self._url) as client:
-                await client.deploy({"id": name, "version": "1", "steps": WORKLOADS[name]})
-        samples, total = self._samples[name], self._total(name)
-        load = Load(nc, "default", name)
-        result, cpu_us = await _at_full_load(load, pid, total)
-        if set(result.ended) != {ENDS[name]}:
-            raise RuntimeError(f"{name} ended as {result.ended}")
-        samples["per_s"].append(result.per_s)
-        samples["cpu_us"].append(cpu_us)
-        self._told(f"{name} {result.per_s:.0f}/s")
-        for in_flight, share in SHARES.items():
-            result = await load.run(max(100, int(total * share)), in_flight)
-            for label, percentile in PERCENTILES.items():
-                samples[f"{label}_ms_at_{in_flight}"].append(result.percentile(percentile))
 
-    async def _floor(self, nc: Connection, pid: int, name: str) -> None:
-        load = Load(nc, "floor", name, last_event=APPENDS[name])
-        result, cpu_us = await _at_full_load(load, pid, self._total(name))
-        self._samples[name]["floor_per_s"].append(result.per_s)
-        self._samples[name]["floor_cpu_us"].append(cpu_us)
-        self._told(f"floor of {name} {result.per_s:.0f}/s")
+async def _floor(nc: Connection, pid: int, workload: str, total: int) -> dict[str, Any]:
+    load = Load(nc, "floor", workload, last_event=APPENDS[workload])
+    result, cpu_us = await _at_full_load(load, pid, total)
+    return {"floor_per_s": result.per_s, "floor_cpu_us": cpu_us}
 
 
 async def _at_full_load(load: Load, pid: int, total: int) -> tuple[Result, float]:
@@ -96,10 +115,5 @@ async def _at_full_load(load: Load, pid: int, total: int) -> tuple[Result, float
     return result, (Usage.of(pid).cpu_s - before.cpu_s) / total * 1e6
 
 
-def _median(values: list[float]) -> float:
-    value = statistics.median(values)
+def _rounded(value: float) -> float:
     return round(value) if value >= 100 else round(value, 2)
-
-
-def _ratio(these: list[float], those: list[float]) -> float:
-    return round(statistics.median(a / b for a, b in zip(these, those, strict=True)), 2)
