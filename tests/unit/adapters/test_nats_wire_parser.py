@@ -174,7 +174,9 @@ PARTS = st.one_of(
     st.builds(message_with, SUBJECTS, SIDS, ANSWERS, HEADS, DATA),
     st.builds(message_with, TOKENS, st.just(REPLIES), st.just(""), HEADS, DATA),
 )
-GARBLED_AT = st.tuples(st.integers(0, 10_000), st.integers(0, 255))
+# No white space: nats-py takes any for the one space that the server writes, ours leaves such lines to it.
+WRONG = st.integers(0, 255).filter(lambda byte: not bytes([byte]).isspace())
+GARBLED_AT = st.tuples(st.integers(0, 10_000), WRONG)
 PLACES = st.lists(st.integers(0, 20_000), max_size=12)
 
 
