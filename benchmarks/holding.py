@@ -33,9 +33,9 @@ async def held(sync: str, scale: float) -> dict[str, Any]:
     many = max(FEW, int(MANY * scale))
     async with _stage(sync, scale, {"WPA_CONCURRENCY": str(MANY + FEW)}) as stage:
         await asyncio.sleep(SETTLE_S)
-        idle = await _watched(stage, 0)
-        few = await _watched(stage, FEW)
-        most = await _watched(stage, many)
+        idle = await _watched(stage, 0, "idle")
+        few = await _watched(stage, FEW, "few")
+        most = await _watched(stage, many, "many")
     return {
         "in_flight": many,
         "idle_mb": idle["worker_mb"],
@@ -47,12 +47,12 @@ async def held(sync: str, scale: float) -> dict[str, Any]:
     }
 
 
-async def _watched(stage: Stage, count: int) -> dict[str, float]:
+async def _watched(stage: Stage, count: int, called: str) -> dict[str, float]:
     """Memory, and CPU in per cent of one core, of so many executions in flight."""
     nc = stage.nc
     async with watching(nc, ev.COMPLETED) as ended:
         async with watching(nc, ev.STARTED) as started:
-            await publish(nc, (start("held", f"h{count}-{number}") for number in range(count)))
+            await publish(nc, (start("held", f"{called}-{number}") for number in range(count)))
             await started.until(count)
         await asyncio.sleep(SETTLE_S)
         before = stage.usage()
@@ -77,7 +77,7 @@ async def soak(sync: str, scale: float) -> dict[str, Any]:
             await load.run(SOAK_ROUND, SOAK_IN_FLIGHT)
             executions += SOAK_ROUND
             sizes.append((at, Usage.of(stage.worker).rss_mb))
-    warm = [size for at, size in sizes if at >= seconds * WARM_UP_SHARE]
+    warm = [size for at, size in sizes if at >= seconds * WARM_UP_SHARE] or [sizes[-1][1]]
     third = max(1, len(warm) // 3)
     return {
         "seconds": round(seconds),

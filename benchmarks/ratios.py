@@ -29,9 +29,9 @@ from wpa.adapters.nats import open_ports
 from wpa.client import Client
 
 RECORDED = HERE / "ratios.json"
-ALLOWED = 0.3
-"""How much a ratio may have grown. Medians of five rounds differed by up to 0.15 of themselves between hours
-with two and with nine processes ready for each core."""
+ALLOWED = 0.25
+"""How much a ratio may have grown. In seven runs, on two cores for which ten to twenty-five processes waited,
+none was more than 8 % off the recorded one."""
 ROUNDS, RECORDED_ROUNDS, TRIES = 5, 9, 3
 EXECUTIONS = {"seq1": 1_000, "seq3": 800, "flow3": 600, "fan10": 250, "saga3": 500}
 """Of the engine, in one round: half a second on a quiet machine."""

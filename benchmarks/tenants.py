@@ -19,6 +19,8 @@ from wpa.client import Client
 
 BACKLOG, SINGLES, SINGLE_EVERY_S = 100_000, 200, 0.02
 TENANTS, EXECUTIONS, IN_FLIGHT = 1_000, 8_000, 200
+LEAST_BACKLOG = 60_000
+"""It must last for as long as the single starts take."""
 WARM_UP = 2_000
 GIVE_UP_S = 60.0
 HEARD_AFTER_S = 0.1
@@ -65,7 +67,7 @@ async def _ends(nc: Connection, tenant: str) -> AsyncIterator[Ends]:
 
 async def behind_a_backlog(sync: str, scale: float) -> dict[str, Any]:
     """Single starts of one tenant, while another's hundred thousand tasks are worked on."""
-    backlog = max(5_000, int(BACKLOG * scale))
+    backlog = max(LEAST_BACKLOG, int(BACKLOG * scale))
     async with server(sync) as embedded:
         async with worker(embedded.url):
             for tenant in ("many", "few"):

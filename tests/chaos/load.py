@@ -15,8 +15,10 @@ from typing import Any, Final, Self
 from tests.checker.calls import Caller
 from tests.checker.facts import Call
 from wpa.client import Client
+from wpa.errors import Unavailable
 
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 120.0
+AGAIN_S: Final = 0.2
 STARTS_PER_S: Final = 8.0
 WORK_S: Final = 0.3
 """Whatever happens, some steps are at work."""
@@ -162,6 +164,8 @@ async def check_end(caller: Caller, client: Client, kind: str, execution: str, w
                 break
             except TimeoutError:
                 await resume(caller, client.tenant, execution)
+            except Unavailable:
+                await asyncio.sleep(AGAIN_S)
     assert found["status"] == ENDS.get(kind, "COMPLETED"), (execution, found["status"], found["error"])
 
 

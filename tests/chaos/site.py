@@ -75,6 +75,11 @@ class Site:
     def url(self) -> str:
         return self._cluster or self.server.url
 
+    @property
+    def replicated(self) -> bool:
+        """Whether it is on a cluster."""
+        return bool(self._cluster)
+
     async def __aenter__(self) -> Self:
         if not self._cluster:
             await asyncio.to_thread(self.server.start)

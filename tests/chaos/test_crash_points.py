@@ -51,7 +51,7 @@ async def passed(folder: Path, kind: str) -> list[str]:
     log = folder / "points"
     async with Site(folder) as site:
         await asyncio.to_thread(site.start_crashing, points=log)
-        async with Witness(site, f"undisturbed: {kind}") as witness:
+        async with Witness(site, "undisturbed") as witness:
             await deploy(witness.caller, TENANT)
             await run(witness, site, kind)
     return log.read_text().splitlines()

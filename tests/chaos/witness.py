@@ -24,7 +24,8 @@ from tests.e2e.processes import environment
 BOUNDS = Bounds(settle_ms=0, late_ms=20_000, return_ms=45_000, pause_ms=10_000)
 """Nothing moves any more when it is judged. What is late by less may be the fault of a busy machine."""
 LEDGERED = ("e2e.work", "e2e.undo")
-CALL_TIMEOUT_S = 2.0
+CALL_TIMEOUT_S, ELECTION_S = 2.0, 10.0
+"""How long an answer is waited for: from a cluster, for as long as it may take to elect a leader."""
 QUIET_WITHIN_S = 60.0
 LEASE_MS = int(ACK_WAIT_S * 1000)
 
@@ -69,7 +70,7 @@ class Witness:
             connect_timeout=5,
             error_cb=_ignore,
         )
-        self.caller = Caller(self._connection, CALL_TIMEOUT_S)
+        self.caller = Caller(self._connection, ELECTION_S if self._site.replicated else CALL_TIMEOUT_S)
         return self
 
     async def __aexit__(self, *_: object) -> None:

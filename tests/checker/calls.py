@@ -16,6 +16,7 @@ __all__ = ["Caller"]
 
 TIMEOUT_S: Final = 5.0
 AGAIN_S: Final = 0.2
+ENDED: Final = "execution_ended"
 UNHEARD: Final = ("unavailable", "timeout")
 """Codes that say nothing about what has become of a request."""
 
@@ -54,14 +55,14 @@ class Caller:
 
         Args:
             within_s: so long it is asked again while nobody has answered.
-            insist: whether it is asked again, too, when it was refused.
+            insist: whether it is asked again, too, when it was refused; of one that has ended, it never is.
         """
         deadline = time.monotonic() + within_s
         while True:
             call = await self._ask(kind, tenant, execution, body)
             self.calls.append(call)
-            answered = call.outcome == "ok" or (call.outcome == "failed" and not insist)
-            if answered or time.monotonic() > deadline:
+            refused = call.outcome == "failed" and (not insist or call.code == ENDED)
+            if call.outcome == "ok" or refused or time.monotonic() > deadline:
                 return call
             await asyncio.sleep(AGAIN_S)
 

@@ -17,6 +17,7 @@ import nats
 from tests.checker.calls import Caller
 from tests.checker.dump import settled
 from tests.checker.facts import Fault, read_ledger, save
+from tests.checker.flows import replay
 from tests.checker.judge import Bounds, judge
 from tests.e2e.processes import EXAMPLES, Wpa
 from tests.servers import NatsServer
@@ -178,10 +179,8 @@ class Run:
 async def test_the_judge_finds_no_broken_promise_though_a_worker_is_killed(
     server: NatsServer, start_worker: Callable[..., Wpa], ledger_file: Path
 ) -> None:
-    flows = [
-        word for path in ("hello.py", "digest.py") for word in ("--flows", str(EXAMPLES / "flows" / path))
-    ]
-    arguments = ("--queue", "gpu", *flows)
+    flows = [str(EXAMPLES / "flows" / name) for name in ("hello.py", "digest.py")]
+    arguments = ("--queue", "gpu", *(word for path in flows for word in ("--flows", path)))
     workers = await asyncio.gather(
         *(asyncio.to_thread(start_worker, *arguments, ack_wait=ACK_WAIT_S) for _ in range(2))
     )
@@ -208,5 +207,5 @@ async def test_the_judge_finds_no_broken_promise_though_a_worker_is_killed(
     assert any(event.name == "workflow_recovered" for event in facts.events)
     untold = {one.tenant: one.document["status"] for one in facts.statuses if one.execution == UNTOLD}
     assert untold == {"acme": "WAITING", "zeta": "PAUSED"}
-    violations = judge(facts, BOUNDS)
+    violations = judge(facts, BOUNDS) + await asyncio.to_thread(replay, facts, flows)
     assert not violations, "\n".join(map(str, violations))

@@ -28,6 +28,7 @@ class Result(NamedTuple):
     seeds: range
     failures: list[tuple[int, str]]
     seen: Counter[Transition]
+    faults: Counter[str]
     executions: int
     cpu_s: float
 
@@ -35,7 +36,7 @@ class Result(NamedTuple):
 def play(seeds: range) -> Result:
     """Run seeds, one after the other."""
     began = time.process_time()
-    result = Result(seeds, [], Counter(), 0, 0.0)
+    result = Result(seeds, [], Counter(), Counter(), 0, 0.0)
     executions = 0
     with listening() as heard:
         for seed in seeds:
@@ -45,6 +46,7 @@ def play(seeds: range) -> Result:
                 result.failures.append((seed, str(error)))
                 continue
             result.seen.update(outcome.transitions)
+            result.faults.update(outcome.faults)
             executions += outcome.executions
     return result._replace(executions=executions, cpu_s=time.process_time() - began)
 
@@ -78,6 +80,7 @@ def again(seed: int) -> int:
 def many(results: Iterable[Result], seeds: range) -> int:
     """Tell of runs as they come to their end."""
     seen: Counter[Transition] = Counter()
+    faults: Counter[str] = Counter()
     failures = executions = runs = 0
     cpu_s = 0.0
     for result in results:
@@ -85,11 +88,13 @@ def many(results: Iterable[Result], seeds: range) -> int:
             print(text if failures < SHOWN else text.partition("\n")[0], flush=True)
             failures += 1
         seen.update(result.seen)
+        faults.update(result.faults)
         runs += len(result.seeds)
         executions += result.executions
         cpu_s += result.cpu_s
         print(f"{runs} of {len(seeds)} runs, {failures} failed", file=sys.stderr, flush=True)
     print(table(seen, runs))
+    print("\n" + "\n".join(f"{kind:<32} {count:>9}" for kind, count in sorted(faults.items())))
     print(
         f"\n{runs} runs from seed {seeds.start}, {executions} executions, {failures} runs failed; "
         f"{runs / cpu_s:.0f} runs in each second of CPU time"

@@ -108,4 +108,5 @@ def send(world: SimWorld, tenant: str, task: dict[str, Any]) -> None:
     """Publish a task; now and then twice, as one does whose first try was not answered."""
     world.publish(task, tenant)
     if world.chance.random() < 0.15:
+        world.faults["a task sent twice"] += 1
         world.publish(task, tenant)

@@ -8,13 +8,14 @@ import asyncio
 import dataclasses
 import math
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from tests.sim.loop import SimLoop
 from wpa.adapters.memory import MemoryServer
-from wpa.errors import Unavailable
+from wpa.errors import Conflict, Unavailable
 from wpa.model.events import Event
 from wpa.ports import Ports
 from wpa.ports.live import OnNudge
@@ -78,6 +79,7 @@ class Chaos:
         server: whose streams a lagging replica lags behind.
         weather: how often things happen.
         die: ends the worker, at once.
+        faults: counts what happened, by kind.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Chaos:
         server: MemoryServer,
         weather: Weather,
         die: Callable[[], None],
+        faults: Counter[str],
     ) -> None:
         self.server = server
         self.dead = False
@@ -96,6 +99,7 @@ class Chaos:
         self._loop = loop
         self._weather = weather
         self._die = die
+        self.faults = faults
         self._calls = 0
         self._next = 0
         """The number of the next call to which something happens."""
@@ -122,6 +126,7 @@ class Chaos:
 
     def freeze(self, seconds: float) -> None:
         """Stop as a process does that is stopped, swapped out, or collects its garbage."""
+        self.faults["a worker frozen"] += 1
         self.frozen_until_ns = self._loop.now_ns + int(seconds * 1_000_000_000)
 
     async def thaw(self) -> None:
@@ -137,19 +142,23 @@ class Chaos:
             return await action(*args, **more)
         await self.thaw()
         if number == self._last >> 1 and not self._last & 1:
+            self.faults["a worker dead before a call"] += 1
             await self._end()
         before, after, cut = self._troubles(number)
         if before:
             await asyncio.sleep(before)
         if cut == "before":
+            self.faults["a call never sent"] += 1
             raise Unavailable("cut off before it was sent")
         result = await action(*args, **more)
         if number == self._last >> 1:
+            self.faults["a worker dead after a call"] += 1
             await self._end()
         if after:
             await asyncio.sleep(after)
         await self.thaw()
         if cut == "after":
+            self.faults["a reply lost"] += 1
             raise Unavailable("cut off before the answer came")
         return result
 
@@ -158,6 +167,7 @@ class Chaos:
         if number < self._next:
             return 0.0, 0.0, ""
         self._draw_next()
+        self.faults["a call delayed"] += 1
         chance, weather = self._chance, self._weather
         cut = ""
         if chance.random() * (weather.slow + weather.cut) < weather.cut:
@@ -181,6 +191,7 @@ class Chaos:
         if not (last and not self._last & 1):
             action(*args)
         if last:
+            self.faults["a worker dead at what it sends"] += 1
             self._die()
 
     def hits(self, share: float) -> bool:
@@ -199,6 +210,7 @@ class Chaos:
     def deliver(self, take: Callable[..., None], *args: Any) -> None:
         """Hand over what has come, now or late; to the dead, nothing."""
         if late := self.late_s():
+            self.faults["a delivery overtaken"] += 1
             self._loop.call_later(late, self._hand_over, take, args)
         else:
             self._hand_over(take, args)
@@ -251,6 +263,15 @@ class _Wrapped:
 class _Journal(_Wrapped):
     def __init__(self, ports: Ports, chaos: Chaos) -> None:
         super().__init__(ports.journal, chaos)
+        self._ports = ports
+
+    async def append(self, event: Event, after: int) -> int:
+        try:
+            position: int = await self._chaos.call(self._ports.journal.append, event, after)
+        except Conflict:
+            self._chaos.faults["an append contended"] += 1
+            raise
+        return position
 
     async def read(
         self, tenant: str, execution: str, after: int = 0, most: int | None = None
@@ -265,6 +286,7 @@ class _Journal(_Wrapped):
         if self._chaos.lagging:
             while found and self._chaos.behind(found[-1][0]):
                 found.pop()
+                self._chaos.faults["a read behind the times"] += 1
         return found
 
 
@@ -303,6 +325,7 @@ class _Live:
         async def hear(tenant: str, execution: str, epoch: int, reason: str) -> None:
             chaos = self._chaos
             if chaos.hits(chaos.weather.late):
+                chaos.faults["a nudge lost"] += 1
                 return
             if late := chaos.late_s():
                 await asyncio.sleep(late)
@@ -328,7 +351,9 @@ class _Lease:
         self.stored_ms = inner.stored_ms
 
     def ack(self) -> None:
-        if not self._chaos.hits(self._chaos.weather.unheard):
+        if self._chaos.hits(self._chaos.weather.unheard):
+            self._chaos.faults["an ack lost"] += 1
+        else:
             self._chaos.send(self._inner.ack)
 
     def nak(self, delay_s: float = 0.0) -> None:

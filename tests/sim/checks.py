@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 from tests.sim.node import mark_of
 from tests.sim.story import Story
@@ -46,7 +46,7 @@ def check(world: SimWorld, *, prefixes: int) -> set[tuple[str, str]]:
         check_pauses(story, began[key])
         check_times(world, story, began[key])
         check_children(story, stories)
-        check_at_most_once(world, story, began[key])
+        check_attempts(world, story, began[key])
         if story.state.workflow not in world.flows or not world.has_stale:
             check_replay(world, story, prefixes)
     check_letters(world, stories)
@@ -143,15 +143,19 @@ def _is_detached(output: object) -> bool:
     return isinstance(output, dict) and set(output) == {"execution_id"}
 
 
-def check_at_most_once(world: SimWorld, story: Story, attempts: list[Began]) -> None:
+def check_attempts(world: SimWorld, story: Story, attempts: list[Began]) -> None:
+    """Nothing begins before its opening is stored, under no key but its slot's; and some things only once."""
     state = story.state
     once = world.once.get((state.tenant, state.workflow, state.version), ())
-    begun = Counter(
-        (began.key, began.attempt)
-        for began in attempts
-        if began.key.split(":")[1] in once and not began.key.endswith(":undo")
-    )
-    assert set(begun.values()) <= {1}, f"begun more than once: {begun}"
+    begun: defaultdict[str, list[int]] = defaultdict(list)
+    for began in attempts:
+        assert story.opened.get(began.key, 1 << 60) <= began.at_ms, f"{began} was not opened before"
+        if began.key.split(":")[1] in once and not began.key.endswith(":undo"):
+            begun[began.key].append(began.attempt)
+    for key, numbers in begun.items():
+        assert len(set(numbers)) == len(numbers), f"{key} is begun more than once: {numbers}"
+        for number in sorted(numbers)[:-1]:
+            assert (key, number) in story.failed, f"{key} is begun again, and attempt {number} has not failed"
 
 
 def check_letters(world: SimWorld, stories: dict[Key, Story]) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from wpa.kernel.fold import LEGAL
 from wpa.model import events as ev
 
-__all__ = ["NEVER", "SUITE_SEEDS", "Transition", "table", "uncovered"]
+__all__ = ["FAULTS", "NEVER", "SUITE_SEEDS", "Transition", "table", "uncovered"]
 
 Transition = tuple[str, str]
 """The status before, and the event."""
@@ -26,6 +26,16 @@ NEVER: Final[dict[Transition, str]] = {
     ): "one run in thousands: a pause has to be stored between a decision and its append",
 }
 """Legal transitions that the suite's runs need not go through, and why."""
+
+FAULTS: Final = frozenset(
+    {
+        "a call delayed", "a call never sent", "a clock set", "a delivery overtaken", "a nudge lost",
+        "a read behind the times", "a reply lost", "a task in two hands", "a task sent twice",
+        "a worker dead after a call", "a worker dead at what it sends", "a worker dead before a call",
+        "a worker frozen", "an ack lost", "an append contended",
+    }
+)  # fmt: skip
+"""All that goes wrong in the suite's runs."""
 
 
 def uncovered(seen: Counter[Transition]) -> list[Transition]:

@@ -167,6 +167,10 @@ class SimLoop(asyncio.AbstractEventLoop):
     def is_closed(self) -> bool:
         return self._closed
 
+    def allow_more(self) -> None:
+        """Begin to count the calls anew."""
+        self._calls_left = CALLS_MAX // 10
+
     def close(self) -> None:
         """Forget what has not run."""
         self._closed = True

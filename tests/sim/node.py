@@ -88,7 +88,7 @@ class SimNode:
         chance, loop = world.chance, world.loop
         self._skew_ms = chance.randint(-SKEW_MS, SKEW_MS) if world.skew_ms is None else world.skew_ms
         self.clock = SimClock(loop, EPOCH_MS + self._skew_ms)
-        self.chaos = Chaos(chance, loop, world.server, world.weather, self._fall)
+        self.chaos = Chaos(chance, loop, world.server, world.weather, self._fall, world.faults)
         ports = loop.run(open_ports(world.server, ack_wait_s=ACK_WAIT_S))
         self._close = ports.close
         ports = chaotic(dataclasses.replace(ports, clock=self.clock), self.chaos)
@@ -114,6 +114,7 @@ class SimNode:
     def jump(self, ms: int) -> None:
         """Somebody sets its clock."""
         self.clock.epoch_ms += ms
+        self._world.faults["a clock set"] += 1
         self._world.skew_most_ms = max(self._world.skew_most_ms, abs(self.clock.epoch_ms - EPOCH_MS))
 
     def be_calm(self) -> None:

@@ -11,6 +11,7 @@ import json
 import logging
 import random
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -36,7 +37,10 @@ ROUNDS: Final = 14
 """So often, at the end, everybody is told what they may be waiting for."""
 ROUND_MS: Final = 3_600_000
 LARGE_EVERY: Final = 10
-IN_MID_STEP: Final = 0.08
+HEARD_MAX: Final = 3
+_IN_MID_STEP: Final = ("die", "redeliver", "pause", "pause", "cancel")
+_IN_MID_UNDO: Final = ("die", "redeliver", "terminate")
+IN_MID_STEP: Final = 0.1
 IN_MID_UNDO: Final = 0.3
 """In so many attempts something happens while they are made."""
 DISCOVER_EVERY_S: Final = 10.0
@@ -58,6 +62,8 @@ class Outcome(NamedTuple):
     trace: str
     """A digest of all that was stored, and of when: the same each time."""
     executions: int
+    faults: Counter[str]
+    """What went wrong, by kind."""
 
 
 def simulate(seed: int, heard: list[str]) -> Outcome:
@@ -74,10 +80,8 @@ def simulate(seed: int, heard: list[str]) -> Outcome:
     large = seed % LARGE_EVERY == 0
     world = SimWorld(seed, FLOWS, Weather.draw(chance, rough=large))
     try:
-        transitions = _Simulation(world, seed, large=large).run()
-        troubles = heard + world.loop.troubles
-        assert not troubles, "the engine reports errors of its own:\n" + "\n".join(troubles)
-        return Outcome(transitions, trace_of(world), len(world.executions()))
+        transitions = _Simulation(world, seed, heard, large=large).run()
+        return Outcome(transitions, trace_of(world), len(world.executions()), world.faults)
     except Exception as error:
         journals = "\n".join(
             f"--- {tenant}.{name}\n{as_text(event for _, event in world.journal(tenant, name))}"
@@ -97,7 +101,7 @@ def listening() -> Iterator[list[str]]:
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if "is blocked" not in record.msg:
+            if len(heard) < HEARD_MAX and "is blocked" not in record.msg:
                 heard.append(logging.Formatter().format(record))
 
     loggers = [logging.getLogger("wpa"), logging.getLogger("asyncio")]
@@ -138,8 +142,9 @@ def trace_of(world: SimWorld) -> str:
 class _Simulation:
     """The course of one run."""
 
-    def __init__(self, world: SimWorld, seed: int, *, large: bool) -> None:
+    def __init__(self, world: SimWorld, seed: int, heard: list[str], *, large: bool) -> None:
         self._world = world
+        self._heard = heard
         self._chance = world.chance
         self._seed = seed
         self._large = large
@@ -157,7 +162,7 @@ class _Simulation:
         if chance.random() < (0.1 if large else 0.02):
             world.add_node(OLDER_FLOWS)
         self._disturb()
-        world.until(world.now_ms + BAD_DAY_MS)
+        self._pass(BAD_DAY_MS)
         self._calm_down(tenants)
         for _ in range(ROUNDS):
             left = world.left()
@@ -167,9 +172,16 @@ class _Simulation:
                 settle_all(world, *key)
                 if world.is_blocked(key):  # begun by code that is gone: only a person can end it
                     world.publish({"type": "workflow_terminate", "execution_id": key[1]}, key[0])
-            world.until(world.now_ms + ROUND_MS)
-        world.until(world.now_ms + 10_000)
+            self._pass(ROUND_MS)
+        self._pass(10_000)
         return check(world, prefixes=3 if large else 1)
+
+    def _pass(self, ms: int) -> None:
+        """Let time pass. What the engine reports of itself is the end of a run: it would go on for ever."""
+        world = self._world
+        world.until(world.now_ms + ms)
+        troubles = self._heard + world.loop.troubles
+        assert not troubles, "the engine reports errors of its own:\n" + "\n".join(troubles)
 
     # -- the beginning -----------------------------------------------------------------------
 
@@ -246,7 +258,7 @@ class _Simulation:
         if chance.random() > (IN_MID_UNDO if undoes else IN_MID_STEP):
             return
         moment = world.now_ms + chance.choice((ms // 2, ms, ms + 3, ms + 9))
-        what = chance.choice(("die", "terminate") if undoes else ("die", "pause", "pause", "cancel"))
+        what = chance.choice(_IN_MID_UNDO if undoes else _IN_MID_STEP)
         self._interfere(what, node, began, moment)
         if what == "pause" and chance.random() < 0.6:
             self._interfere(chance.choice(("die", "terminate", "cancel")), node, began, moment + ms)
@@ -254,6 +266,8 @@ class _Simulation:
     def _interfere(self, what: str, node: SimNode, began: Began, moment_ms: int) -> None:
         if what == "die":
             self._world.at(moment_ms, partial(self._kill, node))
+        elif what == "redeliver":
+            self._world.at(moment_ms, self._redeliver)
         else:
             task = {"type": f"workflow_{what}", "execution_id": began.execution}
             self._world.at(moment_ms, partial(send, self._world, began.tenant, task))
@@ -276,9 +290,21 @@ class _Simulation:
         elif what == "clock":
             node.jump(chance.choice((-1, 1)) * chance.choice((300, 2_000, 30_000, 600_000)))
         elif what == "redeliver":
-            world.redeliver()
+            self._redeliver()
         else:
             self._kill(node)
+
+    def _redeliver(self) -> None:
+        """Two workers hold one task; perhaps one of them dies of it, and its work is the other's."""
+        world, chance = self._world, self._chance
+        wait_ms = 0
+        if len(world.alive) < 2:
+            world.add_node()
+            wait_ms = 500  # until it has looked around
+        world.at(world.now_ms + wait_ms, world.redeliver)
+        if chance.random() < 0.5:
+            victim = chance.choice(world.alive)
+            world.at(world.now_ms + wait_ms + chance.randrange(2_000), partial(self._kill, victim))
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -295,4 +321,4 @@ class _Simulation:
         if self._ticks:
             for tenant in tenants:
                 world.deploy([ticking(mark_of(tenant))[1]], tenant)
-        world.until(world.now_ms + 10_000)
+        self._pass(10_000)

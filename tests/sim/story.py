@@ -42,6 +42,10 @@ class Story:
         self.overdue: list[tuple[int, int, str]] = []
         """For each time that was over, when it was recorded, when it was due, and of what."""
         self.undone: Counter[str] = Counter()
+        self.opened: dict[str, int] = {}
+        """When each slot was first opened, by the idempotency key of its attempts."""
+        self.failed: set[tuple[str, int]] = set()
+        """The attempts of which it is recorded that they failed, by key and number."""
         self._undoable = world.undoable
         state: State | None = None
         for message in world.server.events.read(f"workflow.events.{key[0]}.{key[1]}"):
@@ -76,26 +80,33 @@ class Story:
     def _look_before(self, state: State, event: Event, stored_ms: int) -> None:
         data = event.data
         if event.event == ev.COMPENSATING:
-            undoable = self._undoable.get((state.tenant, state.workflow, state.version))
-            if undoable is not None:
-                self._check_undo(state, undoable, data["undo"])
+            wanted = self._to_undo(state)
+            assert wanted is None or data["undo"] == wanted, f"{self.name}: {data['undo']}, not {wanted}"
+        elif event.event == ev.CANCELLED and not data.get("terminated") and not state.undo:
+            compensates = state.cancel is not None and state.cancel.compensate
+            assert not (compensates and self._to_undo(state)), f"{self.name}: cancelled, and nothing undone"
         elif event.event in (ev.STEP_COMPLETED, ev.STEP_FAILED):
             slot = state.slots.get(data["slot"])
             over = slot is not None and (slot.kind == "timer" or data.get("timed_out"))
             if over and slot is not None and slot.status == "open" and slot.until:
                 self.overdue.append((stored_ms, parse_ms(slot.until), slot.id))
+            if event.event == ev.STEP_FAILED:
+                key = idempotency_key(state.key, data["slot"])
+                self.failed.add((key, data.get("attempt", slot.attempt if slot is not None else 1)))
         elif event.event == ev.STEP_COMPENSATED:
             self.undone[data["slot"]] += 1
 
-    def _check_undo(self, state: State, undoable: set[str], undo: list[str]) -> None:
-        """What is to be undone is what was done and can be, the last first."""
+    def _to_undo(self, state: State) -> list[str] | None:
+        """What was done and can be undone, the last first; None where only a flow's code knows."""
+        undoable = self._undoable.get((state.tenant, state.workflow, state.version))
+        if undoable is None:
+            return None
         done = (state.slots[slot_id] for slot_id in reversed(state.order))
-        expected = [
+        return [
             f"{slot.id}:undo"
             for slot in done
             if slot.status == "completed" and slot.kind != "timer" and slot.step in undoable
         ]
-        assert undo == expected, f"{self.name}: {undo} is to be undone, not {expected}"
 
     def _look_after(self, before: str, state: State, event: Event, stored_ms: int) -> None:
         data = event.data
@@ -105,6 +116,8 @@ class Story:
             self.retry_at[key, failed.attempt] = parse_ms(failed.retry_at)
         elif event.event == ev.RESUMED and data.get("reopen"):
             self.retry_at.clear()
+        for slot_id in data.get("next", ()):
+            self.opened.setdefault(idempotency_key(state.key, slot_id), stored_ms)
         for slot_id, about in data.get("waits", {}).items():
             if about["kind"] == "remote":
                 self.elsewhere.add(idempotency_key(state.key, slot_id))

@@ -9,16 +9,20 @@ from collections import Counter
 
 import pytest
 
-from tests.sim.coverage import SUITE_SEEDS, Transition, table, uncovered
+from tests.sim.coverage import FAULTS, SUITE_SEEDS, Transition, table, uncovered
 from tests.sim.simulation import listening, simulate
 
 
 @pytest.mark.timeout(600)
 def test_whatever_happens_everything_ends_rightly_and_every_transition_is_seen() -> None:
     seen: Counter[Transition] = Counter()
+    faults: Counter[str] = Counter()
     with listening() as heard:
         for seed in range(SUITE_SEEDS):
-            seen.update(simulate(seed, heard).transitions)
+            outcome = simulate(seed, heard)
+            seen.update(outcome.transitions)
+            faults.update(outcome.faults)
+    assert set(faults) == FAULTS
     assert not uncovered(seen), table(seen, SUITE_SEEDS)
 
 

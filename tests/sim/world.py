@@ -6,7 +6,9 @@ import asyncio
 import heapq
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -64,6 +66,8 @@ class SimWorld:
         """So far are all workers' clocks ahead; None: each as chance has it."""
         self.skew_most_ms = SKEW_MS
         """So far any worker's clock was ever off, one way or the other."""
+        self.faults: Counter[str] = Counter()
+        """What went wrong, by kind."""
         self.nodes: list[SimNode] = []
         self.began: list[Began] = []
         self.programs: dict[tuple[str, str, str], Program] = {}
@@ -170,6 +174,7 @@ class SimWorld:
         leased = [(consumer, sequence) for consumer in self.server.consumers for sequence in consumer.leased]
         if leased:
             consumer, sequence = self.chance.choice(leased)
+            self.faults["a task in two hands"] += 1
             self.loop.call_soon(consumer.nak, sequence, 0.0)
 
     # -- steps -------------------------------------------------------------------------------
@@ -246,14 +251,19 @@ class SimWorld:
         for node in self.nodes:
             if not node.dead:
                 node.die()
+        self.loop.allow_more()
+        with suppress(AssertionError):  # what comes to no end is what the run has failed with
+            self._end_all()
+        self.loop.close()
+
+    def _end_all(self) -> None:
         loop = self.loop
         for _ in range(100):
             loop.run_ready()
             if not loop.unfinished:
-                break
+                return
             for task in loop.unfinished:
                 task.cancel()
             loop.run_ready()
             if loop.next_ns is not None:
                 loop.advance_to(loop.next_ns)
-        loop.close()

@@ -126,6 +126,16 @@ class Room:
             left = [message.data[:300] for message in self.server.tasks.read(TASKS)]
             raise AssertionError(f"never done with: {left}; {self.complaints()}") from None
 
+    async def ended(self, name: str) -> None:
+        """It can still be asked about, and ended."""
+        await self.ok("history", execution_id=name)
+        found = (await self.ok("status", execution_id=name))["execution"]
+        if not found["finished_at"]:
+            await self.ok("terminate", execution_id=name)
+            async with asyncio.timeout(20):
+                while not (await self.ok("status", execution_id=name))["execution"]["finished_at"]:
+                    await asyncio.sleep(0.001)
+
     def letters(self) -> list[Message]:
         """The dead letters since the last question."""
         found = self.server.dead.read(f"workflow.dlq.{TENANT}")

@@ -12,9 +12,13 @@ from typing import Any
 
 import msgspec
 
+from wpa.engine.door import letter_headers
+from wpa.engine.letters import bury
 from wpa.engine.patience import until_done
 from wpa.engine.services import Services
+from wpa.errors import OverLimit
 from wpa.kernel.execution import Execution
+from wpa.model.events import Failure
 from wpa.model.ids import idempotency_key
 from wpa.model.state import Parent, Slot, State
 from wpa.model.tasks import (
@@ -32,6 +36,7 @@ from wpa.model.tasks import (
     timer_due,
 )
 from wpa.model.times import parse_ms, rfc3339
+from wpa.ports.tasks import Source
 
 __all__ = ["Effects"]
 
@@ -99,8 +104,29 @@ class Effects:
                 input_data={} if child.input is None else child.input, execution_context=context
             ),
         )
+        if len(data := msgspec.json.encode(task)) > self._services.limits.task_bytes_max:
+            await self._reject_child(state, slot, data, parent)
+            return
         headers = {"traceparent": state.traceparent} if state.traceparent else {}
         await self._publish(state.tenant, task, headers)
+
+    async def _reject_child(self, state: State, slot: Slot, start: bytes, parent: Parent | None) -> None:
+        """The door would reject this start, but it may not even fit through the server to get there."""
+        services = self._services
+        most = services.limits.task_bytes_max
+        error = OverLimit(f"the start of {slot.name} has {len(start)} bytes; the most is {most}")
+        subject = Source(state.tenant).subject
+        headers = letter_headers(subject, error, services.worker, services.clock.now_ms())
+        await until_done(lambda: bury(services, state.tenant, start, headers))
+        if parent is not None:
+            payload = ChildEndedPayload(
+                slot=slot.id,
+                child=slot.name,
+                status="REJECTED",
+                error=Failure(type=error.code, message=error.message, retryable=False),
+            )
+            task = ChildEndedTask(type=CHILD_ENDED, execution_id=state.execution, payload=payload)
+            await self._publish(state.tenant, task)
 
     async def _send_step(self, execution: Execution, slot: Slot) -> None:
         state = execution.state

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
 
+import msgspec
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
 from wpa.errors import Problem
@@ -26,8 +27,25 @@ from wpa.plan.templates import has_expression
 __all__ = ["KINDS", "SIGNATURES", "InvalidWait", "check_child", "check_wait", "wait_for"]
 
 
+DEFAULT_BYTES_MAX: Final = 64 * 1024
+"""It is recorded as it is, in an event."""
+
+
 class InvalidWait(ValueError):
     """Inputs that a waiting step can't take: which of them, and why."""
+
+
+def _short(value: Any) -> Any:
+    if (size := len(msgspec.json.encode(value))) > DEFAULT_BYTES_MAX:
+        raise ValueError(f"has {size} bytes; the most is {DEFAULT_BYTES_MAX}")
+    return value
+
+
+Default = Annotated[
+    Any,
+    AfterValidator(_short),
+    Field(description="the output when the time is out; without it, the step fails: Timeout"),
+]
 
 
 class _Inputs(Model):
@@ -78,9 +96,7 @@ class AwaitSignal(_Inputs):
 
     signal: Annotated[SignalName, Field(description="the name of the signal")]
     timeout: Annotated[Duration | None, Field(description="how long to wait; for ever by default")] = None
-    default: Annotated[
-        Any, Field(description="the output when the time is out; without it, the step fails: Timeout")
-    ] = None
+    default: Default = None
 
     stand_ins: ClassVar[Mapping[str, Any]] = {"signal": "name", "timeout": "1s"}
 
@@ -117,9 +133,7 @@ class AwaitApproval(_Inputs):
     count: Annotated[int, Field(ge=1, le=100, description="so many different people have to approve")] = 1
     message: Annotated[str, Field(description="what they are asked")] = ""
     timeout: Annotated[Duration | None, Field(description="how long to wait; for ever by default")] = None
-    default: Annotated[
-        Any, Field(description="the output when the time is out; without it, the step fails: Timeout")
-    ] = None
+    default: Default = None
     escalate: list[Escalate] = Field(
         default_factory=list, description="who else may answer, and from when on"
     )

@@ -122,17 +122,6 @@ async def waiting(room: Room) -> str:
             await asyncio.sleep(0.001)
 
 
-async def ended(room: Room, name: str) -> None:
-    """It can still be asked about, and ended."""
-    await room.ok("history", execution_id=name)
-    found = (await room.ok("status", execution_id=name))["execution"]
-    if not found["finished_at"]:
-        await room.ok("terminate", execution_id=name)
-        async with asyncio.timeout(20):
-            while not (await room.ok("status", execution_id=name))["execution"]["finished_at"]:
-                await asyncio.sleep(0.001)
-
-
 async def published(room: Room, given: list[tuple[Any, dict[str, str]]]) -> None:
     """Each is done or becomes a letter, with its own bytes; nothing else does."""
     name = await waiting(room)
@@ -140,7 +129,7 @@ async def published(room: Room, given: list[tuple[Any, dict[str, str]]]) -> None
     for data, (_, headers) in zip(sent, given, strict=True):
         await room.publish(data, headers)
     await room.settled()
-    await ended(room, name)
+    await room.ended(name)
     await room.settled()
     letters = room.letters()
     for letter in letters:
@@ -156,7 +145,7 @@ async def published(room: Room, given: list[tuple[Any, dict[str, str]]]) -> None
     assert room.complaints() == []
 
 
-@fuzz(20)
+@fuzz(40)
 @given(st.lists(st.tuples(TASKS, HEADERS | st.just({})), min_size=1, max_size=4))
 def test_tasks_gone_wrong_are_done_or_kept_with_a_reason(
     room: Room, given: list[tuple[Any, dict[str, str]]]
@@ -206,7 +195,7 @@ def test_what_was_found(room: Room, name: str) -> None:
         data = encoded(given).replace(b"@", execution.encode())
         await room.publish(data)
         await room.settled()
-        await ended(room, execution)
+        await room.ended(execution)
         letters = room.letters()
         assert [letter.data for letter in letters] == ([data] if why else [])
         assert not why or f"{letters[0].headers['Wpa-Code']}: {letters[0].headers['Wpa-Reason']}".startswith(
@@ -255,6 +244,52 @@ def test_what_leaves_no_room_for_the_reason_is_kept_apart_and_can_be_tried_again
     room.run(attempt())
 
 
+LARGE: Body = {
+    "id": "large", "version": "1", "variables": {"x0": "x" * 60_000},
+    "steps": [
+        *(
+            {"id": f"s{n}", "uses": "core.noop", "needs": [f"s{n - 1}"] if n else [],
+             "set": {f"x{n + 1}": f"${{vars.x{n} + vars.x{n}}}"}}
+            for n in range(7)
+        ),
+        {"id": "end", "needs": ["s6"]},
+    ],
+}  # fmt: skip
+"""Its last step sees a variable of 7.7 MB."""
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "words"),
+    [
+        ({"uses": "core.workflow", "with": {"workflow": "child", "input": "${vars.x7}"}}, "ChildFailed", "over_limit"),
+        ({"uses": "core.wait", "with": {"signal": "go", "timeout": "1ms", "default": "${vars.x7}"}}, "InvalidInput",
+         "the most is 65536"),
+    ],
+    ids=["child", "default"],
+)  # fmt: skip
+def test_what_has_grown_past_what_a_server_takes_fails_its_step(
+    room: Room, step: Body, error: str, words: str
+) -> None:
+    document = {**LARGE, "id": room.name(), "steps": [*LARGE["steps"][:-1], {**LARGE["steps"][-1], **step}]}
+
+    async def attempt() -> None:
+        await room.ok("deploy", document=document)
+        name = room.name()
+        await room.ok("start", workflow_id=document["id"], execution_id=name)
+        async with asyncio.timeout(60):
+            while True:
+                found = await room.ask("status", encoded({"execution_id": name}))
+                if found["ok"] and found["execution"]["finished_at"]:
+                    break
+                await asyncio.sleep(0.01)
+        assert (found["execution"]["status"], found["execution"]["error"]["type"]) == ("FAILED", error)
+        assert words in found["execution"]["error"]["message"]
+        assert len(room.letters()) == (error == "ChildFailed")
+        assert room.complaints() == []
+
+    room.run(attempt())
+
+
 REQUESTS: dict[str, Body] = {
     "start": task("workflow_start"),
     "deploy": {"document": WAITS, "deployed_by": "ada"},
@@ -281,12 +316,12 @@ async def requested(room: Room, name: str, asked: list[tuple[str, Any]]) -> None
             message = answer["error"]["message"]
             assert "$" in message or "JSON object" in message, message
     await room.settled()
-    await ended(room, name)
+    await room.ended(name)
     await room.settled()
     assert room.complaints() == []
 
 
-@fuzz(30)
+@fuzz(60)
 @given(st.lists(st.sampled_from(sorted(VERBS)).flatmap(requests), min_size=1, max_size=4))
 def test_requests_gone_wrong_are_answered_with_the_place(room: Room, asked: list[tuple[str, Any]]) -> None:
     async def attempt() -> None:
@@ -314,7 +349,7 @@ async def deployed(room: Room, document: Any, data: Any) -> None:
     answer = await room.ask("start", encoded(body))
     if answer["ok"]:
         await room.settled()
-        await ended(room, name)
+        await room.ended(name)
     await room.settled()
     assert room.complaints() == []
 
@@ -345,14 +380,14 @@ async def heard(room: Room, document: Body, messages: list[tuple[bytes, dict[str
         about = {**origin, "message": f"{name}-{number}", "headers": headers}
         await room.publish(data.replace(b"@", name.encode()), {"Trigger": encoded(about).decode()})
     await room.settled()
-    await ended(room, name)
+    await room.ended(name)
     for letter in room.letters():
         assert letter.headers["Wpa-Code"]
         assert letter.headers["Wpa-Reason"]
     assert room.complaints() == []
 
 
-@fuzz(15)
+@fuzz(30)
 @given(st.sampled_from(TRIGGERS), st.lists(st.tuples(MESSAGES, HEADERS), min_size=1, max_size=3))
 def test_messages_for_triggers_are_made_tasks_of_or_kept_with_a_reason(
     room: Room, document: Body, messages: list[tuple[bytes, dict[str, str]]]

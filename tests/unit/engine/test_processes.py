@@ -206,7 +206,8 @@ async def test_it_cannot_read_the_frames_nor_hang_the_worker_by_closing_them(run
 
 async def test_a_time_out_lets_it_clean_up(runner: StepRunner, tmp_path: Path) -> None:
     path = tmp_path / "pid"
-    attempt = asyncio.create_task(runner.run(call(what="hang", path=str(path), timeout_s=2.0)))
+    assert (await runner.run(call(what="return", value=1))).output == 1  # a process is there
+    attempt = asyncio.create_task(runner.run(call(what="hang", path=str(path), timeout_s=4.0)))
     await until(lambda: pid_in(path), "the step has not begun")
     pid = pid_in(path)
     error = (await attempt).error
