@@ -82,7 +82,7 @@ class Site:
 
     async def __aenter__(self) -> Self:
         if not self._cluster:
-            await asyncio.to_thread(self.server.start)
+            self.server.start()  # not in a thread: whoever is cancelled meanwhile would leave it running
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -87,7 +87,8 @@ def _is_quiet(facts: Facts, waiting: Collection[str]) -> bool:
     waits = {status.execution for status in facts.statuses if status.document["status"] == "WAITING"}
     at_rest = all(status.document["at_rest"] for status in facts.statuses)
     told = len(facts.statuses) == len(facts.journals())
-    return told and at_rest and waits <= set(waiting) and not facts.tasks
+    rung = any(timer.subject.startswith("workflow.due.") for timer in facts.timers)
+    return told and at_rest and waits <= set(waiting) and not facts.tasks and not rung
 
 
 async def _last(connection: Client, stream: str) -> int:

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 __all__ = ["SimClock", "SimLoop"]
 
 NS: Final = 1_000_000_000
-CALLS_MAX: Final = 1_000_000
+CALLS_MAX: Final = 200_000
 """In virtual time, hanging is being busy for ever: a run that makes so many calls comes to no end."""
 
 T = TypeVar("T")

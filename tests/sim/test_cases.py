@@ -10,7 +10,9 @@ import pytest
 
 from tests.sim.asks import signal
 from tests.sim.checks import check_journal
+from tests.sim.flows import FLOW
 from tests.sim.plans import version_of
+from tests.sim.simulation import FLOWS, OLDER_FLOWS
 from tests.sim.world import TENANT, SimWorld
 from wpa.model.state import State
 
@@ -20,7 +22,7 @@ SECOND, HOUR = 1_000, 3_600_000
 
 def play(scenario: Scenario, *documents: dict[str, Any], skew_ms: int = 0) -> SimWorld:
     """Play a scenario in a world with one worker, on which nothing goes wrong by itself."""
-    world = SimWorld(0)
+    world = SimWorld(0, FLOWS)
     world.skew_ms = skew_ms
     try:
         world.deploy(map(version_of, documents))
@@ -218,6 +220,30 @@ def test_what_a_dead_worker_had_begun_is_not_begun_again_in_a_pause() -> None:
     world = play(scenario, plan_of(work("a", ms=4 * SECOND)))
     assert len(world.began) == 2
     assert state_of(world).status == "COMPLETED"
+
+
+# -- other code ------------------------------------------------------------------------------
+
+
+def test_what_was_never_sent_is_sent_when_the_right_code_is_back() -> None:
+    far = {"kind": "call", "about": {"ms": 1}, "options": {"queue": "far"}}
+    nap = {"kind": "sleep", "about": {"s": 1}}
+
+    def scenario(world: SimWorld) -> None:
+        first = world.nodes[0]
+        # It dies when it has recorded that a step is open, and before it has sent the step.
+        end = world.server.subscribe(f"workflow.events.{TENANT}.x", lambda *_: first.die())
+        begin = {"type": "workflow_start", "workflow_id": FLOW, "execution_id": "x"}
+        world.publish({**begin, "payload": {"input_data": {"acts": [far, nap]}}})
+        end()
+        older = world.add_node(OLDER_FLOWS)
+        passing(world, 10 * SECOND)
+        assert state_of(world).blocked is not None
+        older.die()
+        world.add_node()
+        passing(world, HOUR)
+
+    assert state_of(play(scenario)).status == "COMPLETED"
 
 
 # -- what is said but not recorded -----------------------------------------------------------

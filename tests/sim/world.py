@@ -28,6 +28,9 @@ from wpa.testing.journal import Failures
 __all__ = ["TENANT", "Began", "Key", "SimWorld"]
 
 TENANT: Final = "t"
+EVENTS_MAX: Final = 2_000
+"""So many events are many times what all executions of a run have."""
+
 Key = tuple[str, str]
 """Of an execution: tenant and id."""
 
@@ -220,6 +223,7 @@ class SimWorld:
         limit_ns = self.clock.ns_of(limit_ms)
         while True:
             loop.run_ready()
+            assert self.server.events.last_sequence < EVENTS_MAX, "events come without end"
             if later and later[0][0] <= self.now_ms:
                 heapq.heappop(later)[2]()
                 continue

@@ -21,6 +21,7 @@ from wpa.engine.snapshots import Keeper
 from wpa.errors import Conflict, Superseded, Unavailable
 from wpa.kernel.draft import Draft, seal
 from wpa.kernel.execution import Attempt, Diverged, Execution
+from wpa.kernel.rebase import rebase
 from wpa.model import events as ev
 from wpa.model.events import Event
 from wpa.model.state import State, is_terminal
@@ -217,7 +218,7 @@ class Drive:
                 break
             except Lost as lost:
                 await self._fold_in(lost.tail)
-            rebased = execution.rebase(draft)
+            rebased = rebase(draft, execution.state)
             if rebased is None:
                 return False
             draft = rebased

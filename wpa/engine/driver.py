@@ -24,20 +24,19 @@ from wpa.engine.commit import Lost, commit
 from wpa.engine.door import Request, conflict
 from wpa.engine.drive import Drive
 from wpa.engine.effects import Effects
-from wpa.engine.loading import Loaded, Values, load, revive
+from wpa.engine.loading import Loaded, load, revive
+from wpa.engine.opening import open_new
 from wpa.engine.services import Services
 from wpa.engine.snapshots import Keeper
 from wpa.engine.turns import Line
 from wpa.errors import Conflict, FlowMissing, NotFound, TaskRejected
 from wpa.kernel.draft import Draft, seal
-from wpa.kernel.execution import Diverged, Execution, Start
+from wpa.kernel.execution import Diverged
 from wpa.kernel.fold import fold
-from wpa.kernel.fork import settled_before
-from wpa.kernel.program import Program
 from wpa.kernel.requests import blocked
 from wpa.model.codec import decode_event, encode_event
-from wpa.model.events import Event, Failure
-from wpa.model.state import Slot, State, decode_state, encode_state, is_terminal
+from wpa.model.events import Failure
+from wpa.model.state import State, decode_state, encode_state, is_terminal
 from wpa.model.tasks import CancelTask, ChildEndedTask, Task, TimerDue
 from wpa.model.times import parse_ms, rfc3339
 from wpa.ports.journal import Stored
@@ -147,75 +146,13 @@ class Driver:
 
     async def _start(self, task: Task) -> None:
         services, request = self._services, self._request
-        program = await services.library.program(request.tenant, request.workflow, task.version)
-        problems = program.check_input(task.payload.input_data)
-        if problems:
-            raise TaskRejected(
-                "invalid_input",
-                f"the input does not fit the input schema of {program.id} {program.version}: {problems[0]}",
-                problems,
-            )
-        await services.crew.check(program)
-        services.payloads.check_inline("$.payload.variables", task.payload.variables)
-        services.payloads.check_inline("$.payload.execution_context", task.payload.execution_context)
-        stored = await services.payloads.store(request.tenant, request.execution, task.payload.input_data)
-        values = Values(services.payloads)
-        settled = await self._forked(task, values)
-        now = services.clock.now_ms()
-        start = Start(
-            tenant=request.tenant,
-            execution=request.execution,
-            start_hash=request.start_hash,
-            input=task.payload.input_data,
-            stored_input=stored,
-            variables=task.payload.variables,
-            metadata=request.metadata,
-            context=task.payload.execution_context,
-            lease=request.lease.identity,
-            seed="" if program.pinned else services.new_seed(request.execution),
-            start_at_ms=parse_ms(task.start_at) if task.start_at else 0,
-            parent=task.parent,
-            forked_from=task.fork.execution_id if task.fork else "",
-            settled=settled,
-        )
-        try:
-            execution, draft = Execution.start(program, start, now, services.limits, values)
-        except Diverged as error:
-            raise TaskRejected("does_not_fit", f"{request.execution} can't be a rerun: {error}") from None
-        event = self._first_event(program, draft)
+        opened = await open_new(services, request, task, self.epoch)
+        execution, event = opened.execution, opened.event
         position = await commit(services.ports.journal, event, 0)
-        self._drive.take(execution, values, self.epoch)
+        self._drive.take(execution, opened.values, self.epoch)
         await self._drive.react(event, execution.record(event, position))
-        request.answer({"ok": True, "execution_id": request.execution, "workflow_id": program.id,
-                        "version": program.version, "duplicate": False})  # fmt: skip
-
-    async def _forked(self, task: Task, values: Values) -> tuple[Slot, ...]:
-        """What a rerun takes over from the execution that it is a rerun of."""
-        if task.fork is None:
-            return ()
-        loaded = await find(self._services, self._request.tenant, task.fork.execution_id)
-        settled = settled_before(loaded.state, task.fork.step)
-        for slot in settled:
-            await values.fetch(slot.output)
-        return settled
-
-    def _first_event(self, program: Program, draft: Draft) -> Event:
-        services, request = self._services, self._request
-        return Event(
-            id=services.next_id(),
-            seq=1,
-            event=draft.event,
-            tenant_id=request.tenant,
-            workflow_id=program.id,
-            execution_id=request.execution,
-            timestamp=rfc3339(draft.at_ms),
-            task_id=request.task.task_id,
-            global_task_id=request.task.global_task_id,
-            worker=services.worker,
-            epoch=self.epoch,
-            traceparent=request.traceparent,
-            data=draft.data,
-        )
+        request.answer({"ok": True, "execution_id": request.execution, "workflow_id": event.workflow_id,
+                        "version": execution.program.version, "duplicate": False})  # fmt: skip
 
     def _answer_duplicate(self, state: State) -> None:
         """Another message asked for this execution before: the same again, or a conflict."""
@@ -280,6 +217,8 @@ class Driver:
             driving = "lease" in draft.data
             if driving:
                 await self._leave_to_an_abler(state)
+            # Whoever was blocked took over, and did not come to issue again what the one before had not.
+            anew = "reopen" in draft.data or state.blocked is not None
             before, epoch = state.worker, state.epoch + driving
             event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=epoch)
             try:
@@ -291,7 +230,7 @@ class Driver:
             # As it is stored: what is told to the program must be what a later load will tell it.
             state = _folded(state, [(position, decode_event(encode_event(event)))])
             if driving:
-                return partial(self._go_on, state, draft)
+                return partial(self._go_on, state, anew=anew)
             if not is_terminal(state.status):
                 line.known = loaded._replace(state=state)
             return partial(self._tell, state, before)
@@ -335,9 +274,9 @@ class Driver:
         await self._heal(state)
         return False
 
-    async def _go_on(self, state: State, draft: Draft) -> bool:
+    async def _go_on(self, state: State, *, anew: bool) -> bool:
         self._request.answer({"ok": True, "execution_id": state.execution, "duplicate": False})
-        return await self._pick_up(state, reopened="reopen" in draft.data)
+        return await self._pick_up(state, anew=anew)
 
     async def _tell(self, state: State, driver: str) -> bool:
         """What was asked is recorded; whoever drives the execution should know at once."""
@@ -363,8 +302,11 @@ class Driver:
                 return None  # a child that never began, and will not: see _is_awaited
             raise
 
-    async def _pick_up(self, state: State, *, reopened: bool) -> bool:
-        """Become the driver of an execution that was at rest. The event that says so is folded."""
+    async def _pick_up(self, state: State, *, anew: bool) -> bool:
+        """Become the driver of an execution that was at rest. The event that says so is folded.
+
+        ``anew``: what is open is to be sent, or started, once more.
+        """
         services = self._services
         try:
             program = await services.library.program(state.tenant, state.workflow, state.version)
@@ -372,7 +314,7 @@ class Driver:
         except (Diverged, NotFound) as error:
             return await self._block(state, error)
         self._drive.take(execution, values, state.epoch)
-        if reopened:
+        if anew:
             await self._drive.resume_effects()
         return True
 

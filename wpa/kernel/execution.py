@@ -22,7 +22,6 @@ from typing import Any
 
 import msgspec
 
-from wpa.errors import Conflict
 from wpa.kernel import resting, saga, verdict
 from wpa.kernel.draft import Draft, with_duration
 from wpa.kernel.ending import Ending
@@ -237,7 +236,7 @@ class Execution:
         if (draft := self._ending.follow_up(state, self._script, now_ms)) is not None:
             return draft
         if state.failing:
-            return self._wind_down(now_ms, busy)
+            return saga.wind_down(state, self._script.run, busy, now_ms)
         if state.start_at:
             return self._go_on(now_ms) if now_ms >= parse_ms(state.start_at) else None
         if self._mail.waiting and (draft := self._settle_wait(now_ms)) is not None:
@@ -356,17 +355,6 @@ class Execution:
             return self._give_up(want, error, data, now_ms)
         return None
 
-    def _wind_down(self, now_ms: int, busy: Collection[str]) -> Draft | None:
-        """A step has given up: fail at once, or let what runs end and then compensate."""
-        state, run = self.state, self._script.run
-        error = state.error or Failure(type="Unknown", message="no reason was recorded")
-        if state.on_error != "compensate":
-            return saga.failed(state, error, state.failed_step, saga.compensable(state, run), now_ms)
-        if any(state.slots[slot_id].in_flight or slot_id in busy for slot_id in state.open):
-            return None
-        undo = saga.compensable(state, run)
-        return saga.begin(state, run, error, state.failed_step, undo, now_ms)
-
     # -- resting -----------------------------------------------------------------------------
 
     def wake_ms(self, taken: Collection[str] = ()) -> int | None:
@@ -410,35 +398,9 @@ class Execution:
             self._mail.look_again(self.state)
         return opened
 
-    def rebase(self, draft: Draft) -> Draft | None:
-        """A draft whose append lost against somebody's request, which is recorded by now.
-
-        What has happened has happened: it is still to be recorded, and only opens what may be opened
-        now. What was derived is to be derived again: None.
-        """
-        status = self.state.status
-        if draft.event == ev.RESUMED and "cleanup" in draft.data and not is_terminal(status):
-            if status != "RUNNING":
-                raise Conflict(f"{self.state.execution} was paused just as its program was told to clean up")
-            return draft  # the program is told: what was asked meanwhile changes nothing of what it wants
-        if draft.event not in (ev.STEP_COMPLETED, ev.STEP_FAILED, ev.DECIDED, ev.STEP_COMPENSATED):
-            return None
-        if is_terminal(status):
-            return None
-        if draft.event != ev.STEP_COMPENSATED and held(self.state):
-            slots = self.state.slots
-            draft.data["next"] = [slot_id for slot_id in draft.data["next"] if slot_id in slots]
-            draft.data.pop("waits", None)
-        return draft
-
     def timeout_ms(self, slot_id: str, now_ms: int) -> int | None:
         """How long the next attempt at a slot may take: its timeout, or what its deadline leaves."""
-        policy = self._script.wants[slot_id].policy
-        deadline = verdict.deadline_ms(self.state.slots[slot_id], policy)
-        if deadline is None:
-            return policy.timeout_ms
-        left = max(1, deadline - now_ms)
-        return left if policy.timeout_ms is None else min(left, policy.timeout_ms)
+        return verdict.timeout_ms(self.state.slots[slot_id], self._script.wants[slot_id].policy, now_ms)
 
     def stops(self, slot_id: str) -> bool:
         """Whether a cancel would, for sure, end an attempt at a slot."""

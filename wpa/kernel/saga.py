@@ -8,6 +8,7 @@ ROLLED_BACK therefore always means: nothing is left behind.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from wpa.kernel import waits
@@ -17,7 +18,7 @@ from wpa.model import events as ev
 from wpa.model.events import Failure
 from wpa.model.state import State
 
-__all__ = ["begin", "cancelled", "compensable", "failed", "next_undo", "waits_into", "wind_up"]
+__all__ = ["begin", "cancelled", "compensable", "failed", "next_undo", "waits_into", "wind_down", "wind_up"]
 
 
 def compensable(state: State, run: Run) -> list[str]:
@@ -51,6 +52,16 @@ def next_undo(state: State, after: str) -> list[str]:
     """The undo slot that follows ``after``, as a list of one, or none."""
     following = state.undo.index(after) + 1
     return state.undo[following : following + 1]
+
+
+def wind_down(state: State, run: Run, busy: Collection[str], now_ms: int) -> Draft | None:
+    """A step has given up: fail at once, or let what runs (``busy``, too) end and then compensate."""
+    error = state.error or Failure(type="Unknown", message="no reason was recorded")
+    if state.on_error != "compensate":
+        return failed(state, error, state.failed_step, compensable(state, run), now_ms)
+    if any(state.slots[slot_id].in_flight or slot_id in busy for slot_id in state.open):
+        return None
+    return begin(state, run, error, state.failed_step, compensable(state, run), now_ms)
 
 
 def wind_up(state: State, now_ms: int) -> Draft | None:

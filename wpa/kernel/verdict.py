@@ -8,12 +8,21 @@ from wpa.model.limits import Limits
 from wpa.model.state import Slot, State
 from wpa.model.times import parse_ms
 
-__all__ = ["deadline_exceeded", "deadline_ms", "hopeless", "over_limit"]
+__all__ = ["deadline_exceeded", "deadline_ms", "hopeless", "over_limit", "timeout_ms"]
 
 
 def deadline_ms(slot: Slot, policy: StepPolicy) -> int | None:
     """When the slot's deadline is, in milliseconds since the Unix epoch; None where it has none."""
     return None if policy.deadline_ms is None else parse_ms(slot.opened_at) + policy.deadline_ms
+
+
+def timeout_ms(slot: Slot, policy: StepPolicy, now_ms: int) -> int | None:
+    """How long the next attempt at a slot may take: its timeout, or what its deadline leaves."""
+    deadline = deadline_ms(slot, policy)
+    if deadline is None:
+        return policy.timeout_ms
+    left = max(1, deadline - now_ms)
+    return left if policy.timeout_ms is None else min(left, policy.timeout_ms)
 
 
 def deadline_exceeded(policy: StepPolicy, last: Failure) -> Failure:

@@ -12,6 +12,7 @@ from wpa.flows import FlowProgram, call, continue_as_new, flow, flow_of, signal
 from wpa.kernel import requests
 from wpa.kernel.draft import Draft
 from wpa.kernel.execution import Attempt
+from wpa.kernel.rebase import rebase
 from wpa.model import events as ev
 from wpa.model.state import Signal
 
@@ -49,7 +50,7 @@ def finished(table: Table, slot: str) -> Draft:
 def lost(table: Table, draft: Draft, against: Draft) -> Draft | None:
     """What is left of a draft when another one was recorded first."""
     table.record(against)
-    return table.execution.rebase(draft)
+    return rebase(draft, table.execution.state)
 
 
 def at_its_end(table: Table) -> Table:

@@ -14,6 +14,7 @@ from wpa.errors import TaskRejected
 from wpa.kernel import requests, waits
 from wpa.kernel.execution import Attempt, Execution
 from wpa.kernel.program import Approval, Child, Escalation, Retry, StepPolicy, Wait
+from wpa.kernel.rebase import rebase
 from wpa.model import events as ev
 from wpa.model.state import decode_state, encode_state, is_terminal
 
@@ -226,7 +227,7 @@ def test_a_draft_that_lost_against_a_pause_opens_nothing() -> None:
     draft = table.execution.attempted(Attempt(slot="a", started_ms=table.now_ms), table.now_ms)
     assert draft.data["next"] == ["b"]
     table.ask(requests.paused(table.state, {}, "", table.now_ms))
-    rebased = table.execution.rebase(draft)
+    rebased = rebase(draft, table.execution.state)
     assert rebased is not None
     table.record(rebased)
     assert table.state.open == []

@@ -52,6 +52,11 @@ class Stream:
         """Whether it holds no message."""
         return not self._messages
 
+    @property
+    def last_sequence(self) -> int:
+        """That of the message stored last; 0 where there never was one."""
+        return self._last
+
     def get(self, sequence: int) -> Message | None:
         return self._messages.get(sequence)
 

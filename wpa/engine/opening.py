@@ -1,0 +1,102 @@
+"""What a start comes to: a new execution, and its first event, which is not in the journal yet."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from wpa.engine.asks import find
+from wpa.engine.door import Request
+from wpa.engine.loading import Values
+from wpa.engine.services import Services
+from wpa.errors import TaskRejected
+from wpa.kernel.draft import Draft
+from wpa.kernel.execution import Diverged, Execution, Start
+from wpa.kernel.fork import settled_before
+from wpa.kernel.program import Program
+from wpa.model.events import Event
+from wpa.model.state import Slot
+from wpa.model.tasks import Task
+from wpa.model.times import parse_ms, rfc3339
+
+__all__ = ["Opened", "open_new"]
+
+
+class Opened(NamedTuple):
+    """A new execution. Nobody else knows of it before ``event`` is appended, after position 0."""
+
+    execution: Execution
+    event: Event
+    values: Values
+
+
+async def open_new(services: Services, request: Request, task: Task, epoch: int) -> Opened:
+    """The execution that ``task``, which is the request's, asks for. Payloads are stored, nothing else is.
+
+    Raises TaskRejected for what can't be started, NotFound for a workflow that is not there, StepsMissing
+    where another worker has to start it, and PlatformError where it has to be tried again.
+    """
+    program = await services.library.program(request.tenant, request.workflow, task.version)
+    problems = program.check_input(task.payload.input_data)
+    if problems:
+        raise TaskRejected(
+            "invalid_input",
+            f"the input does not fit the input schema of {program.id} {program.version}: {problems[0]}",
+            problems,
+        )
+    await services.crew.check(program)
+    services.payloads.check_inline("$.payload.variables", task.payload.variables)
+    services.payloads.check_inline("$.payload.execution_context", task.payload.execution_context)
+    stored = await services.payloads.store(request.tenant, request.execution, task.payload.input_data)
+    values = Values(services.payloads)
+    settled = await _forked(services, request, task, values)
+    now = services.clock.now_ms()
+    start = Start(
+        tenant=request.tenant,
+        execution=request.execution,
+        start_hash=request.start_hash,
+        input=task.payload.input_data,
+        stored_input=stored,
+        variables=task.payload.variables,
+        metadata=request.metadata,
+        context=task.payload.execution_context,
+        lease=request.lease.identity,
+        seed="" if program.pinned else services.new_seed(request.execution),
+        start_at_ms=parse_ms(task.start_at) if task.start_at else 0,
+        parent=task.parent,
+        forked_from=task.fork.execution_id if task.fork else "",
+        settled=settled,
+    )
+    try:
+        execution, draft = Execution.start(program, start, now, services.limits, values)
+    except Diverged as error:
+        raise TaskRejected("does_not_fit", f"{request.execution} can't be a rerun: {error}") from None
+    return Opened(execution, _first_event(services, request, program, draft, epoch), values)
+
+
+async def _forked(services: Services, request: Request, task: Task, values: Values) -> tuple[Slot, ...]:
+    """What a rerun takes over from the execution that it is a rerun of."""
+    if task.fork is None:
+        return ()
+    loaded = await find(services, request.tenant, task.fork.execution_id)
+    settled = settled_before(loaded.state, task.fork.step)
+    for slot in settled:
+        await values.fetch(slot.output)
+    return settled
+
+
+def _first_event(services: Services, request: Request, program: Program, draft: Draft, epoch: int) -> Event:
+    return Event(
+        id=services.next_id(),
+        seq=1,
+        event=draft.event,
+        tenant_id=request.tenant,
+        workflow_id=program.id,
+        execution_id=request.execution,
+        timestamp=rfc3339(draft.at_ms),
+        task_id=request.task.task_id,
+        global_task_id=request.task.global_task_id,
+        worker=services.worker,
+        epoch=epoch,
+        traceparent=request.traceparent,
+        data=draft.data,
+    )

@@ -1,0 +1,35 @@
+"""What becomes of a draft whose append lost against somebody's request, which is recorded by now."""
+
+from __future__ import annotations
+
+from wpa.errors import Conflict
+from wpa.kernel.draft import Draft
+from wpa.kernel.opening import held
+from wpa.model import events as ev
+from wpa.model.state import State, is_terminal
+
+__all__ = ["rebase"]
+
+
+def rebase(draft: Draft, state: State) -> Draft | None:
+    """The draft as it is to be recorded after ``state``, which has the request in it.
+
+    What has happened has happened: it is still to be recorded, and only opens what may be opened now. What
+    was derived is to be derived again: None.
+
+    Raises Conflict where the execution has to be picked up anew.
+    """
+    status = state.status
+    if draft.event == ev.RESUMED and "cleanup" in draft.data and not is_terminal(status):
+        if status != "RUNNING":
+            raise Conflict(f"{state.execution} was paused just as its program was told to clean up")
+        return draft  # the program is told: what was asked meanwhile changes nothing of what it wants
+    if draft.event not in (ev.STEP_COMPLETED, ev.STEP_FAILED, ev.DECIDED, ev.STEP_COMPENSATED):
+        return None
+    if is_terminal(status):
+        return None
+    if draft.event != ev.STEP_COMPENSATED and held(state):
+        slots = state.slots
+        draft.data["next"] = [slot_id for slot_id in draft.data["next"] if slot_id in slots]
+        draft.data.pop("waits", None)
+    return draft
