@@ -176,7 +176,7 @@ MUTANTS: Final = (
     Mutant(
         "a rejected task vanishes",
         WORKER,
-        "            await services.ports.tasks.bury(lease.tenant, lease.data, headers)\n",
+        "            await bury(services, lease.tenant, lease.data, headers)\n",
         "            pass\n",
     ),
     Mutant(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from tests.sim.asks import signal
+from tests.sim.chaos import Chaos
 from tests.sim.checks import check_journal
 from tests.sim.flows import FLOW
 from tests.sim.plans import version_of
@@ -132,6 +134,18 @@ def test_a_parent_that_is_tried_again_starts_its_child_anew() -> None:
     assert events_of(world).count("failed") == 2
 
 
+def test_a_childs_start_is_not_dropped_because_a_replica_lags_behind() -> None:
+    def scenario(world: SimWorld) -> None:
+        world.nodes[0].jump(600 * SECOND)  # so the start seems to have lain in the queue for long
+        with mock.patch.object(Chaos, "lagging", True):
+            start(world)
+            passing(world, 20 * SECOND)
+
+    # What it does beside keeps it from coming to rest: its journal is all that is known of it.
+    world = play(scenario, plan_of(calling("slow"), work("beside", ms=4 * SECOND)), SLOW)
+    assert (state_of(world).status, state_of(world, "x-c").status) == ("COMPLETED", "COMPLETED")
+
+
 # -- time ------------------------------------------------------------------------------------
 
 
@@ -244,6 +258,30 @@ def test_what_was_never_sent_is_sent_when_the_right_code_is_back() -> None:
         passing(world, HOUR)
 
     assert state_of(play(scenario)).status == "COMPLETED"
+
+
+def test_a_version_that_needs_what_was_dropped_is_refused() -> None:
+    never, hold = ({"id": id, "uses": "core.wait", "with": {"signal": id}} for id in ("never", "hold"))
+    steps = [
+        never,
+        work("fast"),
+        work("first", "never", "fast") | {"join": "race"},
+        hold | {"needs": ["first"]},
+    ]
+
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, SECOND)
+        assert state_of(world).slots["never"].status == "cancelled"
+        world.deploy([version_of(plan_of(*steps, work("more", "never")) | {"version": "2"})])
+        ask(world, "migrate", payload={"version": "2"})
+        passing(world, 10 * SECOND)
+
+    world = play(scenario, plan_of(*steps))
+    assert state_of(world).version == "1"
+    letters = world.server.dead.read(f"workflow.dlq.{TENANT}")
+    assert [letter.headers["Wpa-Code"] for letter in letters] == ["does_not_fit"]
+    assert "never (core.wait), cancelled" in letters[0].headers["Wpa-Reason"]
 
 
 # -- what is said but not recorded -----------------------------------------------------------

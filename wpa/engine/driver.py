@@ -89,10 +89,16 @@ class Driver:
         """
         try:
             if await self._begin():
-                await self._drive.advance()
+                await self._advance()
             self._request.lease.ack()
         finally:
             await self._drive.stop()
+
+    async def _advance(self) -> None:
+        try:
+            await self._drive.advance()
+        except Diverged as error:
+            await self._block(self._drive.execution.state, error)
 
     def news(self, *, interrupt: bool) -> None:
         """Somebody else has appended to the journal. ``interrupt``: look at it even in mid-step."""
@@ -138,11 +144,16 @@ class Driver:
         parent = task.parent
         if parent is None:
             return True
-        loaded = await load(self._services.ports, self._request.tenant, parent.execution_id)
-        if loaded is None or is_terminal(loaded.state.status):
+        request, ports = self._request, self._services.ports
+        loaded = await load(ports, request.tenant, parent.execution_id)
+        slot = None if loaded is None else loaded.state.slots.get(parent.slot)
+        if loaded is None or slot is None:
+            if ports.lags and request.lease.delivered <= LAG_TRIES:
+                raise TooEarly(f"{request.execution} is not known to be awaited by {parent.execution_id} yet")
             return False
-        slot = loaded.state.slots.get(parent.slot)
-        return slot is not None and slot.status == "open" and slot.name == self._request.execution
+        if is_terminal(loaded.state.status):
+            return False
+        return slot.status == "open" and slot.name == request.execution
 
     async def _start(self, task: Task) -> None:
         services, request = self._services, self._request

@@ -52,7 +52,12 @@ def check_settled(program: Program, script: Script, state: State, slot: Slot) ->
 
 
 def check_open(program: Program, script: Script, state: State) -> None:
-    """After all that is settled: what is open must still be wanted, or be dropped by now."""
+    """After all that is settled: what is open must still be wanted, or be dropped by now; and what was
+    dropped must not be wanted again, for nobody would ever settle it."""
+    for slot_id in script.wants:
+        slot = state.slots.get(slot_id)
+        if slot is not None and slot.status == "cancelled":
+            raise Diverged(_difference(program, script, state, slot))
     for slot_id in state.open:
         slot = state.slots[slot_id]
         if slot_id in script.dropping:
