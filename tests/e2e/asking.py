@@ -48,6 +48,14 @@ async def status_when(client: Client, execution: str, what: Callable[[Body], Any
         await asyncio.sleep(LOOK_EVERY_S)
 
 
+async def resume_blocked(client: Client, execution: str) -> None:
+    """Have a blocked execution looked at now, or find that it has gone on by itself (after half a minute)."""
+    try:
+        await client.resume(execution)
+    except TaskRejected as error:
+        assert error.code == "execution_ended"
+
+
 async def comes_to(client: Client, execution: str, status: str) -> Body:
     """The status document once the execution has come to ``status``."""
     return await status_when(client, execution, lambda found: found["status"] == status)

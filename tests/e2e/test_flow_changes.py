@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.e2e.asking import comes_to, status_when
+from tests.e2e.asking import comes_to, resume_blocked, status_when
 from tests.e2e.processes import Wpa
 from wpa.client import Client
 
@@ -45,7 +45,7 @@ async def test_code_that_does_not_fit_blocks_and_the_right_code_heals(
 
     code.write_text(FLOW.format(then=AS_IT_WAS))
     start_worker("--flows", str(code))
-    await client.resume("x1")  # or wait half a minute
+    await resume_blocked(client, "x1")
     done = await client.result("x1", timeout_s=30)
     assert (done["status"], done["output"]) == ("COMPLETED", [{"what": "first"}, {"what": "second"}])
 

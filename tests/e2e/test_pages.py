@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.asking import comes_to_rest, status_when
+from tests.e2e.asking import comes_to_rest, resume_blocked, status_when
 from tests.e2e.pages import Session, blocks, rewritten, run_page, same
 from tests.e2e.processes import EXAMPLES, WPA, Wpa, environment
 from wpa.client import Client
@@ -212,7 +212,7 @@ async def test_a_changed_flow_blocks_and_goes_on(
     assert same(told, f"{blocked['type']}: {blocked['message']}")
     await asyncio.to_thread(worker.stop)
     deploy(right)
-    await client.resume("i-1")
+    await resume_blocked(client, "i-1")
     old = await client.result("i-1", timeout_s=30)
     assert (old["status"], [step["step"] for step in old["steps"]]) == (
         "COMPLETED",
