@@ -80,10 +80,11 @@ layers: setup  ## the house: who may import whom
 schemas: setup  ## write the generated schemas anew
 	$(BIN)/wpa schema --out-dir schemas
 
-# More of what `make test` runs some of; SEED=n runs one again. A seed gives the same run each time.
-sim: setup  ## the engine on a bad day, simulated: SEEDS=5000 FROM=0 JOBS=2, or SEED=4711
+# More of what `make test` runs some of; SEED=n runs one again. A seed gives the same run each time. With
+# JUDGED=1 the checker judges each run, too, as it does the one of SEED=n; that takes half as long again.
+sim: setup  ## the engine on a bad day, simulated: SEEDS=5000 FROM=0 JOBS=2 JUDGED=1, or SEED=4711
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000) --from $(or $(FROM),0) \
-		--jobs $(or $(JOBS),1))
+		--jobs $(or $(JOBS),1) $(if $(JUDGED),--judged))
 
 bench: setup  ## all figures of speed, beside their goals (ARGS="--quick", "--only seq3")
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -80,6 +80,7 @@ FIGURES = [
     Figure("workers", "by_1_per_s", "seq3/s by one worker, 400 in flight"),
     Figure("workers", "second_adds", "… by two, by those of one", at_least=1),
     Figure("workers", "eight_of_best", "… by eight, by those of the best", at_least=0.8),
+    Figure("workers", "eight_cpu_ratio", "… CPU for each, workers and server, eight by one"),
     Figure(
         "behind", "ratio", "seq3/s with 1,000,000 executions ended, by those of an empty store", at_least=0.9
     ),

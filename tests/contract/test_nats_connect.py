@@ -53,6 +53,28 @@ async def test_who_may_is_let_in(guarded: str) -> None:
     await transport.close()
 
 
+async def test_a_worker_waits_for_nothing_where_it_is_refused(
+    guarded: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for user, why in (("wrong", "does not let us in"), ("right", "runs without JetStream")):
+        with pytest.raises(PlatformError, match=why):
+            await open_ports(guarded.replace("//", f"//u:{user}@"), worker="w")
+    assert "waiting for JetStream" not in caplog.text
+
+
+async def test_a_worker_waits_for_nothing_where_a_stream_is_another(
+    server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = await Transport.connect(server.url, name="w")
+    await streams.api(
+        transport, f"STREAM.CREATE.{streams.TASKS}", {"name": streams.TASKS, "subjects": ["mine"]}
+    )
+    await transport.close()
+    with pytest.raises(PlatformError, match=r"WPA_TASKS has subjects = \['mine'\] where wpa needs"):
+        await open_ports(server.url, worker="w")
+    assert "waiting for JetStream" not in caplog.text
+
+
 async def test_nobody_there() -> None:
     with pytest.raises(
         Unavailable, match=r"no NATS server answers at nats://127\.0\.0\.1:1 \(.*Connect call failed"

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from nats.aio.client import Client as Connection
 from nats.aio.msg import Msg
 
 from tests.servers import NatsServer, find_binary
-from wpa.client import Client, channel, following, without_password
+from wpa.client import AskResult, Client, channel, following, without_password
 from wpa.errors import InvalidName, OverLimit, TaskRejected, Unavailable
 
 Body = dict[str, Any]
@@ -273,14 +273,35 @@ async def test_a_result_goes_on_over_waits_and_takes_a_cancel_for_an_end(
         assert await waiting == {"status": "CANCELLED"}
 
 
-async def test_an_ask_that_times_out_is_repeated_as_the_same_ask(client: Client, worker: Worker) -> None:
-    worker.answers["signal"] = {"ok": True, "execution_id": "e1", "duplicate": False, "queued": True}
+ASKS: dict[str, Callable[..., Awaitable[AskResult]]] = {
+    "signal": lambda client, **more: client.signal("e1", "go", {"n": 1}, **more),
+    "answer": lambda client, **more: client.reject("e1", "a", user="ada", **more),
+    "pause": lambda client, **more: client.pause("e1", **more),
+    "resume": lambda client, **more: client.resume("e1", **more),
+    "cancel": lambda client, **more: client.cancel("e1", **more),
+    "terminate": lambda client, **more: client.terminate("e1", **more),
+    "retry": lambda client, **more: client.retry("e1", **more),
+    "migrate": lambda client, **more: client.migrate("e1", "2", **more),
+}
+
+
+@pytest.mark.parametrize("verb", ASKS)
+async def test_an_ask_that_times_out_is_repeated_as_the_same_ask(
+    client: Client, worker: Worker, verb: str
+) -> None:
+    ask, named = ASKS[verb], "id" if verb == "signal" else "task_id"
+    worker.answers[verb] = {"ok": True, "execution_id": "e1", "duplicate": False, "queued": True}
     worker.deaf = 1
-    assert (await client.signal("e1", "go", {"n": 1})).queued
+    assert (await ask(client)).queued
     first, *more = [body for _, body in worker.asked]
     assert more
     assert all(body == first for body in more)
-    assert first["id"]
+    assert first[named]
+    await ask(client)
+    await ask(client, id="mine")
+    *_, another, last = [body for _, body in worker.asked]
+    assert another[named] not in ("", first[named])
+    assert last[named] == "mine"
 
 
 async def test_a_rerun_keeps_the_old_input_unless_it_is_given_one(client: Client, worker: Worker) -> None:

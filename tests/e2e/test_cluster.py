@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e.processes import Wpa
 from tests.servers import free_ports, ready_for_replicas
+from tests.waiting import until
 from wpa.adapters.nats.server import find_binary
 from wpa.client import Client
 from wpa.errors import Unavailable
@@ -26,10 +27,12 @@ class Cluster:
         ports = free_ports(6)
         self.ports = ports[:3]
         self.routes = [f"nats://127.0.0.1:{port}" for port in ports[3:]]
-        self.nodes = [self.start(number) for number in range(3)]
+        self.nodes: list[subprocess.Popen[bytes]] = []
         self.url = ",".join(f"nats://127.0.0.1:{port}" for port in self.ports)
 
-    def start(self, number: int) -> subprocess.Popen[bytes]:
+    def start_next(self) -> None:
+        """Start one more of the three nodes."""
+        number = len(self.nodes)
         config = self.folder / f"n{number}.json"
         own = int(self.routes[number].rpartition(":")[2])
         config.write_text(
@@ -45,7 +48,8 @@ class Cluster:
             )
         )
         command = [find_binary(), "-c", str(config)]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        node = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.nodes.append(node)
 
     def end(self) -> None:
         for node in self.nodes:
@@ -61,6 +65,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 async def test_a_killed_leader_of_three_loses_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    for _ in range(3):
+        cluster.start_next()
     await ready_for_replicas(cluster.url.split(","))
     worker = Wpa("worker", "--nats", cluster.url, log=tmp_path / "worker.log", env={"WPA_REPLICAS": "3"})
     try:
@@ -79,6 +85,34 @@ async def test_a_killed_leader_of_three_loses_nothing(cluster: Cluster, tmp_path
                 events = [event["event"] for event in await client.history(f"x{number}")]
                 assert events.count("workflow_step_completed") == 3
         assert worker.stop() == 0
+    finally:
+        if worker.process.poll() is None:
+            worker.kill()
+
+
+async def test_a_worker_waits_for_a_cluster_that_has_no_leader_yet(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.start_next()
+    log = tmp_path / "worker.log"
+    worker = Wpa("worker", "--nats", cluster.url, log=log, env={"WPA_REPLICAS": "3"})
+    try:
+        await until(lambda: log.read_text().count("waiting for JetStream and its leader") >= 2)
+        cluster.start_next()
+        await asyncio.sleep(1)
+        cluster.start_next()
+        await asyncio.to_thread(worker.wait_ready, within_s=60)
+        assert "3 replicas" in log.read_text()
+        assert worker.stop() == 0
+    finally:
+        if worker.process.poll() is None:
+            worker.kill()
+
+
+async def test_a_worker_that_waits_for_a_leader_can_be_stopped(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.start_next()
+    worker = Wpa("worker", "--nats", cluster.url, log=tmp_path / "worker.log")
+    try:
+        await asyncio.to_thread(worker.wait_ready, "waiting for JetStream and its leader")
+        assert worker.stop(within_s=20) == 0
     finally:
         if worker.process.poll() is None:
             worker.kill()

@@ -78,6 +78,12 @@ MUTANTS: Final = (
         "            if False:\n",
     ),
     Mutant(
+        "a takeover ends what only asks",
+        DRIVER,
+        "return self._drive.execution is not None and self._drive.epoch < epoch",
+        "return self._drive.epoch < epoch",
+    ),
+    Mutant(
         "undo in the wrong order", "wpa/kernel/saga.py", "in reversed(state.order)", "in list(state.order)"
     ),
     Mutant(
@@ -109,6 +115,12 @@ MUTANTS: Final = (
         DRIVER,
         "            await self._drive.settle_down(state)\n",
         "            pass\n",
+    ),
+    Mutant(
+        "an alarm is lost to a replica that lags behind",
+        DRIVER,
+        "(isinstance(task, TimerDue) and not state.at_rest)",
+        "False",
     ),
     Mutant(
         "timers ring early",

@@ -1,5 +1,6 @@
 """Many runs: ``python -m tests.sim --seeds 5000``; one of them again: ``python -m tests.sim --seed 4711``.
 
+With ``--judged`` the checker judges each of them, too; one that is run again, it judges in any case.
 Prints what fails as it fails, with its seed, and at the end which transitions of the state machine were seen.
 Fails where a run does, or where the seeds of the test suite are among the runs and a legal transition is not.
 """
@@ -12,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Final, NamedTuple
 
 from tests.sim.coverage import SUITE_SEEDS, Transition, table, uncovered
@@ -33,7 +35,7 @@ class Result(NamedTuple):
     cpu_s: float
 
 
-def play(seeds: range) -> Result:
+def play(seeds: range, *, judged: bool = False) -> Result:
     """Run seeds, one after the other."""
     began = time.process_time()
     result = Result(seeds, [], Counter(), Counter(), 0, 0.0)
@@ -41,7 +43,7 @@ def play(seeds: range) -> Result:
     with listening() as heard:
         for seed in seeds:
             try:
-                outcome = simulate(seed, heard)
+                outcome = simulate(seed, heard, judged=judged)
             except SimulationFailed as error:
                 result.failures.append((seed, str(error)))
                 continue
@@ -51,21 +53,22 @@ def play(seeds: range) -> Result:
     return result._replace(executions=executions, cpu_s=time.process_time() - began)
 
 
-def play_all(seeds: range, jobs: int) -> Iterator[Result]:
+def play_all(seeds: range, jobs: int, *, judged: bool) -> Iterator[Result]:
     """Run seeds, in chunks, on so many cores."""
     chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
+    run = partial(play, judged=judged)
     if jobs == 1:
-        yield from map(play, chunks)
+        yield from map(run, chunks)
         return
     with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(play, chunks)
+        yield from pool.map(run, chunks)
 
 
 def again(seed: int) -> int:
     """Run one seed, twice: it has to be the same run."""
     with listening() as heard:
         try:
-            outcomes: list[Outcome] = [simulate(seed, heard) for _ in range(2)]
+            outcomes: list[Outcome] = [simulate(seed, heard, judged=True) for _ in range(2)]
         except SimulationFailed as error:
             print(error)
             return 1
@@ -111,11 +114,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=2_000, help="how many (2000)")
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first one (0)")
     parser.add_argument("--jobs", type=int, default=1, help="how many cores may work on it (1)")
+    parser.add_argument("--judged", action="store_true", help="have the checker judge each run, too: slower")
     given = parser.parse_args(arguments)
     if given.seed is not None:
         return again(given.seed)
     seeds = range(given.first, given.first + given.seeds)
-    return many(play_all(seeds, given.jobs), seeds)
+    return many(play_all(seeds, given.jobs, judged=given.judged), seeds)
 
 
 if __name__ == "__main__":

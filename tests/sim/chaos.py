@@ -135,11 +135,16 @@ class Chaos:
 
     # -- calls that are waited for -----------------------------------------------------------
 
-    async def call(self, action: Callable[..., Awaitable[T]], *args: Any, **more: Any) -> T:
-        """A call to the server, with all that may happen to one."""
+    def call(
+        self, action: Callable[..., Coroutine[Any, Any, T]], *args: Any, **more: Any
+    ) -> Coroutine[Any, Any, T]:
+        """A call to the server, with all that may happen to one: mostly nothing."""
         self._calls = number = self._calls + 1
         if number < self._next and number != self._last >> 1 and not self.frozen:
-            return await action(*args, **more)
+            return action(*args, **more)
+        return self._troubled(number, partial(action, *args, **more))
+
+    async def _troubled(self, number: int, action: Callable[[], Awaitable[T]]) -> T:
         await self.thaw()
         if number == self._last >> 1 and not self._last & 1:
             self.faults["a worker dead before a call"] += 1
@@ -150,7 +155,7 @@ class Chaos:
         if cut == "before":
             self.faults["a call never sent"] += 1
             raise Unavailable("cut off before it was sent")
-        result = await action(*args, **more)
+        result = await action()
         if number == self._last >> 1:
             self.faults["a worker dead after a call"] += 1
             await self._end()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from unittest import mock
 
@@ -16,7 +18,10 @@ from tests.sim.flows import FLOW
 from tests.sim.plans import version_of
 from tests.sim.simulation import FLOWS, OLDER_FLOWS
 from tests.sim.world import TENANT, SimWorld
+from wpa.adapters.memory.stores import MemorySnapshots
+from wpa.engine.worker import Worker
 from wpa.model.state import State
+from wpa.ports.tasks import Lease
 
 Scenario = Callable[[SimWorld], None]
 SECOND, HOUR = 1_000, 3_600_000
@@ -214,6 +219,32 @@ def test_a_deadline_that_has_passed_does_not_stop_the_compensation() -> None:
     assert state_of(world).status == "ROLLED_BACK"
 
 
+@pytest.mark.parametrize("before_ms", [2 * SECOND, 0])
+def test_an_alarm_that_rings_at_once_is_not_lost_to_a_replica_that_lags_behind(before_ms: int) -> None:
+    """Seed 5930: who set it is behind the times, and who hears it does not see yet that it was waited for."""
+    nap = {"id": "nap", "uses": "core.sleep", "with": {"for": "10s"}}
+    put = MemorySnapshots.put
+
+    async def put_slowly(self: MemorySnapshots, *args: Any) -> int:
+        await asyncio.sleep(0.02)
+        return await put(self, *args)
+
+    def scenario(world: SimWorld) -> None:
+        world.nodes[0].jump(-30 * SECOND)
+        world.add_node()
+        passing(world, SECOND)
+        slow = mock.patch.object(MemorySnapshots, "put", put_slowly)
+        with mock.patch.object(Chaos, "lagging", True), slow:
+            for name in ("x", "y"):  # the alarm of one of them goes to the other worker
+                start(world, name)
+            passing(world, 5 * SECOND)
+        passing(world, HOUR)
+
+    steps = [work("a", ms=before_ms), nap | {"needs": ["a"]}] if before_ms else [nap]
+    world = play(scenario, plan_of(*steps))
+    assert [state_of(world, name).status for name in ("x", "y")] == ["COMPLETED"] * 2
+
+
 # -- pauses ----------------------------------------------------------------------------------
 
 
@@ -234,6 +265,32 @@ def test_what_a_dead_worker_had_begun_is_not_begun_again_in_a_pause() -> None:
     world = play(scenario, plan_of(work("a", ms=4 * SECOND)))
     assert len(world.began) == 2
     assert state_of(world).status == "COMPLETED"
+
+
+# -- takeovers -------------------------------------------------------------------------------
+
+
+def test_what_is_asked_at_the_moment_of_a_takeover_is_not_lost() -> None:
+    """Seed 2881: the nudge that ends an older driver comes between the delivery of a request and its begin."""
+    take = Worker._on_task
+
+    def nudged(worker: Worker, lease: Lease) -> None:
+        take(worker, lease)
+        if b"workflow_cancel" in lease.data:
+            with suppress(StopIteration):
+                worker._on_nudge(TENANT, "x", 2, "taken_over").send(None)
+
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, SECOND)
+        ask(world, "cancel")
+        passing(world, 60 * SECOND)
+        assert world.server.tasks.is_empty
+
+    wait = {"id": "w", "uses": "core.wait", "with": {"signal": "go"}}
+    with mock.patch.object(Worker, "_on_task", nudged):
+        world = play(scenario, plan_of(wait))
+    assert state_of(world).status == "CANCELLED"
 
 
 # -- other code ------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from tests.golden.dialogue import FILES, play
 from tests.unit.schemas import CLOSED_EVENTS, EVENTS, complaints, component, validator
 from tests.unit.talk import Talk, talking
 from wpa.model.api import VERBS
-from wpa.model.event_data import EVENT_DATA, LIVE_EVENTS
+from wpa.model.event_data import EVENT_DATA
+from wpa.model.live_events import LIVE_EVENTS
 
 GOLDEN_KINDS = {event.event for path in FILES for event in play(json.loads(path.read_text())).journal}
 PLAN = {

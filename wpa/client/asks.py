@@ -38,11 +38,23 @@ class Asks(Channel):
     """Asks things of executions that exist.
 
     All of these raise TaskRejected with the engine's reason: ``unknown_execution``,
-    ``execution_ended``, and what each names; and Unavailable where no worker answers. Each may be repeated.
+    ``execution_ended``, and what each names; and Unavailable where no worker answers.
     ``metadata`` says who asks (``user_id``, ``roles``, ``source`` ...); it is recorded.
+
+    What a call asks of an execution is recorded once at most, however often it is sent: where no answer
+    comes, the client sends it again under the same ``id``. What was recorded is answered as a ``duplicate``,
+    even when the execution has ended by it. An ``id`` is made for each call; give one of your own (at most
+    256 printable characters) to go on with an ask whose outcome you don't know, in another call or another
+    process. An execution remembers the last 1,000 ids.
     """
 
-    async def _ask(self, verb: str, execution_id: str, metadata: Body | None, **fields: Any) -> AskResult:
+    async def _ask(
+        self, verb: str, execution_id: str, metadata: Body | None, id: str, **fields: Any
+    ) -> AskResult:
+        named = {"task_id": id or uuid.uuid4().hex}
+        return await self._send(verb, execution_id, metadata, **named, **fields)
+
+    async def _send(self, verb: str, execution_id: str, metadata: Body | None, **fields: Any) -> AskResult:
         body = {"execution_id": execution_id, "metadata": metadata or {}, **fields}
         return msgspec.convert(await self.request(verb, body), AskResult)
 
@@ -68,33 +80,57 @@ class Asks(Channel):
         ValueError for NaN or Infinity.
         """
         check_json(payload, "the payload")
-        return await self._ask(
+        return await self._send(
             "signal", execution_id, metadata, signal=signal, payload=payload, id=id or uuid.uuid4().hex
         )
 
     async def approve(
-        self, execution_id: str, step: str, *, user: str = "", roles: Sequence[str] = (), comment: str = ""
+        self,
+        execution_id: str,
+        step: str,
+        *,
+        user: str = "",
+        roles: Sequence[str] = (),
+        comment: str = "",
+        id: str = "",
     ) -> AskResult:
-        """Approve what a step waits for, as ``user`` with ``roles``.
+        """Approve what a step waits for, as ``user`` with ``roles``; a person's first answer counts.
+
+        All who give no ``user`` count as one person; what they answer has no ``id``.
 
         Raises TaskRejected: ``not_waiting`` (with the steps that do wait), ``not_allowed`` (with those who
         may answer).
         """
-        return await self._answer(execution_id, step, True, user, roles, comment)
+        return await self._answer(execution_id, step, True, user, roles, comment, id)
 
     async def reject(
-        self, execution_id: str, step: str, *, user: str = "", roles: Sequence[str] = (), comment: str = ""
+        self,
+        execution_id: str,
+        step: str,
+        *,
+        user: str = "",
+        roles: Sequence[str] = (),
+        comment: str = "",
+        id: str = "",
     ) -> AskResult:
         """Reject what a step waits for; one rejection decides. Otherwise as :meth:`approve`."""
-        return await self._answer(execution_id, step, False, user, roles, comment)
+        return await self._answer(execution_id, step, False, user, roles, comment, id)
 
     async def _answer(
-        self, execution_id: str, step: str, approved: bool, user: str, roles: Sequence[str], comment: str
+        self,
+        execution_id: str,
+        step: str,
+        approved: bool,
+        user: str,
+        roles: Sequence[str],
+        comment: str,
+        id: str,
     ) -> AskResult:
         metadata = {"user_id": user, "roles": list(roles)}
-        return await self._ask(
-            "answer", execution_id, metadata, step=step, approved=approved, comment=comment
-        )
+        answer = {"step": step, "approved": approved, "comment": comment}
+        if not user:  # the engine would take the id for a name, and every call for another person
+            return await self._send("answer", execution_id, metadata, **answer)
+        return await self._ask("answer", execution_id, metadata, id, **answer)
 
     async def approvals(self, *, limit: int = 100) -> list[Body]:
         """What waits for somebody's approval, the oldest first: who may answer, and who has."""
@@ -103,45 +139,59 @@ class Asks(Channel):
 
     # -- pause, cancel, retry ----------------------------------------------------------------
 
-    async def pause(self, execution_id: str, *, reason: str = "", metadata: Body | None = None) -> AskResult:
+    async def pause(
+        self, execution_id: str, *, reason: str = "", metadata: Body | None = None, id: str = ""
+    ) -> AskResult:
         """Begin nothing new until :meth:`resume`; steps that run may end. Survives everything."""
-        return await self._ask("pause", execution_id, metadata, reason=reason)
+        return await self._ask("pause", execution_id, metadata, id, reason=reason)
 
-    async def resume(self, execution_id: str, *, reason: str = "", metadata: Body | None = None) -> AskResult:
+    async def resume(
+        self, execution_id: str, *, reason: str = "", metadata: Body | None = None, id: str = ""
+    ) -> AskResult:
         """End a pause; or try an execution again now whose definition could not go on (``blocked``)."""
-        return await self._ask("resume", execution_id, metadata, reason=reason)
+        return await self._ask("resume", execution_id, metadata, id, reason=reason)
 
     async def cancel(
-        self, execution_id: str, *, reason: str = "", compensate: bool = True, metadata: Body | None = None
+        self,
+        execution_id: str,
+        *,
+        reason: str = "",
+        compensate: bool = True,
+        metadata: Body | None = None,
+        id: str = "",
     ) -> AskResult:
         """Stop what runs, let a flow clean up, undo what was done where ``compensate``, and end CANCELLED.
 
         Raises TaskRejected (``compensating``) where it undoes its steps already.
         """
-        return await self._ask("cancel", execution_id, metadata, reason=reason, compensate=compensate)
+        return await self._ask("cancel", execution_id, metadata, id, reason=reason, compensate=compensate)
 
     async def terminate(
-        self, execution_id: str, *, reason: str = "", metadata: Body | None = None
+        self, execution_id: str, *, reason: str = "", metadata: Body | None = None, id: str = ""
     ) -> AskResult:
         """End it now, CANCELLED, as it is: nothing is undone, nothing is waited for."""
-        return await self._ask("terminate", execution_id, metadata, reason=reason)
+        return await self._ask("terminate", execution_id, metadata, id, reason=reason)
 
-    async def retry(self, execution_id: str, *, reason: str = "", metadata: Body | None = None) -> AskResult:
+    async def retry(
+        self, execution_id: str, *, reason: str = "", metadata: Body | None = None, id: str = ""
+    ) -> AskResult:
         """Try a failed execution again, in place, from what had failed.
 
         Raises TaskRejected (``not_retryable``) where it has not failed, or its work was undone: rerun it.
         """
-        return await self._ask("retry", execution_id, metadata, reason=reason)
+        return await self._ask("retry", execution_id, metadata, id, reason=reason)
 
     # -- versions and reruns -----------------------------------------------------------------
 
-    async def migrate(self, execution_id: str, version: str, *, metadata: Body | None = None) -> AskResult:
+    async def migrate(
+        self, execution_id: str, version: str, *, metadata: Body | None = None, id: str = ""
+    ) -> AskResult:
         """Go on with another version of the definition.
 
         Raises TaskRejected: ``not_at_rest`` (it neither waits nor is paused), ``does_not_fit`` (with what was
         recorded and what the version asks instead), ``unknown_version``.
         """
-        return await self._ask("migrate", execution_id, metadata, version=version)
+        return await self._ask("migrate", execution_id, metadata, id, version=version)
 
     async def rerun(
         self,

@@ -62,7 +62,10 @@ async def find_soon(services: Services, tenant: str, execution: str) -> Loaded:
 
 
 class AskVerbs:
-    """Asks things of executions. Every verb may be repeated: what was asked before is a duplicate."""
+    """Asks things of executions.
+
+    Every verb may be repeated under one ``task_id``: what was recorded is a duplicate, even after the end.
+    """
 
     def __init__(self, services: Services, new_id: Callable[[], str]) -> None:
         self._services = services

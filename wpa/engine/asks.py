@@ -144,7 +144,7 @@ async def _answer(services: Services, state: State, task: AnswerTask) -> Signal 
     slot = next((slot for slot in is_open if step in (slot.id, slot.step)), None)
     if slot is None:
         asked = [each.id for each in state.slots.values() if step in (each.id, each.step)]
-        if any(_answer_id(slot_id, who) in state.signal_ids for slot_id in asked):
+        if any(_answer_id(state, slot_id, who) in state.signal_ids for slot_id in asked):
             return None
         names = [waiting.id for waiting in is_open]
         shown = f"open are: {', '.join(names)}" if names else "none is open"
@@ -161,11 +161,13 @@ async def _answer(services: Services, state: State, task: AnswerTask) -> Signal 
             raise TaskRejected("not_allowed", message)
         raise TaskRejected("not_allowed", f"{user} may not answer {slot.id}; those who may: {may}")
     answer = {"approved": task.payload.approved, "comment": task.payload.comment}
-    return Signal(id=_answer_id(slot.id, who), slot=slot.id, payload=answer, by=by)
+    return Signal(id=_answer_id(state, slot.id, who), slot=slot.id, payload=answer, by=by)
 
 
-def _answer_id(slot_id: str, who: str) -> str:
-    return f"answer:{slot_id}:{who}"
+def _answer_id(state: State, slot_id: str, who: str) -> str:
+    """One for each person and question: a flow that starts over asks anew, in a slot of the same name."""
+    asked = "answer" if state.run == 1 else f"answer#{state.run}"
+    return f"{asked}:{slot_id}:{who}"
 
 
 async def _approval(services: Services, state: State, slot: Slot) -> Approval:

@@ -47,14 +47,18 @@ class Crew:
         self._kept_until = 0.0
         self._asking = asyncio.Lock()
 
+    def is_able(self, program: Program) -> bool:
+        """Whether this worker has what it takes, as far as that can be known, or is alone."""
+        if self._roster is None or not isinstance(program, Plan):
+            return True
+        return all(map(self._has, program.step_types))
+
     async def check(self, program: Program) -> None:
         """Return where this worker should drive ``program``: it has what it takes, or no other has.
 
         Raises StepsMissing where another worker has to, Unavailable where the roster can't be read.
         """
-        if self._roster is None or not isinstance(program, Plan):
-            return
-        if all(map(self._has, program.step_types)):
+        if self._roster is None or not isinstance(program, Plan) or self.is_able(program):
             return
         async with self._asking:
             known = self._clock.monotonic_s() < self._kept_until

@@ -22,6 +22,7 @@ from wpa.model.tasks import (
     Envelope,
     ScheduleDue,
     Task,
+    TaskMetadata,
     TimerDue,
 )
 from wpa.model.times import rfc3339
@@ -53,6 +54,7 @@ TRIGGER_HEADER = "Trigger"
 It holds an :class:`Origin` as JSON."""
 
 _DUE = msgspec.json.Decoder(Envelope)
+_NOBODY = TaskMetadata()
 
 
 def conflict(state: State) -> TaskRejected:
@@ -111,15 +113,16 @@ def admit(lease: Lease, limits: Limits, live: Live) -> Request:
     """Decode and check a task. Raises TaskRejected with all that a publisher needs to mend it."""
     if lease.source.kind == "due":
         return _admit_due(lease, live)
-    if TRIGGER_HEADER in lease.headers:
-        return _request(lease, _heard(lease), "", live)
+    headers = lease.headers
+    if TRIGGER_HEADER in headers:
+        return _request(lease, _heard(lease), "", live, headers)
     task = decode_task(lease.data, lease.tenant, limits)
     if not isinstance(task, Task):
-        return _request(lease, task, task.execution_id, live)
+        return _request(lease, task, task.execution_id, live, headers)
     execution = task.execution_id or f"{task.workflow_id[:64]}-{lease.identity}"
-    request = _request(lease, task, execution, live)
+    request = _request(lease, task, execution, live, headers)
     request.workflow = task.workflow_id
-    once = lease.headers.get(ONCE_HEADER)
+    once = headers.get(ONCE_HEADER)
     request.start_hash = _key_hash(task.workflow_id, once) if once else start_hash(task)
     return request
 
@@ -136,14 +139,18 @@ def _heard(lease: Lease) -> Heard:
     return Heard(type="trigger", workflow_id=check_workflow(origin.workflow), origin=origin)
 
 
-def _request(lease: Lease, task: Envelope, execution: str, live: Live) -> Request:
+def _request(lease: Lease, task: Envelope, execution: str, live: Live, headers: dict[str, str]) -> Request:
+    metadata: dict[str, Any] = {}
+    if task.metadata != _NOBODY:
+        metadata = {key: value for key, value in msgspec.structs.asdict(task.metadata).items() if value}
+    tenant = lease.tenant
     return Request(
         lease=lease,
         task=task,
-        tenant=lease.tenant,
+        tenant=tenant,
         execution=execution,
-        traceparent=_traceparent(lease, execution),
-        metadata={key: value for key, value in msgspec.structs.asdict(task.metadata).items() if value},
+        traceparent=_traceparent(headers.get("traceparent", ""), tenant, execution),
+        metadata=metadata,
         live=live,
     )
 
@@ -156,9 +163,10 @@ def _admit_due(lease: Lease, live: Live) -> Request:
         raise TaskRejected("not_a_task", f"the alarm can't be read: {error}") from None
     if due.type == SCHEDULE_DUE:
         fired = ScheduleDue(type=due.type, workflow_id=check_workflow(due.workflow_id))
-        return _request(lease, fired, "", live)
+        return _request(lease, fired, "", live, lease.headers)
     execution = check_execution(due.execution_id)
-    return _request(lease, TimerDue(type=due.type, execution_id=execution), execution, live)
+    rung = TimerDue(type=due.type, execution_id=execution)
+    return _request(lease, rung, execution, live, lease.headers)
 
 
 def answer(live: Live, lease: Lease, body: dict[str, Any]) -> None:
@@ -197,11 +205,10 @@ def refusal(lease: Lease, error: TaskRejected) -> ChildEndedTask | None:
     return ChildEndedTask(type=CHILD_ENDED, execution_id=start.parent.execution_id, payload=payload)
 
 
-def _traceparent(lease: Lease, execution: str) -> str:
+def _traceparent(given: str, tenant: str, execution: str) -> str:
     """The publisher's trace, or one derived from the execution: the same at every redelivery."""
-    given = lease.headers.get("traceparent", "")
-    digest = hashlib.blake2b(f"{lease.tenant}.{execution}".encode(), digest_size=24).hexdigest()
-    parts = given.split("-")
+    digest = hashlib.blake2b(f"{tenant}.{execution}".encode(), digest_size=24).hexdigest()
+    parts = given.split("-") if given else ()
     if len(parts) == 4 and len(parts[1]) == 32 and _is_hex(parts[1]):
         return f"00-{parts[1].lower()}-{digest[:16]}-01"
     return f"00-{digest[:32]}-{digest[32:]}-01"

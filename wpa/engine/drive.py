@@ -36,6 +36,7 @@ NAP_MS: Final = 2_000
 """What is due within this time is waited for here; for all else the execution comes to rest."""
 LOOKS_S: Final = (0.0, 0.05, 0.2, 0.5)
 """Before each look for what a step is to be interrupted for: a replica may not have heard of it yet."""
+_ONWARD: Final = frozenset({ev.STARTED, ev.STEP_COMPLETED, ev.COMPLETED})
 NEWS_WITHIN_S: Final = 0.1
 """So long it is waited for what somebody in this worker is about to say, before looking again."""
 
@@ -209,7 +210,10 @@ class Drive:
         state = execution.state
         if draft.event in (ev.COMPLETED, ev.CONTINUED):
             key = "output" if draft.event == ev.COMPLETED else "input"
-            stored = await services.payloads.store(state.tenant, state.execution, draft.data[key])
+            value = draft.data[key]
+            stored = services.payloads.inline(value)
+            if stored is None:
+                stored = await services.payloads.store(state.tenant, state.execution, value)
             draft.data[key] = stored
         while True:
             event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=self.epoch)
@@ -227,12 +231,20 @@ class Drive:
         if _only_opens(event):
             self._todo += opened
         else:
-            await self.react(event, opened)
+            await self._react(event, opened)
         if left:
             await self._effects.close(state, left)
         return True
 
-    async def react(self, event: Event, opened: list[str]) -> None:
+    async def begin(self, event: Event, position: int) -> None:
+        """Fold the first event of a new execution, which is stored, and see to what it opens."""
+        opened = self._execution.record(event, position)
+        if _only_opens(event):
+            self._todo += opened
+        else:
+            await self._react(event, opened)
+
+    async def _react(self, event: Event, opened: list[str]) -> None:
         """Stop what is not wanted any more, and see to what is open now."""
         state, data = self._execution.state, event.data
         slots = state.slots
@@ -320,7 +332,7 @@ class Drive:
 def _only_opens(event: Event) -> bool:
     """Whether an event calls for no more than attempts at the steps that it opens: nearly all do."""
     data = event.data
-    return event.event == ev.STEP_COMPLETED and not ("waits" in data or "dropped" in data)
+    return event.event in _ONWARD and not ("waits" in data or "dropped" in data)
 
 
 def _fails(state: State) -> bool:

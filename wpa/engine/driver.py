@@ -15,9 +15,9 @@ The order of actions is the whole point; each line of the commit protocol has it
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from wpa.engine.asks import decide, find, interrupts
 from wpa.engine.commit import Lost, commit
@@ -81,6 +81,10 @@ class Driver:
         """The epoch under which this driver appends."""
         return self._drive.epoch
 
+    def is_older(self, epoch: int) -> bool:
+        """Whether it drives the execution, under an older epoch. What only asks something of it does not."""
+        return self._drive.execution is not None and self._drive.epoch < epoch
+
     async def drive(self) -> None:
         """Drive until the execution is at rest, and ack.
 
@@ -89,16 +93,13 @@ class Driver:
         """
         try:
             if await self._begin():
-                await self._advance()
+                try:
+                    await self._drive.advance()
+                except Diverged as error:
+                    await self._block(self._drive.execution.state, error)
             self._request.lease.ack()
         finally:
             await self._drive.stop()
-
-    async def _advance(self) -> None:
-        try:
-            await self._drive.advance()
-        except Diverged as error:
-            await self._block(self._drive.execution.state, error)
 
     def news(self, *, interrupt: bool) -> None:
         """Somebody else has appended to the journal. ``interrupt``: look at it even in mid-step."""
@@ -106,16 +107,14 @@ class Driver:
 
     # -- beginnings --------------------------------------------------------------------------
 
-    async def _begin(self) -> bool:
+    def _begin(self) -> Coroutine[Any, Any, bool]:
         """Start the execution, take it over, or record what is asked of it. False: nothing to drive."""
-        if isinstance(self._request.task, Task):
-            return await self._begin_start(self._request.task)
-        return await self._begin_ask()
+        task = self._request.task
+        return self._begin_start(task) if isinstance(task, Task) else self._begin_ask()
 
     async def _begin_start(self, task: Task) -> bool:
         request = self._request
-        age_ms = self._services.clock.now_ms() - request.lease.stored_ms
-        if request.lease.delivered == 1 and (task.parent is None or age_ms < CHILD_FRESH_MS):
+        if request.lease.delivered == 1 and (task.parent is None or self._is_fresh()):
             try:
                 await self._start(task)
                 return True
@@ -137,6 +136,9 @@ class Driver:
         else:
             await self._heal(state)
         return False
+
+    def _is_fresh(self) -> bool:
+        return self._services.clock.now_ms() - self._request.lease.stored_ms < CHILD_FRESH_MS
 
     async def _is_awaited(self, task: Task) -> bool:
         """Whether a start that has lain in the queue is wanted still: whoever waits for a child may have
@@ -161,7 +163,7 @@ class Driver:
         execution, event = opened.execution, opened.event
         position = await commit(services.ports.journal, event, 0)
         self._drive.take(execution, opened.values, self.epoch)
-        await self._drive.react(event, execution.record(event, position))
+        await self._drive.begin(event, position)
         request.answer({"ok": True, "execution_id": request.execution, "workflow_id": event.workflow_id,
                         "version": execution.program.version, "duplicate": False})  # fmt: skip
 
@@ -209,7 +211,7 @@ class Driver:
         while True:
             loaded = loaded or await self._find()
             if loaded is None:
-                return _nothing
+                return self._look_again if self._may_look_again else _nothing
             self._keeper.adopt(loaded)
             state = loaded.state
             if state.lease == request.lease.identity:
@@ -256,7 +258,9 @@ class Driver:
             raise TaskRejected("not_waiting", str(ahead)) from None
 
     def _nothing_to_record(self, state: State) -> Callable[[], Awaitable[bool]]:
-        if self._may_look_again and isinstance(self._request.task, ChildEndedTask):
+        task, again = self._request.task, self._may_look_again
+        # An alarm rings at once where a worker with a slow clock has set it: it may be waited for already.
+        if again and (isinstance(task, ChildEndedTask) or (isinstance(task, TimerDue) and not state.at_rest)):
             return self._look_again
         return partial(self._sleep_in if self._is_early(state) else self._asked_before, state)
 

@@ -184,7 +184,8 @@ class Effects:
         ]
         if left:
             await self.close(state, left)
-        await self.clear_alarm(state, state.wake_at)
+        if state.wake_at:
+            await self.clear_alarm(state, state.wake_at)
         if state.parent is not None:
             payload = ChildEndedPayload(
                 slot=state.parent.slot,

@@ -75,7 +75,7 @@ class Library:
         Raises NotFound (``unknown_workflow``, ``unknown_version``), FlowMissing for a flow that only other
         workers have, or Unavailable.
         """
-        kept = self._programs.get((tenant, workflow, version))
+        kept = self.at_hand(tenant, workflow, version)
         if kept is not None:
             return kept
         latest = await self._latest_version(tenant, workflow)
@@ -98,6 +98,15 @@ class Library:
         raise NotFound(
             "unknown_version", f"workflow {workflow} has no version {version!r}; the latest is {latest!r}"
         )
+
+    def at_hand(self, tenant: str, workflow: str, version: str = "") -> Program | None:
+        """What :meth:`program` answers, where the store need not be asked."""
+        if not version:
+            latest, kept_until = self._latest.get((tenant, workflow), (None, 0.0))
+            if latest is None or kept_until <= self._clock.monotonic_s():
+                return None
+            version = latest
+        return self._programs.get((tenant, workflow, version))
 
     async def _load(self, tenant: str, workflow: str, version: str) -> Program | None:
         stored = await self._definitions.get(tenant, workflow, version)

@@ -8,7 +8,7 @@ it, and storing twice changes nothing, so a crash in between leaves at most an u
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -19,6 +19,7 @@ from wpa.ports.blobs import Blobs
 __all__ = ["Payloads", "reference"]
 
 _ENCODER = msgspec.json.Encoder()
+_LIKE_REFERENCE: Final = b'{"$blob":'
 
 
 def reference(value: Any) -> str | None:
@@ -58,13 +59,15 @@ class Payloads:
         await self._blobs.put(key, raw)
         return {"$blob": {"key": key, "size": size, "sha256": digest}}
 
-    def inline(self, value: Any, raw: bytes) -> msgspec.Raw | None:
-        """``value``, encoded as ``raw``, as the journal keeps it; None for what has to be stored apart."""
+    def inline(self, value: Any, raw: bytes | None = None) -> msgspec.Raw | None:
+        """``value`` as the journal keeps it, as :meth:`store`; None for what has to be stored apart."""
+        if raw is None:
+            raw = _ENCODER.encode(value)
         # What looks like a reference is stored, however small: in the journal, every reference is ours.
         # Otherwise an input could name somebody else's object, and be given it.
-        if len(raw) <= self._limits.inline_bytes_max and reference(value) is None:
-            return msgspec.Raw(raw)
-        return None
+        if len(raw) > self._limits.inline_bytes_max or (raw.startswith(_LIKE_REFERENCE) and reference(value)):
+            return None
+        return msgspec.Raw(raw)
 
     def check_inline(self, path: str, value: dict[str, Any]) -> None:
         """Raise OverLimit for what has to travel inline and is too large for it."""

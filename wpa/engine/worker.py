@@ -382,7 +382,7 @@ class Worker:
             request, driver, task = held.request, held.driver, held.task
             if driver is None or task is None or (request.tenant, request.execution) != (tenant, execution):
                 continue
-            if driver.epoch < epoch and reason == "taken_over":
+            if reason == "taken_over" and driver.is_older(epoch):
                 log.warning("%s.%s was taken over, epoch %d: stopping here", tenant, execution, epoch)
                 task.cancel()
             elif driver.epoch == epoch:

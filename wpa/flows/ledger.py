@@ -174,15 +174,16 @@ class Ledger:
         """What is new since the last time."""
         if not self._new and not self._dropped and not self._recorded:
             return _NOTHING
-        new = [slot for slot in self._new if slot.status == "wanted"]
+        new, self._new = self._new, []
+        if not self._dropped and not self._recorded:
+            return Waiting(tuple([slot.want for slot in new]))
         # What came and went between two polls was never told, and is not to be taken back either.
-        untold = {slot.want.slot for slot in self._new if slot.status == "dropped"}
+        untold = {slot.want.slot for slot in new if slot.status == "dropped"}
         waiting = Waiting(
-            wants=tuple([slot.want for slot in new]),
+            wants=tuple([slot.want for slot in new if slot.status == "wanted"]),
             dropped=tuple([slot_id for slot_id in self._dropped if slot_id not in untold]),
             recorded=tuple(self._recorded),
         )
-        self._new.clear()
         self._dropped.clear()
         self._recorded.clear()
         return waiting

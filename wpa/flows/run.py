@@ -148,7 +148,7 @@ class FlowRun(CleansUp):
                     self._end(Failed(self._overrun(), self._ledger.drop_all()))
                     return
         # What still awaits a cleanup of its own is waited for; what awaits nothing that could come is not.
-        if self._loop.pending() and self._ledger.open_slots:
+        if self._ledger.open_slots and self._loop.pending():
             return
         self._end(outcome_of(main, self._program.root, self._ledger.drop_all()))
 

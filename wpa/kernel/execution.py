@@ -20,16 +20,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import msgspec
-
 from wpa.kernel import resting, saga, verdict
-from wpa.kernel.draft import Draft, with_duration
+from wpa.kernel.draft import Draft
 from wpa.kernel.ending import Ending
-from wpa.kernel.fold import fold
+from wpa.kernel.fold import advance
 from wpa.kernel.mail import Mail
-from wpa.kernel.match import Diverged, check_open, check_pinned, check_settled
+from wpa.kernel.match import Diverged, check_pinned
 from wpa.kernel.opening import held, open_into, room_beside
-from wpa.kernel.program import Continued, Failed, Finished, Program, Run, Want
+from wpa.kernel.outcome import conclude, start_over
+from wpa.kernel.program import Continued, Failed, Finished, Program, Run, Waiting, Want
+from wpa.kernel.replay import replay, replay_slot
 from wpa.kernel.retry import backoff_ms, may_retry
 from wpa.kernel.script import Script
 from wpa.kernel.telling import Attempt, Start, attempt_data, first_data, info_at_start, info_of
@@ -66,6 +66,8 @@ class Execution:
         self._mail = Mail()
         self._resolve = resolve
         self._ending = Ending(program.max_parallel)
+        self._retries = False
+        """Whether a slot may be open that waits for its next attempt: most executions have none, ever."""
 
     @property
     def wants(self) -> dict[str, Want]:
@@ -88,7 +90,7 @@ class Execution:
         run = program.begin(start.input, start.variables, info_at_start(program, start, begins_ms))
         execution = cls(program, run, limits, resolve, {slot.id: slot for slot in start.settled})
         for slot in start.settled:
-            execution._replay(slot)
+            replay_slot(program, execution._script, execution.state, slot, resolve)
         data = first_data(program, start, begins_ms)
         if begins_ms > now_ms:
             data["start_at"] = rfc3339(begins_ms)
@@ -120,30 +122,11 @@ class Execution:
         run = program.begin(resolve(state.input), state.variables, info_of(state))
         execution = cls(program, run, limits, resolve, state.slots)
         execution.state = state
-        execution._replay_all()
-        if state.status != "COMPENSATING" and not is_terminal(state.status):
-            check_open(program, execution._script, state)
+        replay(program, execution._script, state, resolve)
+        execution._retries = any(state.slots[slot_id].retry_at for slot_id in state.open)
         execution._mail.look_again(state)
-        for undo in state.undo:
-            execution._want_undo(undo)
+        saga.want_undos(state, execution._script)
         return execution
-
-    def _replay_all(self) -> None:
-        """Tell the program of all that is recorded: what was settled and, at its place, the clean-up."""
-        state = self.state
-        after = len(state.order) if state.cleanup is None else state.cleanup.after
-        for slot_id in state.order[:after]:
-            self._replay(state.slots[slot_id])
-        if state.cleanup is not None:
-            self._script.cancel(parse_ms(state.cleanup.began_at), compensate=state.cleanup.compensate)
-        for slot_id in state.order[after:]:
-            self._replay(state.slots[slot_id])
-
-    def _replay(self, slot: Slot) -> None:
-        """Tell the program of a slot that is settled already."""
-        check_settled(self.program, self._script, self.state, slot)
-        at_ms = parse_ms(slot.finished_at) if slot.finished_at else 0
-        self._script.tell(slot.id, slot.status, self._resolve(slot.output), slot.error, at_ms)
 
     # -- what happened -----------------------------------------------------------------------
 
@@ -158,7 +141,7 @@ class Execution:
     def attempted(self, attempt: Attempt, now_ms: int, told: dict[str, Any] | None = None) -> Draft:
         """An attempt at an open slot has ended, well or badly. ``told`` is added to what is recorded."""
         slot = self.state.slots[attempt.slot]
-        data = attempt_data(slot, self.wants[slot.id].uses, attempt.started_ms, now_ms)
+        data = attempt_data(slot, self._script.wants[slot.id], attempt.started_ms, now_ms)
         if told:
             data |= told
         if attempt.error is not None:
@@ -222,28 +205,35 @@ class Execution:
 
         ``busy`` are the slots at which an attempt is being made right now.
         """
-        state = self.state
-        if is_terminal(state.status):
+        # Asked after each event, and nearly always in vain: what is rare is only looked at where it may be.
+        state, script = self.state, self._script
+        status = state.status
+        if is_terminal(status):
             return None
         if (error := verdict.over_limit(state, self.limits)) is not None:
-            return saga.failed(state, error, "", saga.compensable(state, self._script.run), now_ms)
-        if (hopeless := self._hopeless(now_ms)) is not None:
+            return saga.failed(state, error, "", saga.compensable(state, script.run), now_ms)
+        undoing = status == "COMPENSATING"
+        if (state.lost or undoing) and (hopeless := self._hopeless(now_ms)) is not None:
             return hopeless
-        if state.status == "COMPENSATING":
+        if undoing:
             return self._settle_wait(now_ms) or saga.wind_up(state, now_ms) or self._go_on(now_ms)
-        if state.status == "PAUSED":
+        if status == "PAUSED":
             return None
-        if (draft := self._ending.follow_up(state, self._script, now_ms)) is not None:
+        ends = state.cancel is not None or state.deadline_at
+        if ends and (draft := self._ending.follow_up(state, script, now_ms)) is not None:
             return draft
         if state.failing:
-            return saga.wind_down(state, self._script.run, busy, now_ms)
+            return saga.wind_down(state, script.run, busy, now_ms)
         if state.start_at:
             return self._go_on(now_ms) if now_ms >= parse_ms(state.start_at) else None
         if self._mail.waiting and (draft := self._settle_wait(now_ms)) is not None:
             return draft
-        if self._script.derived:
-            return self._derive(self.wants[self._script.derived.pop(0)], now_ms)
-        return self._outcome(now_ms) or self._go_on(now_ms)
+        if script.derived:
+            return self._derive(script.wants[script.derived.pop(0)], now_ms)
+        outcome = script.outcome
+        if not isinstance(outcome, Waiting) and (draft := self._outcome(outcome, now_ms)) is not None:
+            return draft
+        return self._go_on(now_ms)
 
     def ending(self, now_ms: int) -> Failure | None:
         """Why the execution is to end though nothing of it failed: a cancel, or its deadline. What runs
@@ -254,41 +244,17 @@ class Execution:
         """
         return self._ending.due(self.state, self._script, now_ms)
 
-    def _outcome(self, now_ms: int) -> Draft | None:
-        """How the program itself has ended, if it has."""
-        state, outcome = self.state, self._script.outcome
+    def _outcome(self, outcome: Finished | Failed | Continued, now_ms: int) -> Draft | None:
+        """What follows from the end of the program itself."""
         if isinstance(outcome, Continued):
-            return self._continue(outcome, now_ms)
-        dropping = self._script.dropping
-        if state.open and not (dropping and set(state.open) <= set(dropping)):
-            return None
-        if isinstance(outcome, Finished):
-            data = {"output": outcome.output, "progress_percentage": 100}
-            if dropping:
-                data["dropped"] = list(dropping)
-            return Draft(ev.COMPLETED, with_duration(state, data, now_ms), now_ms)
-        if isinstance(outcome, Failed):
-            undo = saga.compensable(state, self._script.run)
-            if undo:
-                return saga.begin(state, self._script.run, outcome.error, "", undo, now_ms)
-            return saga.failed(state, outcome.error, "", [], now_ms)
-        return None
-
-    def _continue(self, outcome: Continued, now_ms: int) -> Draft:
-        state = self.state
-        info = msgspec.structs.replace(
-            info_of(state), started_at=rfc3339(now_ms), recorded=(), replayed=0, rebuilt=False
-        )
-        self._following = Script(self.program.begin(outcome.input, state.variables, info), {})
-        data: dict[str, Any] = {"input": outcome.input, "run": state.run + 1}
-        key = f"{state.execution}.{state.run + 1}"
-        open_into(data, self._following, [], self.program.max_parallel, key, now_ms)
-        return Draft(ev.CONTINUED, data, now_ms)
+            self._following, draft = start_over(self.program, self.state, outcome, now_ms)
+            return draft
+        return conclude(self.state, self._script, outcome, now_ms)
 
     def _go_on(self, now_ms: int) -> Draft | None:
         """Open what nothing else opens: after a pause, at a delayed start, for another attempt elsewhere."""
         state, script = self.state, self._script
-        if not (self._mail.waiting or script.ready or script.dropping or state.start_at):
+        if not (script.ready or self._mail.waiting or script.dropping or state.start_at):
             return None
         again = self._mail.due_again(state, now_ms)
         undoing = state.status == "COMPENSATING"
@@ -343,8 +309,6 @@ class Execution:
 
     def _hopeless(self, now_ms: int) -> Draft | None:
         """Give up an open slot that may not, or should not, be attempted once more."""
-        if not self.state.lost and self.state.status != "COMPENSATING":
-            return None
         for slot_id in self.state.open:
             slot = self.state.slots[slot_id]
             want = self.wants[slot_id]
@@ -362,7 +326,9 @@ class Execution:
 
         ``taken`` are the slots that somebody takes care of already.
         """
-        return resting.wake_ms(self.state, self._mail.due_ms(self.state, self.wants), taken)
+        state = self.state
+        due_ms = self._mail.due_ms(state, self._script.wants)
+        return resting.wake_ms(state, state.open if self._retries else (), due_ms, taken)
 
     def resting(self, now_ms: int) -> Draft:
         """Come to rest: nobody drives the execution until something comes, or its alarm rings."""
@@ -372,29 +338,23 @@ class Execution:
 
     def record(self, event: Event, position: int) -> list[str]:
         """Fold a stored event; the slots that are open from now on and weren't are returned."""
-        data = event.data
-        script = self._script
-        if event.event == ev.CONTINUED and self._following is not None:
+        name, data, script = event.event, event.data, self._script
+        if self._following is not None and name == ev.CONTINUED:
             script, self._following = self._following, None
             self._script, self._mail = script, Mail()
-        opened = data.get("next", ())
-        if self.state is None or event.event == ev.CONTINUED:
-            opened = list(opened)
-        else:
-            slots = self.state.slots
-            opened = [slot_id for slot_id in opened if slot_id not in slots]
-        self.state = fold(self.state, event)
+        self.state, opened = advance(self.state, event)
         self.state.position = position
-        if event.event == ev.COMPENSATING:
-            for undo in self.state.undo:
-                self._want_undo(undo)
+        if name == ev.STEP_FAILED:
+            self._retries = True
+        elif name == ev.COMPENSATING:
+            saga.want_undos(self.state, script)
         for slot_id in opened:
             script.opened(slot_id)
         if recorded := data.get("recorded"):
             del script.recorded[: len(recorded)]
         if dropped := data.get("dropped"):
             script.dropping = [slot_id for slot_id in script.dropping if slot_id not in dropped]
-        if self._mail.waiting or event.event == ev.SIGNALLED or "waits" in data or "reopen" in data:
+        if self._mail.waiting or name == ev.SIGNALLED or "waits" in data or "reopen" in data:
             self._mail.look_again(self.state)
         return opened
 
@@ -413,26 +373,17 @@ class Execution:
 
     # -- opening -----------------------------------------------------------------------------
 
-    def _want_undo(self, undo: str) -> None:
-        if undo in self.wants or self.state.slots.get(undo, _UNSEEN).status != "open":
-            return
-        want = self._script.run.undo(undo.removesuffix(":undo"))
-        if want is None:
-            raise Diverged(f"{self.state.execution}: {undo} is to be undone, but the definition has no way")
-        self.wants[undo] = want
-
     def _room(self, running: list[str]) -> int:
         return room_beside(self.state, running, self.program.max_parallel, self._mail.waiting)
 
     def _next_into(self, data: dict[str, Any], now_ms: int, without: str = "") -> None:
         """Into ``data``: what is open after it, and what the program dropped or came by."""
         state = self.state
-        running = [slot_id for slot_id in state.open if slot_id != without]
+        running = state.open.copy()
+        if without in running:
+            running.remove(without)
         room = None if held(state) else self._room(running)
         open_into(data, self._script, running, room, state.key, now_ms)
 
     def _percentage(self) -> int:
         return self._script.run.progress().percentage
-
-
-_UNSEEN = Slot(id="")

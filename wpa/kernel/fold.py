@@ -1,7 +1,7 @@
 """state = fold(events): the only code that changes state.
 
-``LEGAL`` is the whole state machine: status and event in, status out. What is not in it is illegal
-and raises, whoever asks. Each event has one function below that says what it changes.
+``LEGAL`` is the whole state machine (:mod:`wpa.kernel.transitions`): what is not in it raises, whoever asks.
+Each event has one function below that says what it changes.
 
 ``fold`` consumes its argument (the state it is given is changed and returned): an execution of ten
 thousand events must not copy ten thousand slots ten thousand times. It still depends on nothing but
@@ -17,13 +17,14 @@ import msgspec
 
 from wpa.errors import WpaError
 from wpa.kernel import cleanup
+from wpa.kernel.transitions import LEGAL
 from wpa.kernel.waits import child_id
 from wpa.model import events as ev
 from wpa.model.events import Event, Failure
-from wpa.model.state import Cancel, Parent, Signal, Slot, State, Status
+from wpa.model.state import Cancel, Parent, Signal, Slot, State
 from wpa.model.times import parse_ms, rfc3339
 
-__all__ = ["LEGAL", "IllegalTransition", "fold"]
+__all__ = ["LEGAL", "IllegalTransition", "advance", "fold"]
 
 SIGNAL_IDS_KEPT: Final = 1_000
 """So many of an execution's last signals are known again; those not yet taken are, in any case."""
@@ -33,60 +34,19 @@ class IllegalTransition(WpaError):
     """An event that may not follow. The journal, or this code, is broken: stop, don't guess."""
 
 
-LEGAL: Final[dict[tuple[str, str], Status]] = {
-    ("", ev.STARTED): "RUNNING",
-    ("RUNNING", ev.STEP_COMPLETED): "RUNNING",
-    ("RUNNING", ev.STEP_FAILED): "RUNNING",
-    ("RUNNING", ev.DECIDED): "RUNNING",
-    ("RUNNING", ev.ESCALATED): "RUNNING",
-    ("RUNNING", ev.RECOVERED): "RUNNING",
-    ("RUNNING", ev.SIGNALLED): "RUNNING",
-    ("RUNNING", ev.RESUMED): "RUNNING",
-    ("RUNNING", ev.CANCEL_REQUESTED): "RUNNING",
-    ("RUNNING", ev.CONTINUED): "RUNNING",
-    ("RUNNING", ev.WAITING): "WAITING",
-    ("RUNNING", ev.PAUSED): "PAUSED",
-    ("RUNNING", ev.COMPENSATING): "COMPENSATING",
-    ("RUNNING", ev.COMPLETED): "COMPLETED",
-    ("RUNNING", ev.FAILED): "FAILED",
-    ("RUNNING", ev.CANCELLED): "CANCELLED",
-    ("WAITING", ev.SIGNALLED): "RUNNING",
-    ("WAITING", ev.RESUMED): "RUNNING",
-    ("WAITING", ev.MIGRATED): "RUNNING",
-    ("WAITING", ev.CANCEL_REQUESTED): "RUNNING",
-    ("WAITING", ev.PAUSED): "PAUSED",
-    ("WAITING", ev.WAITING): "WAITING",
-    ("WAITING", ev.CANCELLED): "CANCELLED",
-    ("PAUSED", ev.STEP_COMPLETED): "PAUSED",
-    ("PAUSED", ev.STEP_FAILED): "PAUSED",
-    ("PAUSED", ev.DECIDED): "PAUSED",
-    ("PAUSED", ev.RECOVERED): "PAUSED",
-    ("PAUSED", ev.SIGNALLED): "PAUSED",
-    ("PAUSED", ev.WAITING): "PAUSED",
-    ("PAUSED", ev.MIGRATED): "PAUSED",
-    ("PAUSED", ev.RESUMED): "RUNNING",
-    ("PAUSED", ev.CANCEL_REQUESTED): "RUNNING",
-    ("PAUSED", ev.CANCELLED): "CANCELLED",
-    ("COMPENSATING", ev.STEP_COMPENSATED): "COMPENSATING",
-    ("COMPENSATING", ev.STEP_FAILED): "COMPENSATING",
-    ("COMPENSATING", ev.RECOVERED): "COMPENSATING",
-    ("COMPENSATING", ev.SIGNALLED): "COMPENSATING",
-    ("COMPENSATING", ev.WAITING): "COMPENSATING",
-    ("COMPENSATING", ev.RESUMED): "COMPENSATING",
-    ("COMPENSATING", ev.ROLLED_BACK): "ROLLED_BACK",
-    ("COMPENSATING", ev.FAILED): "FAILED",
-    ("COMPENSATING", ev.CANCELLED): "CANCELLED",
-    ("FAILED", ev.RESUMED): "RUNNING",
-}
-
-
 def fold(state: State | None, event: Event) -> State:
     """The state after ``event``. Raises IllegalTransition for an event that may not follow."""
+    return advance(state, event)[0]
+
+
+def advance(state: State | None, event: Event) -> tuple[State, list[str]]:
+    """The same, and the slots that ``event`` opens, in order."""
     before = state.status if state is not None else ""
-    after = LEGAL.get((before, event.event))
+    name, data = event.event, event.data
+    after = LEGAL.get((before, name))
     if after is None:
         raise IllegalTransition(
-            f"{event.tenant_id}.{event.execution_id}: {event.event} (seq {event.seq}) can't follow "
+            f"{event.tenant_id}.{event.execution_id}: {name} (seq {event.seq}) can't follow "
             f"status {before or 'none'}"
         )
     if state is None:
@@ -96,26 +56,25 @@ def fold(state: State | None, event: Event) -> State:
             f"{event.tenant_id}.{event.execution_id}: event seq {event.seq} follows seq {state.seq}"
         )
     else:
-        _CHANGES[event.event](state, event)
+        _CHANGES[name](state, event)
     state.status = after
     state.seq = event.seq
     state.updated_at = event.timestamp
-    lease = event.data.get("lease")
-    if lease or event.event not in ev.ASKED:
+    lease = data.get("lease")
+    if lease or name not in ev.ASKED:
         state.epoch = event.epoch
         state.worker = event.worker
     if lease:
         state.lease = lease
         state.blocked = None
-    if asked := event.data.get("ask"):
+    if asked := data.get("ask"):
         _remember(state, asked)
-    _follow(state, event)
-    return state
+    return state, _follow(state, data, event.timestamp)
 
 
-def _follow(state: State, event: Event) -> None:
-    """What any event may carry: values to keep, slots to close, and slots that are open from now on."""
-    data = event.data
+def _follow(state: State, data: dict[str, Any], at: str) -> list[str]:
+    """What any event may carry: values to keep, slots to close, and slots that are open from now on, of which
+    the new ones are returned."""
     if recorded := data.get("recorded"):
         state.recorded += recorded
     slots = state.slots
@@ -123,21 +82,30 @@ def _follow(state: State, event: Event) -> None:
         slot = slots.get(slot_id)
         if slot is not None and slot.status == "open":
             slot.status, slot.retry_at = "cancelled", ""
-            slot.finished_at = event.timestamp
+            slot.finished_at = at
             if slot_id in state.open:  # an end has closed them all
                 state.open.remove(slot_id)
     for slot_id in data.get("retry", ()):
         slots[slot_id].retry_at = ""
+    opened: list[str] = []
+    following = data.get("next")
+    if not following or following == state.open:
+        return opened
+    known = len(state.open)
+    if known and following[:known] == state.open:  # what else is open stays so, and nobody needs to look
+        following = following[known:]
     waits = data.get("waits")
-    for slot_id in data.get("next", ()):
+    for slot_id in following:
         if slot_id not in slots:
-            slot = slots[slot_id] = Slot(id=slot_id, opened_at=event.timestamp)
-            state.open.append(slot_id)
+            slot = slots[slot_id] = Slot(id=slot_id, opened_at=at)
+            opened.append(slot_id)
             if waits and slot_id in waits:
                 about = waits[slot_id]
                 slot.kind, slot.uses = about["kind"], about.get("uses", "")
                 slot.until, slot.name = about.get("until", ""), about.get("name", "")
                 slot.abandon = about.get("abandon", False)
+    state.open += opened
+    return opened
 
 
 def _started(event: Event) -> State:
@@ -202,13 +170,15 @@ def _failure(value: Any) -> Failure:
 
 
 def _step_completed(state: State, event: Event) -> None:
+    data = event.data
     slot = _slot(state, event)
-    _attempt(slot, event.data)
+    _attempt(slot, data)
     _settle(state, slot, event)
     slot.status = "completed"
-    slot.output = event.data.get("output")
+    slot.output = data.get("output")
     slot.error = None
-    _take_signals(state, event)
+    if "signals" in data:
+        _take_signals(state, event)
     state.order.append(slot.id)
 
 

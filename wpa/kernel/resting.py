@@ -14,22 +14,30 @@ from wpa.model.times import parse_ms, rfc3339
 __all__ = ["begin", "wake_ms"]
 
 
-def wake_ms(state: State, due_ms: int | None, taken: Collection[str]) -> int | None:
+def wake_ms(
+    state: State, retrying: Collection[str], due_ms: int | None, taken: Collection[str]
+) -> int | None:
     """When the execution has to be looked at again though nobody says anything; None: never.
 
     Args:
         state: as it is now.
+        retrying: the open slots among which any are that wait for their next attempt.
         due_ms: when the first of the open waits is over by itself.
         taken: the slots that somebody takes care of already.
     """
     if state.status == "PAUSED" or (state.failing and state.status == "RUNNING"):
         return None
-    slots = state.slots
-    waiting = [slot_id for slot_id in state.open if slots[slot_id].retry_at and slot_id not in taken]
-    moments = [parse_ms(slots[slot_id].retry_at) for slot_id in waiting]
+    moments = []
+    for slot_id in retrying:
+        retry_at = state.slots[slot_id].retry_at
+        if retry_at and slot_id not in taken:
+            moments.append(parse_ms(retry_at))
     if state.status != "COMPENSATING":
         ends_at = state.cleanup.until if state.cleanup is not None else state.deadline_at
-        moments += [parse_ms(text) for text in (state.start_at, ends_at) if text]
+        if state.start_at:
+            moments.append(parse_ms(state.start_at))
+        if ends_at:
+            moments.append(parse_ms(ends_at))
     if due_ms is not None:
         moments.append(due_ms)
     return min(moments) if moments else None

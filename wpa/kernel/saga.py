@@ -13,12 +13,24 @@ from typing import Any
 
 from wpa.kernel import waits
 from wpa.kernel.draft import Draft, with_duration
+from wpa.kernel.match import Diverged
 from wpa.kernel.program import Run
+from wpa.kernel.script import Script
 from wpa.model import events as ev
 from wpa.model.events import Failure
 from wpa.model.state import State
 
-__all__ = ["begin", "cancelled", "compensable", "failed", "next_undo", "waits_into", "wind_down", "wind_up"]
+__all__ = [
+    "begin",
+    "cancelled",
+    "compensable",
+    "failed",
+    "next_undo",
+    "waits_into",
+    "want_undos",
+    "wind_down",
+    "wind_up",
+]
 
 
 def compensable(state: State, run: Run) -> list[str]:
@@ -37,6 +49,18 @@ def begin(state: State, run: Run, error: Failure, failed_step: str, undo: list[s
     data = {"failed_step": failed_step, "error": error, "undo": undo, "next": undo[:1]}
     waits_into(data, state, run, now_ms)
     return Draft(ev.COMPENSATING, data, now_ms)
+
+
+def want_undos(state: State, script: Script) -> None:
+    """Want what is to be undone and is not yet. Raises Diverged where the program has no way to undo it."""
+    for undo in state.undo:
+        slot = state.slots.get(undo)
+        if undo in script.wants or (slot is not None and slot.status != "open"):
+            continue
+        want = script.run.undo(undo.removesuffix(":undo"))
+        if want is None:
+            raise Diverged(f"{state.execution}: {undo} is to be undone, but the definition has no way")
+        script.wants[undo] = want
 
 
 def waits_into(data: dict[str, Any], state: State, run: Run, now_ms: int) -> None:

@@ -42,6 +42,8 @@ class Script:
         """Values that the program came by, which no event has kept yet."""
         self._steps: list[str] = []
         """Wanted steps that are not open yet, in program order."""
+        self._priorities: set[int] = set()
+        """All that steps were wanted with."""
         self._waits: list[str] = []
         """Wanted waits that are not open yet."""
         self.absorb()
@@ -77,6 +79,7 @@ class Script:
                 self.derived.append(want.slot)
             elif want.kind == "step":
                 self._steps.append(want.slot)
+                self._priorities.add(want.policy.priority)
             else:
                 self._waits.append(want.slot)
 
@@ -96,8 +99,10 @@ class Script:
         """``running`` and what opens beside it: every wait, and ``room`` steps, the most urgent first."""
         steps = self._steps
         if len(steps) > room:
-            # sorted() is stable: equal priorities keep the program's order.
-            steps = sorted(steps, key=lambda slot_id: -self.wants[slot_id].policy.priority)[: max(0, room)]
+            if len(self._priorities) > 1:
+                # sorted() is stable: equal priorities keep the program's order.
+                steps = sorted(steps, key=lambda slot_id: -self.wants[slot_id].policy.priority)
+            steps = steps[: max(0, room)]
         if not steps and not self._waits:
             return running
         return [*running, *self._waits, *steps]
@@ -116,3 +121,4 @@ class Script:
         for ready in (self._steps, self._waits):
             if slot_id in ready:
                 ready.remove(slot_id)
+                return

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from wpa.kernel.program import ExecutionInfo, Program
+from wpa.kernel.program import ExecutionInfo, Program, Want
 from wpa.model.events import Failure
 from wpa.model.state import Parent, Slot, State
 from wpa.model.times import rfc3339
@@ -100,12 +100,12 @@ def first_data(program: Program, start: Start, begins_ms: int) -> dict[str, Any]
     return data
 
 
-def attempt_data(slot: Slot, uses: str, started_ms: int, now_ms: int) -> dict[str, Any]:
+def attempt_data(slot: Slot, want: Want, started_ms: int, now_ms: int) -> dict[str, Any]:
     """What the event that ends an attempt says of it."""
     return {
-        "step": slot.step,
+        "step": want.step,
         "slot": slot.id,
-        "uses": uses,
+        "uses": want.uses,
         "attempt": slot.attempt,
         "started_at": rfc3339(started_ms),
         "finished_at": rfc3339(now_ms),

@@ -35,11 +35,18 @@ __all__ = [
 Reason = Annotated[str, Meta(description="why; recorded")]
 
 
-class _Ask(msgspec.Struct, frozen=True, kw_only=True):
+class _OfExecution(msgspec.Struct, frozen=True, kw_only=True):
     execution_id: str
     metadata: Annotated[TaskMetadata, Meta(description="who asks; recorded")] = msgspec.field(
         default_factory=TaskMetadata
     )
+
+
+class _Ask(_OfExecution, frozen=True, kw_only=True):
+    task_id: Annotated[
+        str,
+        Meta(description="the same verb twice under the same id is one ask; where empty, each is its own"),
+    ] = ""
 
 
 class SignalRequest(_Ask, frozen=True, kw_only=True):
@@ -48,7 +55,7 @@ class SignalRequest(_Ask, frozen=True, kw_only=True):
     signal: Annotated[str, Meta(description="its name")]
     payload: Any = None
     id: Annotated[
-        str, Meta(description="the same id twice counts once; one is made where empty, and a retry counts")
+        str, Meta(description="the same id twice counts once; where empty, the task_id, or else one is made")
     ] = ""
 
 
@@ -88,7 +95,7 @@ class AskReply(msgspec.Struct, frozen=True, kw_only=True):
     queued: Annotated[bool, Meta(description="true: stored as a task; false: recorded in the journal")]
 
 
-class RerunRequest(_Ask, frozen=True, kw_only=True):
+class RerunRequest(_OfExecution, frozen=True, kw_only=True):
     """A new execution of the same version, with what the old one had settled before ``from_step``."""
 
     from_step: Annotated[str, Meta(description="the first step to run again; all of them where empty")] = ""

@@ -11,8 +11,9 @@ from typing import Any, Final
 import msgspec
 
 from wpa.model.api import VERBS, Refusal
-from wpa.model.event_data import EVENT_DATA, LIVE_EVENTS
+from wpa.model.event_data import EVENT_DATA
 from wpa.model.events import Event
+from wpa.model.live_events import LIVE_EVENTS
 from wpa.model.schema import TASK_MODELS, Schema, component_schemas, event_kinds, prose, task_kinds
 
 __all__ = ["asyncapi"]

@@ -213,6 +213,17 @@ def _check(task: Envelope, tenant: str) -> None:
         raise TaskRejected("not_a_task", f"$.priority is {task.priority}; it must be from 0 to 9")
     if task.created_at:
         _check_time("$.created_at", task.created_at)
+    metadata = task.metadata
+    labels = (
+        f"{task.task_id}{task.global_task_id}"
+        f"{metadata.agent_id}{metadata.session_id}{metadata.user_id}{metadata.source}"
+    )
+    # What is printable, and short enough, all together is so one by one: of nearly every start.
+    if len(labels) > LABEL_CHARS_MAX or not labels.isprintable() or metadata.roles or task.type != START:
+        _check_labels(task)
+
+
+def _check_labels(task: Envelope) -> None:
     metadata, payload = task.metadata, getattr(task, "payload", None)
     if len(metadata.roles) > ROLES_MAX:
         raise OverLimit(f"$.metadata.roles has {len(metadata.roles)} roles; the most is {ROLES_MAX}")

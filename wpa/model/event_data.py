@@ -1,4 +1,4 @@
-"""What each event carries in ``data``, and what live events say: the shapes that the schemas publish.
+"""What each event of the journal carries in ``data``: the shapes that the schemas publish.
 
 The kernel writes these as plain dictionaries and reads them back leniently, so that old journals fold
 for ever; these models are the promise made to everybody else. ``tests/unit/test_schemas.py`` holds
@@ -36,7 +36,7 @@ from wpa.model.event_parts import (
 from wpa.model.events import Failure
 from wpa.model.state import Parent, Signal, SlotKind
 
-__all__ = ["EVENT_DATA", "LIVE_EVENTS", "WaitingFor"]
+__all__ = ["EVENT_DATA", "WaitingFor"]
 
 
 class SettledBefore(msgspec.Struct, frozen=True, kw_only=True):
@@ -367,43 +367,3 @@ EVENT_DATA: Final[dict[str, type[msgspec.Struct]]] = {
     ev.MIGRATED: WorkflowMigrated,
 }
 """Every event of the journal, by name."""
-
-
-class _Live(msgspec.Struct, frozen=True, kw_only=True):
-    tenant_id: str
-    workflow_id: str
-    execution_id: str
-    step: StepId
-    slot: SlotId
-    attempt: Attempt
-    timestamp: Moment
-    worker: str
-
-
-class StepStarted(_Live, frozen=True, kw_only=True):
-    """An attempt begins. Live only: at most once, stored nowhere."""
-
-    event: Literal["step_started"]
-
-
-class StepProgress(_Live, frozen=True, kw_only=True):
-    """A step reports how far it is. Live only: at most once, stored nowhere."""
-
-    event: Literal["step_progress"]
-    percentage: Annotated[float, Meta(ge=0, le=100)]
-    message: str
-    data: Annotated[dict[str, Any], Meta(description="whatever else the step reports")] | UnsetType = UNSET
-
-
-class StepHeartbeat(_Live, frozen=True, kw_only=True):
-    """A long step says that it is alive. Live only: at most once, stored nowhere."""
-
-    event: Literal["step_heartbeat"]
-
-
-LIVE_EVENTS: Final[dict[str, type[msgspec.Struct]]] = {
-    ev.LIVE_STARTED: StepStarted,
-    ev.LIVE_PROGRESS: StepProgress,
-    "step_heartbeat": StepHeartbeat,
-}
-"""Every live event, by name. Flat: they have no ``data`` envelope and no ``seq``."""

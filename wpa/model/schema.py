@@ -16,8 +16,9 @@ import msgspec
 
 from wpa.model import ids
 from wpa.model.codec import LABEL_CHARS_MAX, RFC3339
-from wpa.model.event_data import EVENT_DATA, LIVE_EVENTS
+from wpa.model.event_data import EVENT_DATA
 from wpa.model.events import Event
+from wpa.model.live_events import LIVE_EVENTS
 from wpa.model.tasks import (
     ANSWER,
     ASKS,

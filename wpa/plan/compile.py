@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 
 from wpa.errors import DefinitionError, Problem
-from wpa.kernel.program import ExecutionInfo, Retry, StepPolicy, Wait, WantKind
+from wpa.kernel.program import ExecutionInfo, Retry, StepPolicy, Wait
 from wpa.plan.documents import Compensation, Decision, Document, Foreach, Repeat, RetryPolicy, Step
 from wpa.plan.durations import parse_duration_ms
 from wpa.plan.expressions import LOCALS, ROOTS
 from wpa.plan.joins import set_rivals
+from wpa.plan.nodes import Again, Branch, Each, Node, Undo
 from wpa.plan.run import PlanRun
 from wpa.plan.signals import Signals
 from wpa.plan.starts import Schedule
@@ -25,89 +26,12 @@ from wpa.plan.templates import Template, compile_condition, compile_template
 from wpa.plan.triggers import Trigger, compile_trigger
 from wpa.plan.validators import misfits, validator
 from wpa.plan.waits import KINDS, check_child, check_wait, wait_for
+from wpa.plan.wants import foresee
 
-__all__ = ["Again", "Branch", "Each", "Node", "Plan", "Undo", "compile_document", "content_hash", "load"]
+__all__ = ["Plan", "compile_document", "content_hash", "load"]
 
 UNDO_RETRY = Retry(max_attempts=10)
 """Compensations try harder: giving one up leaves work behind for a person."""
-
-
-class Branch(msgspec.Struct, frozen=True):
-    """One way out of a decision."""
-
-    when: Template
-    targets: tuple[int, ...]
-
-
-class Undo(msgspec.Struct, frozen=True):
-    """What undoes a step."""
-
-    uses: str
-    inputs: Template
-    policy: StepPolicy
-
-
-class Each(msgspec.Struct, frozen=True, kw_only=True):
-    """How a step runs for each item of a list."""
-
-    items: Template
-    name: str
-    """What expressions call the item."""
-    concurrency: int
-    carry_on: bool
-    """Whether the other items go on when one gives up."""
-    max: int
-    policy: StepPolicy
-    """Of each item."""
-    path: str
-    """Where in the document it is."""
-
-
-class Again(msgspec.Struct, frozen=True, kw_only=True):
-    """How a step runs round after round."""
-
-    condition: Template
-    stops: bool
-    """Whether the step ends when the condition is true (``until``), or when it is false (``while``)."""
-    max: int
-    delay_ms: int | None
-    sees: Template
-    """Nothing to render: all expressions, of the condition and of the inputs."""
-
-
-class Node(msgspec.Struct, kw_only=True):
-    """A step or a decision, by number."""
-
-    index: int
-    id: str
-    is_decision: bool
-    kind: WantKind = "step"
-    uses: str = ""
-    inputs: Template
-    condition: Template | None = None
-    policy: StepPolicy = StepPolicy()
-    timeout_ms: int | None = None
-    """Of a step that waits: how long. (That of a step that works is in its policy.)"""
-    wait: Wait | None = None
-    """What a step that waits waits for, where that is constant."""
-    each: Each | None = None
-    again: Again | None = None
-    undo: Undo | None = None
-    sets: Template | None = None
-    branches: tuple[Branch, ...] = ()
-    default: tuple[int, ...] = ()
-    needs: tuple[int, ...] = ()
-    gates: tuple[int, ...] = ()
-    """The decisions that may choose this node; without one of them it is skipped."""
-    children: tuple[int, ...] = ()
-    targets: tuple[int, ...] = ()
-    ancestors: int = 0
-    """A bit for each node that lies before this one: settled before it starts, unless a join between
-    them does not wait for all."""
-    quorum: int = 0
-    """How many of its plain needs the node waits for; 0: for all of them."""
-    rivals: int = 0
-    """A bit for each node that is not wanted any more when this one starts."""
 
 
 class Plan:
@@ -140,6 +64,11 @@ class Plan:
         self.problems = problems
         """What the compiler found: expressions that can't be compiled, waits that make no sense."""
         self.unmet = [len(node.needs) + len(node.gates) for node in nodes]
+        """For each node, how many others it waits for."""
+        self.first = tuple(node for node in nodes if not self.unmet[node.index])
+        """The nodes that wait for no other."""
+        self.ungated = [not node.gates for node in nodes]
+        """For each node, whether it starts without being chosen by a decision."""
         self.quorums = tuple(node.index for node in nodes if node.quorum)
         self.total = sum(not node.is_decision for node in nodes)
         # A node has more ancestors than any of its ancestors: this order is topological.
@@ -184,6 +113,9 @@ def compile_document(document: Document, digest: str) -> Plan:
     compiler.joins(nodes)
     output = None if document.output is None else compiler.template(document.output, "$.output")
     triggers = tuple(compiler.trigger(index) for index in range(len(document.triggers)))
+    if not compiler.problems:
+        for node in nodes:
+            foresee(node)
     return Plan(document, digest, nodes, output, triggers, compiler.problems)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wpa.plan.compile import Node
+    from wpa.plan.nodes import Node
 
 __all__ = ["Quorum", "bits", "set_rivals"]
 

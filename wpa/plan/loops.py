@@ -13,7 +13,7 @@ from wpa.model.events import Failure
 from wpa.plan.wants import decided, faulty, occurrence, truth, unusable
 
 if TYPE_CHECKING:
-    from wpa.plan.compile import Node
+    from wpa.plan.nodes import Node
 
 __all__ = ["Foreach", "Loop", "Repeat"]
 

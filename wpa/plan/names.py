@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from wpa.errors import Problem
-from wpa.plan.compile import Node, Plan
+from wpa.plan.compile import Plan
+from wpa.plan.nodes import Node
 from wpa.plan.suggest import near, suggest
 from wpa.plan.templates import Template
 

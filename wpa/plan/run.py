@@ -33,7 +33,8 @@ from wpa.plan.templates import Template
 from wpa.plan.wants import decided, faulty, occurrence, render, truth, undoing, unusable
 
 if TYPE_CHECKING:
-    from wpa.plan.compile import Node, Plan
+    from wpa.plan.compile import Plan
+    from wpa.plan.nodes import Node
 
 __all__ = ["PlanRun"]
 
@@ -52,7 +53,7 @@ class PlanRun:
         self._quorums = {index: Quorum(plan.nodes[index]) for index in plan.quorums}
         self._alive = [False] * count
         """Whether a plain need of the node has done something (it was not skipped)."""
-        self._chosen = [not node.gates for node in plan.nodes]
+        self._chosen = plan.ungated.copy()
         self._inputs: dict[int, Any] = {}
         self._asked: dict[int, str] = {}
         """The slot that is wanted, and not settled, of each node without a loop."""
@@ -63,9 +64,8 @@ class PlanRun:
         """A bit for each node that has not ended."""
         self._completed = self._failed = self._skipped = 0
         self._broken: Failure | None = None
-        for node in plan.nodes:
-            if self._unmet[node.index] == 0:
-                self._activate(node)
+        for node in plan.first:
+            self._activate(node)
 
     # -- the protocol ------------------------------------------------------------------------
 
@@ -80,30 +80,34 @@ class PlanRun:
             return self._finish(dropped)
         if not self._new and not dropped:
             return _NOTHING
-        if len(self._new) > 1:
-            self._new.sort(key=itemgetter(0))
-        wants = tuple([want for _, want in self._new])
-        self._new.clear()
-        return Waiting(wants, dropped)
+        new, self._new = self._new, []
+        if len(new) == 1:
+            return Waiting((new[0][1],), dropped)
+        new.sort(key=itemgetter(0))
+        return Waiting(tuple([want for _, want in new]), dropped)
 
     def settle(self, settled: Settled) -> None:
-        node = self._plan.nodes[self._plan.by_id[settled.slot.partition(":")[0]]]
-        loop = self._loops.get(node.index)
+        plan = self._plan
+        index = plan.by_id.get(settled.slot)
+        if index is None:  # a turn of a loop, or a condition
+            index = plan.by_id[settled.slot.partition(":")[0]]
+        node = plan.nodes[index]
+        loop = self._loops.get(index)
         if loop is not None:
             self._turn(node, loop, settled)
             return
-        del self._asked[node.index]
-        if settled.slot.endswith(IF_SLOT):
+        del self._asked[index]
+        if settled.status == "completed":
+            self._complete(node, settled.value)
+        elif settled.slot.endswith(IF_SLOT):
             self._resolve(node, SKIPPED)
         elif settled.status == "decided":
             self._facts.values[node.index] = settled.value
             for target in settled.value["taken"]:
                 self._chosen[self._plan.by_id[target]] = True
             self._resolve(node, DECIDED)
-        elif settled.status == "failed":
-            self._give_up(node, settled.error)
         else:
-            self._complete(node, settled.value)
+            self._give_up(node, settled.error)
 
     def undo(self, slot: str) -> Want | None:
         step = slot.partition(":")[0]
@@ -119,6 +123,8 @@ class PlanRun:
             own = {} if slot == step and self._status[node.index] == COMPLETED else None
         if own is None:
             return None
+        if node.undo.want is not None:
+            return node.undo.want
         return undoing(node, slot, {**self._facts.scope(node.undo.inputs, node, own=True), **own})
 
     def progress(self) -> Progress:
@@ -190,13 +196,15 @@ class PlanRun:
     def _resolve(self, node: Node, status: str) -> None:
         """A node has ended: its children wait for one thing less. Iterative: chains may be long."""
         self._close(node, status)
+        nodes = self._plan.nodes
         ended = [node]
         while ended:
             node = ended.pop()
-            skipped = self._status[node.index] == SKIPPED
+            before = node.index
+            skipped = self._status[before] == SKIPPED
             for index in node.children:
-                child = self._plan.nodes[index]
-                starts = self._advance(child, node.index, skipped=skipped)
+                child = nodes[index]
+                starts = self._advance(child, before, skipped=skipped)
                 if starts:
                     self._start(child)
                 elif starts is not None:
@@ -213,25 +221,28 @@ class PlanRun:
 
     def _advance(self, node: Node, ended: int, *, skipped: bool) -> bool | None:
         """Something that ``node`` waits for has ended: does it start, is it skipped, or neither yet?"""
+        index = node.index
         gate = ended in node.gates
-        quorum = self._quorums.get(node.index)
-        if quorum is not None:
+        if node.quorum:
+            quorum = self._quorums[index]
             if gate:
                 quorum.gate_ended()
             else:
                 quorum.need_ended(skipped=skipped)
-            pending = self._status[node.index] == PENDING
-            return quorum.decided(chosen=self._chosen[node.index]) if pending else None
+            pending = self._status[index] == PENDING
+            return quorum.decided(chosen=self._chosen[index]) if pending else None
         if not gate and not skipped:
-            self._alive[node.index] = True
-        self._unmet[node.index] -= 1
-        if self._unmet[node.index] or self._status[node.index] != PENDING:
+            self._alive[index] = True
+        unmet = self._unmet
+        unmet[index] -= 1
+        if unmet[index] or self._status[index] != PENDING:
             return None
-        return self._chosen[node.index] and (self._alive[node.index] or not node.needs)
+        return self._chosen[index] and (self._alive[index] or not node.needs)
 
     def _start(self, node: Node) -> None:
-        for index in bits(node.rivals & self._ahead):
-            self._abandon(self._plan.nodes[index])
+        if node.rivals:
+            for index in bits(node.rivals & self._ahead):
+                self._abandon(self._plan.nodes[index])
         self._activate(node)
 
     def _abandon(self, node: Node) -> None:
@@ -276,7 +287,7 @@ class PlanRun:
             scope = narrow(self._facts.scope(node.again.sees, node), node.again.sees)
             self._begin(node, Repeat(node, scope))
         else:
-            want = occurrence(node, node.id, self._facts.scope(node.inputs, node))
+            want = node.want or occurrence(node, node.id, self._facts.scope(node.inputs, node))
             self._inputs[node.index] = want.inputs
             self._want(node, want)
 
@@ -336,8 +347,13 @@ class PlanRun:
         return truth(condition, self._facts.scope(condition, node))
 
     def _only_gate_left(self, target: int) -> bool:
-        quorum = self._quorums.get(target)
-        return self._unmet[target] == 1 if quorum is None else quorum.gates == 1
+        """Whether the target waits for nothing but the decision that is being made.
+
+        The counts of what it waits for won't do: what has ended may not have been counted for it yet.
+        """
+        node = self._plan.nodes[target]
+        before = node.gates if target in self._quorums else (*node.needs, *node.gates)
+        return sum(self._ahead >> index & 1 for index in before) == 1
 
     def _names(self, indexes: Iterable[int]) -> list[str]:
         return [self._plan.nodes[index].id for index in indexes]
@@ -347,9 +363,9 @@ class PlanRun:
     def _finish(self, dropped: tuple[str, ...]) -> Outcome:
         output = self._plan.output
         if output is None:
-            leaves = (self._plan.nodes[index] for index in self._plan.leaves)
-            ended = {n.id: n.index for n in leaves if self._status[n.index] == COMPLETED}
-            return Finished({name: self._facts.values.get(index) for name, index in ended.items()}, dropped)
+            nodes, status, values = self._plan.nodes, self._status, self._facts.values
+            ended = [index for index in self._plan.leaves if status[index] == COMPLETED]
+            return Finished({nodes[index].id: values.get(index) for index in ended}, dropped)
         value, fault = render(output, self._facts.scope(output, None))
         return Finished(value, dropped) if fault is None else Failed(fault, dropped)
 

@@ -10,7 +10,8 @@ from wpa.model.events import Failure
 from wpa.plan.templates import Template
 
 if TYPE_CHECKING:
-    from wpa.plan.compile import Node, Plan
+    from wpa.plan.compile import Plan
+    from wpa.plan.nodes import Node
 
 __all__ = ["COMPLETED", "DECIDED", "FAILED", "PENDING", "SKIPPED", "WANTED", "Facts", "narrow"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from wpa.kernel.program import StepPolicy, Want
 from wpa.model.events import Failure
 from wpa.model.ids import undo_slot
@@ -13,9 +15,9 @@ from wpa.plan.templates import Template
 from wpa.plan.waits import KINDS, InvalidWait, wait_for
 
 if TYPE_CHECKING:
-    from wpa.plan.compile import Node
+    from wpa.plan.nodes import Node
 
-__all__ = ["decided", "faulty", "occurrence", "render", "truth", "undoing", "unusable"]
+__all__ = ["decided", "faulty", "foresee", "occurrence", "render", "truth", "undoing", "unusable"]
 
 Scope = Mapping[str, Any]
 
@@ -64,6 +66,16 @@ def occurrence(node: Node, slot: str, scope: Scope, policy: StepPolicy | None = 
         wait=wait,
         fault=fault,
     )
+
+
+def foresee(node: Node) -> None:
+    """Make, once and for all, those of a node's wants that no execution changes."""
+    if node.is_decision or node.each is not None or node.again is not None:
+        return
+    if not node.inputs.expressions:
+        node.want = occurrence(node, node.id, {})
+    if node.undo is not None and not node.undo.inputs.expressions:
+        node.undo = msgspec.structs.replace(node.undo, want=undoing(node, node.id, {}))
 
 
 def undoing(node: Node, slot: str, scope: Scope) -> Want | None:

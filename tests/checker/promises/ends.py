@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.checker.case import Bounds, Case, Violation, execution_of, told
-from tests.checker.facts import Body, Facts, Message
+from tests.checker.facts import Body, Call, Facts, Message
 from tests.checker.fold import TERMINAL, Fold
 
 __all__ = ["check", "check_all"]
@@ -84,8 +84,18 @@ def _told(case: Case, fold: Fold) -> Iterator[Violation]:
     for call in case.calls:
         wanted = call.kind == "signal" and call.outcome == "ok" and "id" in call.body
         too_late = ended_ms is not None and ended_ms <= call.answered_ms + case.bounds.settle_ms
-        if wanted and call.body["id"] not in known and not too_late:
+        if wanted and call.body["id"] not in known and not too_late and not _refused(case, call):
             yield case.broken("I2", "a signal was acknowledged, and is nowhere", call)
+
+
+def _refused(case: Case, call: Call) -> bool:
+    """Whether a signal that was only published is a dead letter."""
+    sent = [
+        letter.body.get("payload", {})
+        for letter in case.facts.letters
+        if (letter.tenant, execution_of(letter)) == (case.tenant, case.execution)
+    ]
+    return call.via == "publish" and any(payload.get("id") == call.body["id"] for payload in sent)
 
 
 def check_all(facts: Facts, bounds: Bounds) -> Iterator[Violation]:

@@ -74,7 +74,7 @@ def _answered(facts: Facts, key: Key, calls: list[Call], events: list[Recorded])
         if not events:
             if not _refused(facts, key, calls) and not _queued(facts, key):
                 yield _broken(key, "a start was acknowledged, and there is no execution", call)
-        elif call.kind == "start" and not _fits(facts, call, events[0]) and not _conflict(facts, key):
+        elif call.kind == "start" and not _fits(facts, call, events[0]) and not _beside(facts, key, call):
             yield _broken(key, "the execution is not the one that was acknowledged", call, events[0])
 
 
@@ -98,8 +98,10 @@ def _refused(facts: Facts, key: Key, calls: list[Call]) -> bool:
     return published and any(code != "conflict" for code in _codes(facts, key))
 
 
-def _conflict(facts: Facts, key: Key) -> bool:
-    return "conflict" in _codes(facts, key)
+def _beside(facts: Facts, key: Key, call: Call) -> bool:
+    """Whether a start under a name that another one has taken, before or after it, is a dead letter."""
+    codes = list(_codes(facts, key))
+    return "conflict" in codes or (call.via == "publish" and bool(codes))
 
 
 def _queued(facts: Facts, key: Key) -> bool:

@@ -1,4 +1,5 @@
-"""Making the streams while other workers do the same, on a cluster whose nodes hear of them one after another."""
+"""Making the streams while other workers do the same, on a cluster whose nodes hear of them one after another,
+and on one that has no leader as yet."""
 
 from __future__ import annotations
 
@@ -6,8 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import pytest
 
 from wpa.adapters.nats import streams
+from wpa.errors import PlatformError, Unavailable
 
 NO_STREAM = {"code": 404, "err_code": 10059, "description": "stream not found"}
 IN_USE = {"code": 400, "err_code": 10058, "description": "stream name already in use"}
@@ -53,3 +56,79 @@ async def test_when_the_streams_are_made_they_are_there() -> None:
         cluster = LateCluster(3, refuses=refuses)
         await streams.ensure(cluster, replicas=3)  # type: ignore[arg-type]
         assert cluster.all_known()
+
+
+class NotReady(LateCluster):
+    """Answers so many questions with the same error, or not at all; then it is as any other."""
+
+    def __init__(self, questions: int, error: dict[str, Any] | None) -> None:
+        super().__init__(0)
+        self.nc = SimpleNamespace(**vars(self.nc), last_error=None)
+        self.asked = 0
+        self._questions = questions
+        self._error = error
+
+    async def request(self, subject: str, data: bytes) -> SimpleNamespace:
+        self.asked += 1
+        if self.asked > self._questions:
+            return await super().request(subject, data)
+        if self._error is None:
+            raise Unavailable("no answer")
+        return SimpleNamespace(data=msgspec.json.encode({"error": self._error}))
+
+
+@pytest.fixture
+def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr(streams, "READY_WITHIN_S", 0.2)
+
+
+def told(caplog: pytest.LogCaptureFixture) -> int:
+    return caplog.text.count("waiting for JetStream")
+
+
+NO_LEADER = {"code": 503, "err_code": 10008, "description": "JetStream system temporarily unavailable"}
+NO_PEERS = {"code": 400, "err_code": 10005, "description": "no suitable peers for placement"}
+OFFLINE = {"code": 500, "err_code": 10118, "description": "stream is offline"}
+
+
+@pytest.mark.parametrize("error", [None, NO_LEADER, NO_PEERS, OFFLINE])
+async def test_a_cluster_that_is_not_ready_is_waited_for_and_told_of_once_in_a_while(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: dict[str, Any] | None
+) -> None:
+    monkeypatch.setattr(streams, "LOOK_EVERY_S", 0.001)
+    cluster = NotReady(100, error)
+    await streams.ensure(cluster, replicas=3)  # type: ignore[arg-type]
+    assert cluster.all_known()
+    assert told(caplog) == 1
+
+
+@pytest.mark.usefixtures("in_haste")
+async def test_a_cluster_that_does_not_get_ready_is_given_up_with_the_last_reason() -> None:
+    with pytest.raises(
+        Unavailable, match=r"not ready after 0\.2 s: .*temporarily unavailable.*WPA_REPLICAS=3"
+    ):
+        await streams.ensure(NotReady(10**6, NO_LEADER), replicas=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("in_haste")
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": 503, "err_code": 10039, "description": "JetStream not enabled for account"},
+        {"code": 500, "err_code": 10074, "description": "replicas > 1 not supported in non-clustered mode"},
+    ],
+)
+async def test_a_refusal_is_not_waited_out(caplog: pytest.LogCaptureFixture, error: dict[str, Any]) -> None:
+    cluster = NotReady(10**6, error)
+    with pytest.raises(PlatformError, match=error["description"]):
+        await streams.ensure(cluster, replicas=3)  # type: ignore[arg-type]
+    assert told(caplog) == 0
+
+
+async def test_a_user_who_may_not_ask_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = NotReady(10**6, None)
+    cluster.nc.last_error = Exception('nats: permissions violation for publish to "$js.api.stream.info.x"')
+    with pytest.raises(PlatformError, match=r"may not do what a worker has to: .*stream\.info\.x"):
+        await streams.ensure(cluster, replicas=1)  # type: ignore[arg-type]
+    assert told(caplog) == 0

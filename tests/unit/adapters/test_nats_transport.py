@@ -8,8 +8,9 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.transport import TcpTransport
 
+from wpa.adapters.nats import transport as module
 from wpa.adapters.nats.transport import Transport
-from wpa.errors import Unavailable
+from wpa.errors import TooLarge, Unavailable
 
 
 class Socket(TcpTransport):
@@ -66,3 +67,47 @@ async def test_what_could_not_be_sent_does_not_come_back_to_life() -> None:
     await turn()
     assert socket.written == [b"PUB a 1\r\n3\r\n"]
     assert transport.nc._pending == []
+
+
+async def test_what_is_sent_in_a_turn_in_which_the_connection_is_lost_fails() -> None:
+    transport, socket = connected()
+    first = asyncio.create_task(transport.publish_acked("a", b"1"))
+    await asyncio.sleep(0)
+    transport.nc._status = Client.RECONNECTING
+    second = transport._ask("b", b"2")  # in the same turn
+    await transport._on_disconnected()
+    with pytest.raises(Unavailable):
+        transport.send("c", b"3")
+    for asked in (first, second):
+        with pytest.raises(Unavailable):
+            await asked
+    assert socket.written == []
+
+
+async def test_what_is_too_large_keeps_nothing_else_from_being_sent() -> None:
+    transport, socket = connected()
+    transport.send("a", b"1")
+    with pytest.raises(TooLarge):
+        transport.send("b", b"x" * transport.nc.max_payload, headers=b"N: v\r\n")
+    transport.send("c", b"x")
+    await turn()
+    assert socket.written == [b"PUB a 1\r\n1\r\nPUB c 1\r\nx\r\n"]
+
+
+async def test_an_answer_that_does_not_come_is_waited_for_only_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "ACK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(module, "SWEEP_EVERY_S", 0.01)
+    transport, _ = connected()
+    loop = asyncio.get_running_loop()
+    sweeping = loop.create_task(transport._sweep())
+    try:
+        for _ in range(2):
+            began = loop.time()
+            with pytest.raises(Unavailable, match="no answer within"):
+                await transport.publish_acked("a", b"1")
+            assert loop.time() - began >= 0.2
+        assert not transport._pending
+    finally:
+        sweeping.cancel()

@@ -32,6 +32,11 @@ def test_the_checker_imports_nothing_of_the_engine(path: Path) -> None:
     assert all(name.startswith("tests.checker") for name in imported if name.startswith("tests"))
 
 
+def test_the_reference_interpreter_stays_small_enough_to_be_read() -> None:
+    (path,) = (path for path in FILES if path.stem == "interpreter")
+    assert len(path.read_text().splitlines()) <= 400
+
+
 def test_a_run_is_kept_in_a_file_and_is_the_same_when_it_comes_back(tmp_path: Path) -> None:
     facts = Run().facts
     save(facts, tmp_path / "facts.json")

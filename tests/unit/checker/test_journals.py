@@ -89,6 +89,28 @@ def a_parent_that_never_hears_of_its_child(run: Run) -> None:
     run.cut(run.event("parent-8", "signalled"))
 
 
+def an_execution_that_is_blocked(run: Run) -> None:
+    error = {"type": "Diverged", "message": "other code"}
+    run.data(run.event("waiter-19", "waiting"), blocked=error)
+
+
+def a_child_that_was_never_started(run: Run) -> None:
+    run.cut(run.event("parent-8", "signalled"))
+    for event in run.journal("parent-8-sub"):
+        run.drop(event)
+
+
+def a_remote_step_that_is_in_no_queue(run: Run) -> None:
+    run.cut(run.event("remote-13", "signalled"))
+
+
+def a_step_at_rest_that_nobody_runs(run: Run) -> None:
+    """The pause in which it came to rest is forgotten."""
+    run.cut(run.event("paused-9", "resumed"))
+    run.drop(run.event("paused-9", "paused"))
+    run.renumber("paused-9")
+
+
 # -- I3 --------------------------------------------------------------------------------------
 
 
@@ -150,6 +172,20 @@ def a_message_that_counts_twice(run: Run) -> None:
 
 def a_beginning_that_is_missing(run: Run) -> None:
     run.drop(run.event("once-10", "started"))
+
+
+def a_lost_step_that_is_not_counted(run: Run) -> None:
+    run.data(run.event("paused-9", "recovered"), lost=[])
+
+
+def a_signal_that_was_never_there(run: Run) -> None:
+    event = run.event("remote-13", "step_completed", slot="r")
+    run.data(event, signals=["another"])
+
+
+def a_signal_that_is_recorded_twice(run: Run) -> None:
+    event = run.event("flow-hello", "signalled")
+    run.twice(event)
 
 
 # -- I4 --------------------------------------------------------------------------------------
@@ -225,6 +261,30 @@ def undone_though_all_went_well(run: Run) -> None:
     run.facts.effects.append(Effect("line-0", "a", "line-0:a:1:undo", 1, "undo", 1, "acme"))
 
 
+def an_undo_that_gave_up_and_is_not_told(run: Run) -> None:
+    """The last undo is not recorded, and the end says that it failed, and nothing of what is left."""
+    run.drop(run.event("saga-4", "step_compensated", -1))
+    end = run.event("saga-4", "rolled_back")
+    data = {**end.data, "undone": end.data["undone"][:-1]}
+    run.put(end, replace(end, body={**end.body, "event": "workflow_failed", "data": data}))
+    run.renumber("saga-4")
+
+
+def a_cancel_that_undoes_nothing_and_does_not_say_so(run: Run) -> None:
+    event = run.event("saga-4", "compensating")
+    done = {"by": {}, "reason": "", "undone": [], "terminated": False}
+    run.put(event, replace(event, body={**event.body, "event": "workflow_cancelled", "data": done}))
+    for later in run.journal("saga-4")[event.seq :]:
+        run.drop(later)
+
+
+def a_flow_that_undoes_in_the_order_of_the_steps(run: Run) -> None:
+    event = run.event("flow-hello", "step_completed", 1)
+    undo = {"undo": ["core_log:undo", "sleep:undo"], "error": {"type": "X"}, "next": ["core_log:undo"]}
+    done = run.event("flow-hello", "completed")
+    run.put(done, replace(done, body={**event.body, "event": "workflow_compensating", "data": undo}))
+
+
 FALSIFIED: list[tuple[str, Falsify]] = [
     ("I1", a_second_start),
     ("I1", an_acknowledged_start_without_an_execution),
@@ -240,6 +300,13 @@ FALSIFIED: list[tuple[str, Falsify]] = [
     ("I2", a_signal_that_is_lost),
     ("I2", a_signal_that_no_wait_takes),
     ("I2", a_parent_that_never_hears_of_its_child),
+    ("I2", an_execution_that_is_blocked),
+    ("I2", a_child_that_was_never_started),
+    ("I2", a_remote_step_that_is_in_no_queue),
+    ("I2", a_step_at_rest_that_nobody_runs),
+    ("I3", a_lost_step_that_is_not_counted),
+    ("I3", a_signal_that_was_never_there),
+    ("I3", a_signal_that_is_recorded_twice),
     ("I3", two_events_in_the_other_order),
     ("I3", two_events_in_the_other_order_renumbered),
     ("I3", an_event_that_is_missing),
@@ -267,6 +334,9 @@ FALSIFIED: list[tuple[str, Falsify]] = [
     ("I5", an_end_without_compensation),
     ("I5", undone_in_the_world_in_the_wrong_order),
     ("I5", undone_though_all_went_well),
+    ("I5", an_undo_that_gave_up_and_is_not_told),
+    ("I5", a_cancel_that_undoes_nothing_and_does_not_say_so),
+    ("I5", a_flow_that_undoes_in_the_order_of_the_steps),
 ]
 
 

@@ -323,6 +323,26 @@ def test_a_published_start_may_be_refused_but_not_as_a_conflict_with_itself() ->
     assert run.broken() == {"I1"}
 
 
+def test_what_was_sent_to_a_queue_before_a_pause_may_begin_in_it() -> None:
+    for waits, broken_too in (({}, True), ({"a": {"kind": "remote", "name": "gpu"}}, False)):
+        run = Run()
+        run.facts.faults.clear()
+        paused, resumed = run.event("paused-9", "paused"), run.event("paused-9", "resumed")
+        run.put(paused, replace(paused, stored_ms=paused.stored_ms - 5_000))
+        run.data(run.event("paused-9", "started"), waits=waits)
+        run.change_effect(run.effect("paused-9:a:1"), at_ms=resumed.stored_ms - 100)
+        assert ("I8" in run.broken()) is broken_too
+
+
+def test_a_start_that_was_refused_says_nothing_of_another_one_under_its_name() -> None:
+    run = Run()
+    run.facts.calls.append(Call("start", "acme", "line-0", "ok", via="publish", workflow="unheard-of"))
+    assert run.broken() == {"I1"}
+    letter = Message("workflow.dlq.acme", 1, 1, {"execution_id": "line-0"}, {"Wpa-Code": "unknown_workflow"})
+    run.facts.letters.append(letter)
+    assert run.broken() == set()
+
+
 def test_a_timer_may_be_late_while_a_fault_lasts_and_for_a_while_after_it() -> None:
     run = Run()
     event = run.event("sleeper-6", "step_completed", slot="nap")

@@ -282,6 +282,13 @@ class TestNames:
     def test_labels_in_the_metadata(self) -> None:
         error = refused(MINIMAL, metadata={"user_id": "x" * 300})
         assert "$.metadata.user_id" in error.message
+        assert "$.metadata.roles[1]" in refused(MINIMAL, metadata={"roles": ["ops", "x" * 257]}).message
+
+    def test_each_label_may_be_as_long_as_one_may_be(self) -> None:
+        most = "x" * 256
+        metadata = {"agent_id": most, "session_id": most, "user_id": most, "source": most, "roles": [most]}
+        task = {**MINIMAL, "task_id": most, "global_task_id": most, "metadata": metadata}
+        assert decode_task(json.dumps(task).encode(), "acme", LIMITS).metadata.roles == [most]
 
 
 class TestFuzz:

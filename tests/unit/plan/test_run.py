@@ -108,6 +108,17 @@ def test_no_branch_and_no_default_skips_all_of_them() -> None:
     assert isinstance(run.poll(), Finished)
 
 
+def test_what_a_decision_skips_does_not_depend_on_what_hears_first_that_a_need_has_ended() -> None:
+    choice = {"id": "d", "switch": [{"when": "false", "next": "x"}], "needs": ["a"]}
+    target = step("x", "a")
+    for steps in ((choice, target), (target, choice)):
+        run = begin(step("a"), *steps)
+        assert slots(run) == ["a"]
+        done(run, "a")
+        (want,) = wants(run)
+        assert want.decision == {"kind": "switch", "matched": None, "taken": [], "skipped": ["x"]}
+
+
 def test_a_target_of_two_decisions_runs_if_either_chose_it() -> None:
     run = begin(
         {"id": "d1", "switch": [{"when": "false", "next": "t"}]},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 
-from wpa import call, continue_as_new, flow, signal
+from wpa import approval, call, continue_as_new, flow, signal
 
 
 @flow("purchase")
@@ -76,3 +76,11 @@ async def counting_otherwise(n: int) -> str:
     if n > 1:
         continue_as_new(n=n - 1)
     return "done"
+
+
+@flow("renewal")
+async def renewal(years: int) -> str:
+    await approval("one more year?", users=["ada"])
+    if years > 1:
+        continue_as_new(years=years - 1)
+    return "renewed"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.testing import flows
 from tests.unit.testing.plans import names, plan, sleep, step
 from wpa.errors import TaskRejected
 from wpa.testing import NotEnded, TestKitError, Unmocked, child, fail
@@ -153,6 +154,13 @@ class TestApprovals:
         run = wpa(self.PLAN).start()
         with pytest.raises(TaskRejected, match="ask"):
             run.approve("askk", user="eva", roles=["finance"])
+
+    def test_whoever_has_answered_answers_again_when_a_flow_starts_over(self, wpa: Any) -> None:
+        run = wpa(flows.renewal).start({"years": 2})
+        for _ in range(2):
+            assert run.status == "WAITING"
+            run.approve("approval", user="ada")
+        assert run.result().output == "renewed"
 
 
 class TestChildren:

@@ -140,12 +140,16 @@ class Consumer:
         deadline = min(self._leased.values())
         if self._alarm is not None:
             if self._alarm_at <= deadline:
-                return  # should it ring too early, it is set again
+                return  # should it be too early, it is put off
             self._alarm.cancel()
         self._alarm_at = deadline
         self._alarm = asyncio.ensure_future(self._ring(max(SOON_S, deadline - now)))
 
     async def _ring(self, delay_s: float) -> None:
-        await self._clock.sleep(delay_s)
+        """Look for what is overdue when the first lease ends: those that it was set for may be extended."""
+        while delay_s >= SOON_S:
+            await self._clock.sleep(delay_s)
+            self._alarm_at = min(self._leased.values(), default=0.0)
+            delay_s = self._alarm_at - self._clock.monotonic_s()
         self._alarm = None
         self.wake()

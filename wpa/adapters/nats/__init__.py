@@ -97,7 +97,10 @@ async def open_ports(
 
     ``group_appends`` is for a single node that syncs each write (:mod:`wpa.adapters.nats.group_commit`).
 
-    Raises Unavailable where no server answers, PlatformError where what is there won't do.
+    A cluster without a leader is waited for (:func:`wpa.adapters.nats.streams.ensure`).
+
+    Raises Unavailable where no server answers, or lets us in, or JetStream isn't ready in time, and
+    PlatformError where what is there won't do.
     """
     transport = await Transport.connect(url, name=f"wpa {worker}", creds=creds)
     try:

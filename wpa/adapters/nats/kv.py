@@ -7,6 +7,7 @@ nats-py's KeyValue so that snapshots take the same publish path, with the same a
 from __future__ import annotations
 
 import base64
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -40,10 +41,10 @@ class Bucket:
             return None
         return base64.b64decode(message.get("data", "")), message["seq"]
 
-    async def put(self, key: str, value: bytes, revision: int) -> int:
+    def put(self, key: str, value: bytes, revision: int) -> Coroutine[Any, Any, int]:
         """Replace ``revision`` (0: none yet). Raises Conflict, or Unavailable if it isn't known."""
-        header = f"Nats-Expected-Last-Subject-Sequence: {revision}\r\n".encode()
-        return await self._transport.publish_acked(f"$KV.{self.name}.{key}", value, header)
+        header = b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % revision
+        return self._transport.publish_acked(f"$KV.{self.name}.{key}", value, header)
 
     async def set(self, key: str, value: bytes) -> int:
         """Write whatever was there before."""

@@ -52,7 +52,7 @@ class Held:
     @property
     def headers(self) -> dict[str, str]:
         """All that it came with."""
-        return self._message.headers or {}
+        return self._message.headers
 
     @property
     def subject(self) -> str:
@@ -170,7 +170,7 @@ class Pull:
             self._deliver(message)
             self._pull()
             return
-        headers = message.headers or {}
+        headers = message.headers
         status, why = headers.get("Status", ""), headers.get("Description", "")
         if status == "408":  # the pull's time is over: so many of it were not used
             self._asked = max(0, self._asked - int(headers.get("Nats-Pending-Messages", self._asked)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 import nats.errors
@@ -27,8 +28,8 @@ class NatsSnapshots:
     async def get(self, tenant: str, execution: str) -> tuple[bytes, int] | None:
         return await self._bucket.get(f"{tenant}.{execution}")
 
-    async def put(self, tenant: str, execution: str, data: bytes, revision: int) -> int:
-        return await self._bucket.put(f"{tenant}.{execution}", data, revision)
+    def put(self, tenant: str, execution: str, data: bytes, revision: int) -> Coroutine[Any, Any, int]:
+        return self._bucket.put(f"{tenant}.{execution}", data, revision)
 
 
 class NatsRecords:

@@ -7,6 +7,7 @@ given it more replicas or other limits); only what would break a promise is refu
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from typing import Any, Final
 
@@ -47,6 +48,17 @@ SERVER_MIN: Final = (2, 12)
 
 STREAM_NAME_IN_USE: Final = 10058
 NO_SUCH: Final = 404
+NOT_READY: Final = {10005, 10008, 10009, 10118}
+"""What a cluster answers that has too few nodes up as yet: no peers for the replicas, unavailable, no leader,
+stream offline."""
+
+READY_WITHIN_S: Final = 30.0
+TELL_EVERY_S: Final = 5.0
+LOOK_EVERY_S: Final = 0.5
+INFO_TIMEOUT_S: Final = 2.0
+"""Without a leader nobody answers; where there is one, it does at once."""
+
+log = logging.getLogger("wpa.nats")
 
 
 def _bucket(name: str, **more: Any) -> dict[str, Any]:
@@ -145,7 +157,13 @@ class ApiError(PlatformError):
 
 
 async def ensure(transport: Transport, replicas: int) -> None:
-    """Make what is missing, check what is there. Safe to run from many workers at once."""
+    """Make what is missing, check what is there. Safe to run from many workers at once.
+
+    A cluster that has just started has no leader yet, or not all of its nodes: that is waited for, and told.
+
+    Raises PlatformError, at once, where what is there won't do, and Unavailable where JetStream isn't ready
+    within ``READY_WITHIN_S``.
+    """
     if not is_at_least(transport, SERVER_MIN):
         raise PlatformError(
             f"nats-server {server_version(transport)} is too old: "
@@ -153,34 +171,74 @@ async def ensure(transport: Transport, replicas: int) -> None:
         )
     if not transport.nc._server_info.get("jetstream"):  # noqa: SLF001
         raise PlatformError("this NATS server runs without JetStream; start it with `-js` and a store_dir")
-    await asyncio.gather(*(_ensure_one(transport, wanted) for wanted in _wanted(replicas)))
+    clock = asyncio.get_running_loop().time
+    began = tell_at = clock()
+    while (missing := await _ensure_all(transport, replicas)) is not None:
+        left = began + READY_WITHIN_S - clock()
+        if left <= 0:
+            raise Unavailable(
+                f"JetStream is not ready after {READY_WITHIN_S:g} s: {missing}; start the nodes that are "
+                f"down: a cluster needs more than half of them, and {replicas} for WPA_REPLICAS={replicas}"
+            )
+        if clock() >= tell_at:
+            log.warning("waiting for JetStream and its leader, up to %.0f s more: %s", left, missing)
+            tell_at = clock() + TELL_EVERY_S
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def _ensure_all(transport: Transport, replicas: int) -> Unavailable | None:
+    """Why it can't be done yet; None once it is. Raises PlatformError where it never will be."""
+    outcomes = await asyncio.gather(
+        *(_ensure_one(transport, wanted) for wanted in _wanted(replicas)), return_exceptions=True
+    )
+    missing: Unavailable | None = None
+    for outcome in outcomes:
+        if isinstance(outcome, Unavailable):
+            missing = outcome
+        elif outcome is not None:
+            raise outcome
+    if missing is not None:
+        trouble = str(transport.nc.last_error or "")
+        if "permissions violation" in trouble.lower():  # whoever may not ask is given no answer
+            raise PlatformError(f"the NATS user may not do what a worker has to: {trouble}")
+    return missing
 
 
 async def _ensure_one(transport: Transport, wanted: dict[str, Any]) -> None:
     name = wanted["name"]
     for tried in range(10):
         try:
-            try:
-                found = (await api(transport, f"STREAM.INFO.{name}"))["config"]
-            except ApiError as error:
-                if error.code != NO_SUCH:
-                    raise
-                await api(transport, f"STREAM.CREATE.{name}", wanted)
-                # A cluster on which others make it, too, may say so before it is there: look again.
-                await asyncio.sleep(0.05 * tried)
-                continue
-        except Unavailable:
-            # A cluster that has just started has no meta leader yet.
-            await asyncio.sleep(0.2 * (tried + 1))
-            continue
+            found = await _find_or_make(transport, wanted)
         except ApiError as error:
-            if error.err_code == STREAM_NAME_IN_USE:
-                await asyncio.sleep(0.05 * tried)
-                continue  # another worker made it in between
+            if error.err_code in NOT_READY:
+                raise Unavailable(str(error)) from None
             raise
-        _check(name, wanted, found)
-        return
-    raise Unavailable(f"stream {name} can be neither found nor made; is JetStream healthy?")
+        if found is not None:
+            _check(name, wanted, found)
+            return
+        # A cluster may say that it is made before it is there, others may be making it: look again.
+        await asyncio.sleep(0.05 * tried)
+    raise Unavailable(f"stream {name} can be neither found nor made")
+
+
+async def _find_or_make(transport: Transport, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The configuration of a stream that is there; None for one that should be there in a moment."""
+    name = wanted["name"]
+    try:
+        async with asyncio.timeout(INFO_TIMEOUT_S):
+            found: dict[str, Any] = (await api(transport, f"STREAM.INFO.{name}"))["config"]
+            return found
+    except TimeoutError:
+        raise Unavailable(f"nobody has told of stream {name} within {INFO_TIMEOUT_S:g} s") from None
+    except ApiError as error:
+        if error.code != NO_SUCH:
+            raise
+    try:
+        await api(transport, f"STREAM.CREATE.{name}", wanted)
+    except ApiError as error:
+        if error.err_code != STREAM_NAME_IN_USE:  # another worker made it in between
+            raise
+    return None
 
 
 async def allow_batches(transport: Transport) -> None:

@@ -35,19 +35,16 @@ log = logging.getLogger("wpa.nats")
 class NatsLease(Held):
     """See :class:`wpa.ports.tasks.Lease`."""
 
-    __slots__ = ("identity", "source")
+    __slots__ = ("identity", "source", "tenant")
 
     def __init__(self, transport: Transport, source: Source, message: Message) -> None:
         super().__init__(transport, message)
         self.source = source
+        self.tenant = source.tenant
         # The sequence alone could come again, were the stream ever deleted and made anew.
         identity = f"{self.stored_ns:x}-{self.sequence:x}"
         # Tasks and steps share one stream and its sequences; the timers have their own.
         self.identity = f"due-{identity}" if source.kind == "due" else identity
-
-    @property
-    def tenant(self) -> str:
-        return self.source.tenant
 
     @property
     def stored_ms(self) -> int:
@@ -55,7 +52,7 @@ class NatsLease(Held):
 
     @property
     def headers(self) -> dict[str, str]:
-        headers = super().headers
+        headers = self._message.headers
         # The server adds to an alarm which one it was.
         return own_headers(headers) if self.source.kind == "due" else headers
 

@@ -20,17 +20,18 @@ import logging
 import random
 import re
 import ssl
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
 import nats
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
+from wpa.adapters.nats.answers import Refused, sequence_of, status_of
 from wpa.adapters.nats.wire_parser import CRLF, Direct, Handler, Message, WireParser
-from wpa.errors import Conflict, PlatformError, TooLarge, Unavailable
+from wpa.errors import PlatformError, TooLarge, Unavailable
 
 __all__ = ["ACK_TIMEOUT_S", "Handler", "Message", "Refused", "Transport"]
 
@@ -44,38 +45,10 @@ HEAD_BYTES: Final = len(b"NATS/1.0\r\n" + b"\r\n")
 
 REFUSAL: Final = re.compile(r"\b(authorization|authentication)\b", re.IGNORECASE)
 
-WRONG_LAST_SEQUENCE: Final = 10071
-WRITE_IN_FLIGHT: Final = 10164
-
 log = logging.getLogger("wpa.nats")
 
 Answer = tuple[bytes, bytes] | int
 """What came for a request: the data, and the header block; or just a message's sequence in its stream."""
-
-
-class Refused(Unavailable):
-    """The server answered that it did not store a message, and why.
-
-    It is Unavailable, too: most reasons (a full disk, no quorum) pass.
-    """
-
-    def __init__(self, message: str, err_code: int) -> None:
-        self.err_code = err_code
-        super().__init__(f"{message} ({err_code})")
-
-
-class _ApiError(msgspec.Struct):
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
-
-
-class _PubAck(msgspec.Struct):
-    seq: int = 0
-    error: _ApiError | None = None
-
-
-_PUB_ACK = msgspec.json.Decoder(_PubAck)
 
 
 class Transport:
@@ -85,11 +58,14 @@ class Transport:
         self.nc: Client = Client()
         # Asking for the running loop is a system call (getpid) in Python 3.11: too dear for each message.
         self._loop = asyncio.get_running_loop()
-        self._pending: dict[bytes, tuple[asyncio.Future[Answer], float]] = {}
+        self._pending: dict[bytes, asyncio.Future[Answer]] = {}
+        """By the subject of the answer, in the order in which they were asked."""
         self._collectors: dict[bytes, Callable[[Message], None]] = {}
         self._counter = 0
         self._out: list[bytes] = []
         """Commands, in parts: written, and copied, all at once at the end of this turn of the loop."""
+        self._size_max = 0
+        """Of a message, as the server had it when this turn's first command was sent."""
         self._inbox = ""
         self._sweeper: asyncio.Task[None] | None = None
         self._reconnected: list[Callable[[], None]] = []
@@ -202,21 +178,33 @@ class Transport:
         Raises Unavailable while the connection is down, and TooLarge for more than the server takes: it would
         close the connection.
         """
+        if not self._out:
+            self._begin_turn()
+        size = len(payload)
+        to = f"{subject} {reply}" if reply else subject
+        command: tuple[bytes, ...]
+        if headers:
+            head_size = len(headers) + HEAD_BYTES
+            size += head_size
+            line = f"HPUB {to} {head_size} {size}\r\nNATS/1.0\r\n"
+            command = (line.encode(), headers, CRLF, payload, CRLF)
+        else:
+            command = (f"PUB {to} {size}\r\n".encode(), payload, CRLF)
+        if size > self._size_max:
+            raise TooLarge(f"{size} bytes for {subject}; the server takes {self._size_max}")
+        self._out += command
+
+    def _begin_turn(self) -> None:
+        """Ask once for all that is sent in this turn of the loop whether it can be.
+
+        Where the connection is lost before the turn is over, all of it is dropped, and what waits for an
+        answer fails: nats-py tells of the loss in a task, which runs after this turn's flush.
+        """
         nc = self.nc
         if not nc.is_connected:
             raise Unavailable("the connection to NATS is down")
-        whole = len(payload) + (len(headers) + HEAD_BYTES if headers else 0)
-        if whole > nc.max_payload:
-            raise TooLarge(f"{whole} bytes for {subject}; the server takes {nc.max_payload}")
-        to = f"{subject} {reply}" if reply else subject
-        if headers:
-            line = f"HPUB {to} {len(headers) + HEAD_BYTES} {whole}\r\nNATS/1.0\r\n"
-            command = [line.encode(), headers, CRLF, payload, CRLF]
-        else:
-            command = [f"PUB {to} {len(payload)}\r\n".encode(), payload, CRLF]
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out += command
+        self._size_max = nc.max_payload
+        self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """Write all that was sent in this turn of the loop, behind the commands of nats-py's own."""
@@ -251,8 +239,9 @@ class Transport:
         try:
             for tried in range(TRANSIENT_TRIES):
                 answer = await self._ask(subject, payload, headers)
-                sequence = answer if isinstance(answer, int) else _stored(subject, *answer)
-                if sequence is not None:
+                if isinstance(answer, int):
+                    return answer
+                if (sequence := sequence_of(subject, *answer)) is not None:
                     return sequence
                 # Another write on the same subject is on its way through the cluster.
                 await asyncio.sleep(random.uniform(0.001, 0.003) * (tried + 1))
@@ -271,10 +260,10 @@ class Transport:
 
     def _ask(self, subject: str, payload: bytes, headers: bytes = b"") -> asyncio.Future[Answer]:
         """Send a request. Its answer is awaited; who does not wait any longer cancels the future."""
-        loop, token = self._loop, self._token()
+        token = self._token()
         self.send(subject, payload, reply=token, headers=headers)
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._pending[token.encode()] = (future, loop.time() + ACK_TIMEOUT_S)
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        self._pending[token.encode()] = future
         return future
 
     async def request(self, subject: str, payload: bytes) -> Message:
@@ -284,7 +273,7 @@ class Transport:
             raise PlatformError(f"a stream has taken the request on {subject}")
         data, head = answer
         reply = Message(subject, "", data, head)
-        if not data and _status(reply) == "503":
+        if not data and status_of(reply) == "503":
             raise Unavailable(f"nobody answers on {subject}")
         return reply
 
@@ -295,7 +284,7 @@ class Transport:
         found: list[Message] = []
 
         def take(message: Message) -> None:
-            status = _status(message)
+            status = status_of(message)
             if status == "":
                 found.append(message)
             elif not done.done():
@@ -333,14 +322,14 @@ class Transport:
 
     def _on_stored(self, subject: bytes, sequence: bytes) -> None:
         waiting = self._pending.pop(subject, None)
-        if waiting is not None and not waiting[0].done():
-            waiting[0].set_result(int(sequence))
+        if waiting is not None and not waiting.done():
+            waiting.set_result(int(sequence))
 
     def _on_reply(self, subject: bytes, data: bytes, head: bytes) -> None:
         waiting = self._pending.pop(subject, None)
         if waiting is not None:
-            if not waiting[0].done():
-                waiting[0].set_result((data, head))
+            if not waiting.done():
+                waiting.set_result((data, head))
             return
         collector = self._collectors.get(subject)
         if collector is not None:
@@ -349,17 +338,23 @@ class Transport:
     # -- trouble -----------------------------------------------------------------------------
 
     def _fail_pending(self, reason: str) -> None:
-        for future, _ in self._pending.values():
+        for future in self._pending.values():
             if not future.done():
                 future.set_exception(Unavailable(f"{reason}: the outcome is unknown"))
         self._pending.clear()
 
     async def _sweep(self) -> None:
+        # When how many had been asked: a look at the clock now and then, instead of one for each.
+        asked = deque([(self._loop.time(), self._counter)])
+        too_old = 0
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
             now = self._loop.time()
-            for token, (future, deadline) in list(self._pending.items()):
-                if deadline > now:
+            asked.append((now, self._counter))
+            while asked[0][0] + ACK_TIMEOUT_S <= now:
+                too_old = asked.popleft()[1]
+            for token, future in list(self._pending.items()):
+                if int(token.rpartition(b".")[2], 16) > too_old:
                     break  # asked in order, so the rest is younger
                 del self._pending[token]
                 if not future.done():
@@ -370,6 +365,7 @@ class Transport:
     async def _on_disconnected(self) -> None:
         if not self._closing:
             log.warning("the connection to NATS is down; reconnecting")
+        self._out = []  # would not be written any more; and what comes now is to ask anew whether it can be
         self._fail_pending("the connection was lost")
 
     async def _on_reconnected(self) -> None:
@@ -385,24 +381,3 @@ class Transport:
         refused = self._refused
         if refused is not None and not refused.done() and REFUSAL.search(self._trouble):
             refused.set_result(self._trouble)
-
-
-def _stored(subject: str, data: bytes, head: bytes) -> int | None:
-    """The sequence that an answer to a publish gives; None where the write is to be tried again."""
-    try:
-        ack = _PUB_ACK.decode(data)
-    except msgspec.DecodeError:
-        status = _status(Message(subject, "", data, head))
-        raise Unavailable(f"no stream took the message on {subject}: {status}") from None
-    error = ack.error
-    if error is None:
-        return ack.seq
-    if error.err_code == WRONG_LAST_SEQUENCE:
-        raise Conflict(f"{subject}: {error.description}")
-    if error.err_code != WRITE_IN_FLIGHT:
-        raise Refused(f"{subject}: {error.description}", error.err_code)
-    return None
-
-
-def _status(message: Message) -> str:
-    return message.headers.get("Status", "")

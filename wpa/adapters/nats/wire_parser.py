@@ -141,8 +141,9 @@ class WireParser:
         What is not complete yet is put aside.
         """
         end, subscriptions = len(data), self.nc._subs  # noqa: SLF001
+        match = self._stored
         while at < end:
-            stored = self._stored(data, at)
+            stored = match(data, at)
             if stored is not None:
                 subject, told, ack, sequence = stored.groups()
                 if int(told) == len(ack):
