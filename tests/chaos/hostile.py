@@ -67,7 +67,7 @@ async def leak(ctx: StepContext) -> str:
 
 @step("hostile.fork")
 def fork(ctx: StepContext) -> str:
-    """A child that goes on as if it were the worker."""
+    """A child that outlives the step, with all in its hands that the worker had open."""
     if os.fork() == 0:
         time.sleep(1)
         os._exit(0)
