@@ -4,7 +4,8 @@ CEL ends always, but it has no cost limit: macros nested over long lists, or lis
 step of a chain, run for minutes and take gigabytes. What an expression may cost is therefore bounded
 before it is evaluated, from its text (length, macros, their nesting, additions) and, for nested macros,
 from the longest list it could walk. And its Python binding ends every text at a NUL: an expression that is a
-path only gives such texts as they are, any other refuses them.
+path only gives such texts as they are, any other refuses them. Objects have their keys in order: CEL's own
+is another in each process (see :mod:`wpa.plan.walks`).
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
+
+from wpa.plan.walks import IN_ORDER, Walk, in_order, keys_in_order, unordered_walks
 
 __all__ = ["LOCALS", "RESERVED", "ROOTS", "Expression", "ExpressionError", "compile_expression"]
 
@@ -46,6 +50,7 @@ _STRING = re.compile(
 _LINKS = r"""((?:\s*\.\s*[A-Za-z_]\w*|\s*\[\s*(?:"[^"\\]*"|'[^'\\]*')\s*\])*)"""
 _LINK = re.compile(r"""\.\s*([A-Za-z_]\w*)|\[\s*["']([^"']*)["']\s*\]""")
 _NO_KEY = re.compile(r'NOT_FOUND: Key not found in map : "(.*)"')
+_NO_WALK = re.compile(rf"\((\w+)\)\.{IN_ORDER}\(\)|<iter_range>")
 _NO_FIELDS: Final = "INVALID_ARGUMENT: Applying SELECT to non-message type"
 _COMPLAINT = re.compile(r"ERROR: <input>:\d+:(\d+): (.*)")
 
@@ -57,13 +62,23 @@ class ExpressionError(ValueError):
 class Expression:
     """A compiled expression. ``references`` are the paths it reads, such as ("steps", "charge", "output")."""
 
-    __slots__ = ("_depth", "_error", "_program", "references", "text")
+    __slots__ = ("_depth", "_error", "_ordered", "_program", "_walks", "references", "text")
 
     def __init__(
-        self, text: str, program: Any, references: tuple[tuple[str, ...], ...], depth: int, error: Any
+        self,
+        text: str,
+        program: Any,
+        references: tuple[tuple[str, ...], ...],
+        depth: int,
+        error: Any,
+        walks: tuple[Walk, ...] = (),
+        ordered: Any = None,
     ) -> None:
         self.text = text
         self._program = program
+        self._walks = walks
+        self._ordered = ordered
+        """The program for data in which one of the walks may be over an object."""
         self._error = error
         """CEL's type of a value that is an error."""
         self.references = references
@@ -85,7 +100,7 @@ class Expression:
                 name = ".".join(path)
                 raise ExpressionError(f"`{self.text}`: {name} holds a NUL character, which CEL can't take")
         try:
-            value = self._program.eval(data=scope)
+            value = self._program_for(scope).eval(data=scope)
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:
             raise ExpressionError(f"`{self.text}`: {self._told(str(error), scope)}") from None
         if value.type() == self._error:
@@ -93,10 +108,19 @@ class Expression:
         plain = value.plain_value()
         return plain if type(plain) in (str, bool, int) else _json(plain, self.text)
 
+    def _program_for(self, scope: Mapping[str, Any]) -> Any:
+        """To have walks in order costs as much as they do: not where all of them are over lists."""
+        for walk in self._walks:
+            if walk.path is None or type(_at(scope, walk.path)) is not list:
+                return self._ordered
+        return self._program
+
     def _told(self, complaint: str, scope: Mapping[str, Any]) -> str:
         """What CEL says, of the usual mistakes in words that need no knowledge of CEL."""
         if found := _NO_KEY.fullmatch(complaint):
             return f"there is no field {found[1]}"
+        if found := _NO_WALK.search(complaint):
+            return f"only a list or an object can be walked over; this is {found[1] or 'neither'}"
         if complaint != _NO_FIELDS:
             return complaint
         for path in self.references:
@@ -117,9 +141,15 @@ class _Dialect:
         from cel_expr_python.ext import ext_math, ext_strings
 
         self.error = cel.Type.ERROR
-        self.environment = cel.NewEnv(
-            variables=dict.fromkeys(names, cel.Type.DYN),
-            extensions=[ext_strings.ExtStrings(), ext_math.ExtMath()],
+        variables = dict.fromkeys(names, cel.Type.DYN)
+        extensions = [ext_strings.ExtStrings(), ext_math.ExtMath()]
+        self.environment = cel.NewEnv(variables=variables, extensions=extensions)
+        overloads = [
+            cel.Overload(f"{IN_ORDER}_{kind}", cel.Type.LIST, [kind], is_member=True, impl=keys_in_order)
+            for kind in (cel.Type.MAP, cel.Type.LIST)
+        ]
+        self.ordering = cel.NewEnv(
+            variables=variables, extensions=extensions, functions=[cel.FunctionDecl(IN_ORDER, overloads)]
         )
         self.chain = re.compile(rf"(?<![\w.])({'|'.join(names)})(?!\w){_LINKS}")
 
@@ -143,7 +173,10 @@ def compile_expression(text: str, names: tuple[str, ...] = ROOTS) -> Expression:
         found = _COMPLAINT.search(str(error))
         message = f"column {found[1]}: {found[2]}" if found else str(error).splitlines()[0]
         raise ExpressionError(message.replace(" (in container '')", "")) from None
-    return Expression(text, program, _references(text, dialect.chain), depth, dialect.error)
+    references, called = _references(text, dialect.chain)
+    walks = unordered_walks(bare, _MACRO, called)
+    ordered = dialect.ordering.compile(in_order(text, walks)) if walks else None
+    return Expression(text, program, references, depth, dialect.error, walks, ordered)
 
 
 def _bound(bare: str) -> int:
@@ -168,19 +201,25 @@ def _bound(bare: str) -> int:
     return deepest
 
 
-def _references(text: str, chain: re.Pattern[str]) -> tuple[tuple[str, ...], ...]:
-    """The paths that an expression reads, as far as they are written out."""
+def _references(
+    text: str, chain: re.Pattern[str]
+) -> tuple[tuple[tuple[str, ...], ...], dict[int, tuple[str, ...]]]:
+    """The paths that an expression reads, as far as they are written out; and those of them of which a method
+    is called, by where its parenthesis opens."""
     # Literals are blanked, except where they index: steps["charge-card"] is a path.
     found = []
+    called = {}
     inside = [match.span() for match in _STRING.finditer(text)]
     for match in chain.finditer(text):
         if any(start < match.start() < end for start, end in inside):
             continue
         links = [plain or quoted for plain, quoted in _LINK.findall(match[2])]
-        if links and text[match.end() :].lstrip().startswith("("):
+        behind = text[match.end() :]
+        if links and behind.lstrip().startswith("("):
             links.pop()  # a method, not a field
+            called[match.end() + len(behind) - len(behind.lstrip())] = (match[1], *links)
         found.append((match[1], *links))
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found)), called
 
 
 def _at(scope: Mapping[str, Any], path: tuple[str, ...]) -> Any:
@@ -222,7 +261,8 @@ def _json(value: Any, text: str) -> Any:
             raise ExpressionError(f"`{text}` gives {value}, which JSON can't hold")
         return value
     if isinstance(value, dict):
-        return {str(key): _json(item, text) for key, item in value.items()}
+        plain = {str(key): _json(item, text) for key, item in value.items()}
+        return dict(sorted(plain.items(), key=itemgetter(0)))
     if isinstance(value, list | tuple):
         return [_json(item, text) for item in value]
     if isinstance(value, datetime):
