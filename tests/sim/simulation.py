@@ -289,17 +289,12 @@ class _Simulation:
 
     def _interfere(self, what: str, node: SimNode, began: Began, moment_ms: int) -> None:
         if what == "die":
-            self._world.at(moment_ms, partial(self._kill, node))
+            self._world.at(moment_ms, partial(self._world.kill, node))
         elif what == "redeliver":
             self._world.at(moment_ms, self._redeliver)
         else:
             task = {"type": f"workflow_{what}", "execution_id": began.execution}
             self._world.at(moment_ms, partial(send, self._world, began.tenant, task))
-
-    def _kill(self, node: SimNode) -> None:
-        if not node.dead:
-            node.die()
-            self._world.on_death()
 
     def _mishap(self) -> None:
         world, chance = self._world, self._chance
@@ -316,7 +311,7 @@ class _Simulation:
         elif what == "redeliver":
             self._redeliver()
         else:
-            self._kill(node)
+            world.kill(node)
 
     def _redeliver(self) -> None:
         """Two workers hold one task; perhaps one of them dies of it, and its work is the other's."""
@@ -328,7 +323,7 @@ class _Simulation:
         world.at(world.now_ms + wait_ms, world.redeliver)
         if chance.random() < 0.5:
             victim = chance.choice(world.alive)
-            world.at(world.now_ms + wait_ms + chance.randrange(2_000), partial(self._kill, victim))
+            world.at(world.now_ms + wait_ms + chance.randrange(2_000), partial(world.kill, victim))
 
     # -- the end -----------------------------------------------------------------------------
 

@@ -151,6 +151,36 @@ def test_a_childs_start_is_not_dropped_because_a_replica_lags_behind() -> None:
     assert (state_of(world).status, state_of(world, "x-c").status) == ("COMPLETED", "COMPLETED")
 
 
+@pytest.mark.parametrize(
+    ("given", "begun"),
+    [({}, ["x", "x-c", "x-c-retry2"]), ({"execution_id": "mine"}, ["mine", "x"])],
+)
+def test_a_child_of_a_parent_that_is_tried_again_is_not_lost_to_a_replica(
+    given: dict[str, str], begun: list[str]
+) -> None:
+    """Seed 131164: who gets the start reads that the parent has failed, but not yet that it is tried again.
+
+    A child of a name of its own is not started anew: it has ended, and the parent has to hear of it once more.
+    """
+
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, 10 * SECOND)
+        assert state_of(world).status == "FAILED"
+        world.nodes[0].jump(600 * SECOND)  # so the start seems to have lain in the queue for long
+        with mock.patch.object(Chaos, "lagging", True):
+            ask(world, "retry")
+            passing(world, 20 * SECOND)
+
+    # What it does beside keeps it from coming to rest: its journal is all that is known of it.
+    steps = [calling("frail", **given), work("beside", ms=4 * SECOND)]
+    frail = plan_of(work("a", fatal=True), id="frail")
+    world = play(scenario, plan_of(*steps), frail)
+    assert state_of(world).status == "FAILED"
+    assert events_of(world).count("failed") == 2
+    assert [name for _, name in world.executions()] == begun
+
+
 # -- time ------------------------------------------------------------------------------------
 
 
@@ -189,6 +219,30 @@ def test_a_worker_whose_clock_is_set_right_does_not_sleep_on() -> None:
         assert state_of(world).status == "COMPLETED"
 
     play(scenario, plan_of(nap))
+
+
+@pytest.mark.parametrize("beside", [0, 1])
+def test_a_retry_that_a_clock_set_back_puts_off_does_not_begin_in_a_pause(beside: int) -> None:
+    """Seed 164876: nobody told the driver of the pause, and it slept for half a minute."""
+    steps = [work("a", fail=1), *(work(f"b{number}", ms=5 * SECOND) for number in range(beside))]
+
+    async def unheard(*_: object) -> None:
+        pass
+
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, SECOND // 2)
+        world.nodes[0].jump(-30 * SECOND)
+        ask(world, "pause")
+        passing(world, 50 * SECOND)
+        assert state_of(world).status == "PAUSED"
+        assert len(world.began) == 1 + beside
+        ask(world, "resume")
+        passing(world, HOUR)
+
+    with mock.patch.object(Worker, "_on_nudge", unheard):
+        world = play(scenario, plan_of(*steps))
+    assert state_of(world).status == "COMPLETED"
 
 
 def test_a_driver_that_hears_of_news_while_it_waits_waits_on() -> None:

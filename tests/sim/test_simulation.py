@@ -7,12 +7,14 @@ the checker, which shares no code with the engine, finds nothing.
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Final
 
 import pytest
 
 from tests.sim.coverage import FAULTS, SUITE_SEEDS, Transition, table, uncovered
 from tests.sim.simulation import listening, simulate
+from tests.sim.world import SimWorld
 
 JUDGED_EVERY: Final = 3
 """To judge a run takes half as long as the run."""
@@ -35,3 +37,17 @@ def test_a_seed_gives_the_same_run_each_time() -> None:
     with listening() as heard:
         for seed in range(60):
             assert simulate(seed, heard) == simulate(seed, heard), f"seed {seed}"
+
+
+@pytest.mark.parametrize("calm", [False, True])
+def test_no_worker_is_killed_once_the_bad_day_is_over(*, calm: bool) -> None:
+    world = SimWorld(0)
+    try:
+        node = world.add_node()
+        world.at(world.now_ms + 1_000, partial(world.kill, node))
+        if calm:
+            world.be_calm()
+        world.until(world.now_ms + 2_000)
+        assert node.dead is not calm
+    finally:
+        world.close()

@@ -116,8 +116,14 @@ class SimWorld:
         self.nodes.append(node)
         return node
 
+    def kill(self, node: SimNode) -> None:
+        """Kill a worker, if it is alive. Not once the bad day is over: perhaps nobody would take its place."""
+        if not (node.dead or self._calm):
+            node.die()
+            self.on_death()
+
     def on_death(self) -> None:
-        """A worker fell at one of its calls: another takes its place, soon, or later, or never."""
+        """A worker is dead: another takes its place, soon, or later, or never."""
         if self.chance.random() < 0.7:
             self.at(self.now_ms + self.chance.randrange(3_000), self._replace)
 

@@ -27,6 +27,8 @@ log = logging.getLogger("wpa.engine")
 
 STOP_WITHIN_S = 3.0
 """How long a cancelled attempt may take to stop."""
+SET_BACK_MS = 1_000
+"""By so much a clock that is behind what was slept has been set back; less is slept for."""
 
 
 class Attempts:
@@ -91,12 +93,15 @@ class Attempts:
     # -- attempts ----------------------------------------------------------------------------
 
     async def directly(self, execution: Execution, slot_id: str) -> Attempt | None:
-        """Make one attempt in this very task. None where it was interrupted by news."""
+        """Make one attempt in this very task. None where it was interrupted by news, or is to be put off."""
         if self._news:
             return None  # it may be what would interrupt it
         self._direct = asyncio.current_task(self._services.loop)
         try:
-            return await self._attempt(execution, slot_id)
+            retry_at = execution.state.slots[slot_id].retry_at
+            if retry_at and not await self._sleep_until(slot_id, parse_ms(retry_at)):
+                return None
+            return await self._make(execution, slot_id)
         except asyncio.CancelledError:
             if not self._interrupted or self._direct is None or self._direct.uncancel() > 0:
                 raise
@@ -170,11 +175,17 @@ class Attempts:
         return sleeping
 
     async def _attempt(self, execution: Execution, slot_id: str) -> Attempt:
+        state = execution.state
+        slot = state.slots[slot_id]
+        if slot.retry_at:
+            while not await self._sleep_until(slot_id, parse_ms(slot.retry_at)):
+                self.wake()  # it may take long: there may be news that nobody was told of
+        return await self._make(execution, slot_id)
+
+    async def _make(self, execution: Execution, slot_id: str) -> Attempt:
         services = self._services
         state = execution.state
         slot, want = state.slots[slot_id], execution.wants[slot_id]
-        if slot.retry_at:
-            await self._sleep_until(slot_id, parse_ms(slot.retry_at))
         started = services.clock.now_ms()
         timeout_ms = execution.timeout_ms(slot_id, started)
         call = StepCall(
@@ -206,13 +217,20 @@ class Attempts:
                 return Attempt(slot=slot_id, started_ms=started, error=failure)
         return Attempt(slot=slot_id, started_ms=started, output=output, stored=stored)
 
-    async def _sleep_until(self, slot_id: str, at_ms: int) -> None:
+    async def _sleep_until(self, slot_id: str, at_ms: int) -> bool:
+        """Sleep until ``at_ms``. False, once that was slept, where the clock has been set back meanwhile."""
+        clock = self._services.clock
         self._sleeping.add(slot_id)
         try:
-            while (left := at_ms - self._services.clock.now_ms()) > 0:
-                await self._services.clock.sleep(left / 1000)
+            left = at_ms - clock.now_ms()
+            while left > 0:
+                await clock.sleep(left / 1000)
+                left = at_ms - clock.now_ms()
+                if left > SET_BACK_MS:
+                    return False
         finally:
             self._sleeping.discard(slot_id)
+        return True
 
 
 def _settle(wake: asyncio.Future[None]) -> None:

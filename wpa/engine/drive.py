@@ -127,7 +127,8 @@ class Drive:
             state, [slot for slot in state.slots.values() if slot.status == "cancelled"]
         )
         for slot_id in state.open:
-            await self._effects.open_slot(self._execution, slot_id)
+            if slot_id in self._execution.wants:  # else it is about to be dropped
+                await self._effects.open_slot(self._execution, slot_id)
 
     # -- the dialogue with the kernel --------------------------------------------------------
 

@@ -36,7 +36,7 @@ from wpa.kernel.fold import fold
 from wpa.kernel.requests import blocked
 from wpa.model.codec import decode_event, encode_event
 from wpa.model.events import Failure
-from wpa.model.state import State, decode_state, encode_state, is_terminal
+from wpa.model.state import Parent, State, decode_state, encode_state, is_terminal
 from wpa.model.tasks import CancelTask, ChildEndedTask, Task, TimerDue
 from wpa.model.times import parse_ms, rfc3339
 from wpa.ports.journal import Stored
@@ -122,7 +122,7 @@ class Driver:
                 pass  # it exists: a duplicate, or a redelivery that the server forgot to count
         loaded = await load(self._services.ports, request.tenant, request.execution)
         if loaded is None:
-            if not await self._is_awaited(task):
+            if task.parent is not None and not await self._is_awaited(task.parent):
                 return False
             await self._start(task)
             return True
@@ -131,7 +131,7 @@ class Driver:
         if state.lease == request.lease.identity:
             return await self._take_over(loaded)
         self._answer_duplicate(state)
-        if is_terminal(state.status) and task.parent is not None and await self._is_awaited(task):
+        if is_terminal(state.status) and task.parent is not None and await self._is_awaited(task.parent):
             await self._drive.finish(state)  # the parent, tried again, has to hear of it once more
         else:
             await self._heal(state)
@@ -140,12 +140,9 @@ class Driver:
     def _is_fresh(self) -> bool:
         return self._services.clock.now_ms() - self._request.lease.stored_ms < CHILD_FRESH_MS
 
-    async def _is_awaited(self, task: Task) -> bool:
+    async def _is_awaited(self, parent: Parent) -> bool:
         """Whether a start that has lain in the queue is wanted still: whoever waits for a child may have
         stopped. The cancel of one that has not begun is handed back for a while, and then dropped."""
-        parent = task.parent
-        if parent is None:
-            return True
         request, ports = self._request, self._services.ports
         loaded = await load(ports, request.tenant, parent.execution_id)
         slot = None if loaded is None else loaded.state.slots.get(parent.slot)
@@ -153,9 +150,12 @@ class Driver:
             if ports.lags and request.lease.delivered <= LAG_TRIES:
                 raise TooEarly(f"{request.execution} is not known to be awaited by {parent.execution_id} yet")
             return False
-        if is_terminal(loaded.state.status):
-            return False
-        return slot.status == "open" and slot.name == request.execution
+        awaited = parent.slot in loaded.state.open and slot.name == request.execution
+        if not awaited and self._may_look_again:  # a replica may not know yet that the parent was tried again
+            self._may_look_again = False
+            await self._services.clock.sleep(LOOK_AGAIN_S)
+            return await self._is_awaited(parent)
+        return awaited
 
     async def _start(self, task: Task) -> None:
         services, request = self._services, self._request

@@ -124,8 +124,8 @@ class Execution:
         execution.state = state
         replay(program, execution._script, state, resolve)
         execution._retries = any(state.slots[slot_id].retry_at for slot_id in state.open)
-        execution._mail.look_again(state)
         saga.want_undos(state, execution._script)
+        execution._mail.look_again(state, execution._script.wants)
         return execution
 
     # -- what happened -----------------------------------------------------------------------
@@ -311,7 +311,9 @@ class Execution:
         """Give up an open slot that may not, or should not, be attempted once more."""
         for slot_id in self.state.open:
             slot = self.state.slots[slot_id]
-            want = self.wants[slot_id]
+            want = self.wants.get(slot_id)
+            if want is None:
+                continue  # dropped by a program that goes another way than the one that opened it
             error = verdict.hopeless(slot, want, self.limits)
             if error is None:
                 continue
@@ -355,7 +357,7 @@ class Execution:
         if dropped := data.get("dropped"):
             script.dropping = [slot_id for slot_id in script.dropping if slot_id not in dropped]
         if self._mail.waiting or name == ev.SIGNALLED or "waits" in data or "reopen" in data:
-            self._mail.look_again(self.state)
+            self._mail.look_again(self.state, script.wants)
         return opened
 
     def timeout_ms(self, slot_id: str, now_ms: int) -> int | None:

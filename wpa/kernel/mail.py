@@ -41,9 +41,10 @@ class Mail:
         self._dirty = False
         self._due_ms = NEVER
 
-    def look_again(self, state: State) -> None:
-        """Something was told, opened or settled."""
-        self._open = [slot_id for slot_id in state.open if state.slots[slot_id].kind != "step"]
+    def look_again(self, state: State, wants: dict[str, Want]) -> None:
+        """Something was told, opened or settled. What is open and not wanted is about to be dropped."""
+        slots = state.slots
+        self._open = [slot_id for slot_id in state.open if slots[slot_id].kind != "step" and slot_id in wants]
         self.waiting = self._dirty = bool(self._open)
 
     def take(self, state: State, wants: dict[str, Want], now_ms: int) -> Found | None:
@@ -78,8 +79,7 @@ class Mail:
 
     @staticmethod
     def _due(state: State, wants: dict[str, Want], slot_id: str) -> int:
-        want = wants.get(slot_id)
-        due = waits.due_ms(state.slots[slot_id], want) if want is not None else None
+        due = waits.due_ms(state.slots[slot_id], wants[slot_id])
         return NEVER if due is None else due
 
     # -- the mailbox -------------------------------------------------------------------------
@@ -91,7 +91,7 @@ class Mail:
             slot = state.slots[slot_id]
             if slot.kind == "signal":
                 by_name.setdefault(slot.name, slot_id)
-            elif slot.kind == "child" and slot_id in wants and _is_detached(wants[slot_id]):
+            elif slot.kind == "child" and _is_detached(wants[slot_id]):
                 return Found(slot=slot_id, output={"execution_id": slot.name})
         for signal in state.signals:
             if not signal.slot:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+
+import pytest
 
 from tests.unit.kernel.programs import Node, Toy
 from tests.unit.kernel.table import EPOCH_MS, Table
-from wpa import plan
+from wpa import approval, call, child, flow, plan, signal
+from wpa.flows import flow_of
 from wpa.kernel import requests
 from wpa.kernel.execution import Execution, Start
 from wpa.kernel.program import Child, Program, Retry, StepPolicy, Wait
@@ -113,6 +117,46 @@ def test_what_lost_a_race_and_is_still_recorded_as_open_is_dropped_after_a_rebui
     assert table.ask(draft)
     assert table.last.data["dropped"] == ["nap"]
     assert table.state.open == ["other", "after"]
+
+
+@pytest.mark.parametrize("kind", ["sleep", "signal", "approval", "child", "remote"])
+def test_what_newer_code_does_not_wait_for_is_dropped_whatever_was_told(kind: str) -> None:
+    code = "old"
+
+    async def wait() -> Any:
+        match kind:
+            case "sleep":
+                return await asyncio.sleep(3600)
+            case "signal":
+                return await signal("go")
+            case "approval":
+                return await approval("?", users=["ana"])
+            case "child":
+                return await child("other")
+            case _:
+                return await call("toy.far", queue="gpu", step_name="far")
+
+    @flow("f")
+    async def waiter() -> Any:
+        waiting = asyncio.create_task(wait())
+        await call("toy.step", step_name="one")
+        if code == "new":
+            waiting.cancel()
+        return await call("toy.step", step_name="a")
+
+    program = flow_of(waiter)
+    assert program is not None
+    table = Table(program)
+    table.ok("one")
+    [loser] = [slot_id for slot_id in table.state.open if slot_id != "a"]
+    before = len(table.journal)
+    table.signal("go") if kind == "signal" else table.tell(loser, {"approved": True, "status": "COMPLETED"})
+    del table.journal[before + 1 :]  # it is told, and nobody was there to take it
+    code = "new"
+    table.crash()
+    assert table.last.data["dropped"] == [loser]
+    table.ok("a")
+    assert table.state.status == "COMPLETED"
 
 
 # -- tried again -----------------------------------------------------------------------------
