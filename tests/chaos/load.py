@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, Self
 
+import msgspec
+
 from tests.checker.calls import Caller
 from tests.checker.facts import Call
 from wpa.client import Client
@@ -19,6 +21,8 @@ from wpa.errors import Unavailable
 
 PATIENCE_S: Final = 120.0
 AGAIN_S: Final = 0.2
+WATCHED_MAX: Final = 100
+"""So many ends are waited for at a time: thousands would keep the workers from what is waited for."""
 STARTS_PER_S: Final = 8.0
 WORK_S: Final = 0.3
 """Whatever happens, some steps are at work."""
@@ -157,16 +161,24 @@ async def resume(caller: Caller, tenant: str, execution: str) -> None:
 
 async def check_end(caller: Caller, client: Client, kind: str, execution: str, within_s: float) -> None:
     """Raise AssertionError for an execution that did not end as if nothing had happened."""
-    async with asyncio.timeout(within_s):
-        while True:
-            try:
-                found = await client.result(execution, timeout_s=HELD_S.get(kind))
-                break
-            except TimeoutError:
-                await resume(caller, client.tenant, execution)
-            except Unavailable:
-                await asyncio.sleep(AGAIN_S)
+    try:
+        async with asyncio.timeout(within_s):
+            found = await _end(caller, client, kind, execution)
+    except TimeoutError:
+        history = await client.history(execution)
+        told = "\n".join(msgspec.json.encode(event).decode() for event in history)
+        raise AssertionError(f"{client.tenant}.{execution} goes on after {within_s:g} s:\n{told}") from None
     assert found["status"] == ENDS.get(kind, "COMPLETED"), (execution, found["status"], found["error"])
+
+
+async def _end(caller: Caller, client: Client, kind: str, execution: str) -> dict[str, Any]:
+    while True:
+        try:
+            return await client.result(execution, timeout_s=HELD_S.get(kind))
+        except TimeoutError:
+            await resume(caller, client.tenant, execution)
+        except Unavailable:
+            await asyncio.sleep(AGAIN_S)
 
 
 class Load:
@@ -235,8 +247,10 @@ class Load:
 
     async def check_ends(self, within_s: float) -> None:
         """Wait for every end. Raises AssertionError for one that is not as if nothing had happened."""
-        ends = (
-            check_end(self._caller, self._clients[tenant], kind, name, within_s)
-            for tenant, kind, name in self._starting
-        )
-        await asyncio.gather(*ends)
+        room = asyncio.Semaphore(WATCHED_MAX)
+
+        async def check(tenant: str, kind: str, name: str) -> None:
+            async with room:
+                await check_end(self._caller, self._clients[tenant], kind, name, within_s)
+
+        await asyncio.gather(*(check(*started) for started in self._starting))

@@ -6,22 +6,36 @@ in, bytes out.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
 import msgspec
+import nats.errors
 import nats.micro
 from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, Service, ServiceConfig
 
 from wpa.adapters.nats.transport import Transport
 
-__all__ = ["ApiHandler", "serve_api"]
+__all__ = ["ApiHandler", "ApiService", "serve_api"]
 
 ApiHandler = Callable[[str, str, bytes], Awaitable[bytes]]
 """(tenant, verb, body) -> reply. Never raises: an error is a reply, too."""
 
+SIDE_BY_SIDE: Final = 64
+"""So many requests are worked on at a time."""
+PATIENCE_S: Final = 5.0
+"""As long as a client waits before it asks again."""
+FINISH_WITHIN_S: Final = 2.0
 
-async def serve_api(transport: Transport, verbs: Iterable[str], handler: ApiHandler, version: str) -> Service:
+log = logging.getLogger("wpa.nats")
+
+
+async def serve_api(
+    transport: Transport, verbs: Iterable[str], handler: ApiHandler, version: str
+) -> ApiService:
     """Start answering. ``await service.stop()`` ends it."""
     config = ServiceConfig(
         name="wpa",
@@ -29,22 +43,68 @@ async def serve_api(transport: Transport, verbs: Iterable[str], handler: ApiHand
         description="durable workflows: start, status, history, list, deploy and more",
         queue_group="wpa",
     )
-    service = await nats.micro.add_service(transport.nc, config)
+    service = ApiService(
+        await nats.micro.add_service(transport.nc, config), handler, transport.nc.max_payload
+    )
     for verb in verbs:
-        await service.add_endpoint(_endpoint(verb, handler, transport.nc.max_payload))
+        await service.add(verb)
     return service
 
 
-def _endpoint(verb: str, handler: ApiHandler, most: int) -> EndpointConfig:
-    async def handle(request: Request) -> None:
-        tenant = request.subject.split(".")[2]
-        answer = await handler(tenant, verb, request.data)
-        if len(answer) > most:
-            error = {
-                "code": "too_large",
-                "message": f"the answer has {len(answer)} bytes; the most is {most}",
-            }
-            answer = msgspec.json.encode({"ok": False, "error": error})
-        await request.respond(answer)
+class ApiService:
+    """Answers requests side by side, in the order in which they came.
 
-    return EndpointConfig(name=verb.replace("_", "-"), subject=f"workflow.api.*.{verb}", handler=handle)
+    What has waited for longer than its asker does is refused without being looked at: the same was asked
+    again by then, and a worker that goes on with what nobody listens for any more never catches up.
+    """
+
+    def __init__(self, service: Service, handler: ApiHandler, most: int) -> None:
+        self._service = service
+        self._handler = handler
+        self._most = most
+        """Bytes that an answer may have."""
+        self._room = asyncio.Semaphore(SIDE_BY_SIDE)
+        self._answering: set[asyncio.Task[None]] = set()
+        self._clock = asyncio.get_running_loop().time
+
+    async def add(self, verb: str) -> None:
+        """Answer a verb."""
+
+        async def take(request: Request) -> None:
+            task = asyncio.create_task(self._answer(verb, request, self._clock()))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+        endpoint = EndpointConfig(name=verb.replace("_", "-"), subject=f"workflow.api.*.{verb}", handler=take)
+        await self._service.add_endpoint(endpoint)
+
+    async def stop(self) -> None:
+        """Take no more requests, and finish those that are under way, if that doesn't take long."""
+        await self._service.stop()
+        if self._answering:
+            _, left = await asyncio.wait(self._answering, timeout=FINISH_WITHIN_S)
+            for task in left:
+                task.cancel()
+
+    async def _answer(self, verb: str, request: Request, came_at: float) -> None:
+        async with self._room:
+            if self._clock() - came_at > PATIENCE_S:
+                answer = _refusal(
+                    "unavailable", f"more is asked than can be answered within {PATIENCE_S:g} s; try again"
+                )
+            else:
+                answer = await self._handler(request.subject.split(".")[2], verb, request.data)
+            if len(answer) > self._most:
+                answer = _refusal(
+                    "too_large", f"the answer has {len(answer)} bytes; the most is {self._most}"
+                )
+        try:
+            await request.respond(answer)
+        except (nats.errors.Error, OSError) as error:
+            log.debug(
+                "an answer on %s is lost: %s", request.subject, error
+            )  # the connection is; it is asked again
+
+
+def _refusal(code: str, message: str) -> bytes:
+    return msgspec.json.encode({"ok": False, "error": {"code": code, "message": message}})

@@ -1,0 +1,110 @@
+"""Requests side by side: a worker that is asked more than it can answer keeps up with those who still listen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import nats
+import pytest
+from nats.aio.client import Client
+
+from tests.servers import NatsServer
+from wpa.adapters.nats import service as nats_service
+from wpa.adapters.nats.service import SIDE_BY_SIDE, serve_api
+from wpa.adapters.nats.transport import Transport
+
+
+class Desk:
+    """A handler whose requests are answered when they are let go."""
+
+    def __init__(self) -> None:
+        self.begun: list[bytes] = []
+        self.go = asyncio.Event()
+
+    async def handle(self, tenant: str, verb: str, data: bytes) -> bytes:
+        self.begun.append(data)
+        await self.go.wait()
+        return msgspec.json.encode({"ok": True, "said": f"{tenant} {verb} {data.decode()}"})
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    server = NatsServer(tmp_path)
+    server.start()
+    try:
+        client = await nats.connect(server.url)
+        yield client
+        await client.close()
+    finally:
+        server.kill()
+
+
+async def until(desk: Desk, count: int) -> None:
+    async with asyncio.timeout(20):
+        while len(desk.begun) < count:
+            await asyncio.sleep(0.01)
+
+
+async def test_requests_are_answered_side_by_side_in_the_order_in_which_they_came(client: Client) -> None:
+    desk = Desk()
+    transport = await Transport.connect(client.connected_url.geturl(), name="w")  # type: ignore[union-attr]
+    service = await serve_api(transport, ["status"], desk.handle, "1.0.0")
+    await transport.nc.flush()
+    asked = [
+        asyncio.create_task(client.request("workflow.api.acme.status", b"%d" % number, timeout=30))
+        for number in range(SIDE_BY_SIDE + 3)
+    ]
+    await until(desk, SIDE_BY_SIDE)
+    await asyncio.sleep(0.1)
+    assert desk.begun == [b"%d" % number for number in range(SIDE_BY_SIDE)]
+    desk.go.set()
+    answers = [msgspec.json.decode((await each).data) for each in asked]
+    assert answers == [{"ok": True, "said": f"acme status {number}"} for number in range(SIDE_BY_SIDE + 3)]
+    await service.stop()
+    await transport.close()
+
+
+async def test_what_has_waited_for_longer_than_its_asker_is_refused_unseen(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nats_service, "PATIENCE_S", 0.2)
+    desk = Desk()
+    transport = await Transport.connect(client.connected_url.geturl(), name="w")  # type: ignore[union-attr]
+    service = await serve_api(transport, ["status"], desk.handle, "1.0.0")
+    await transport.nc.flush()
+    first = [
+        asyncio.create_task(client.request("workflow.api.acme.status", b"first", timeout=30))
+        for _ in range(SIDE_BY_SIDE)
+    ]
+    await until(desk, SIDE_BY_SIDE)
+    late = asyncio.create_task(client.request("workflow.api.acme.status", b"late", timeout=30))
+    await asyncio.sleep(0.5)
+    desk.go.set()
+    error = msgspec.json.decode((await late).data)["error"]
+    assert error["code"] == "unavailable"
+    assert "try again" in error["message"]
+    assert b"late" not in desk.begun
+    for each in await asyncio.gather(*first):
+        assert msgspec.json.decode(each.data)["ok"]
+    again = await client.request("workflow.api.acme.status", b"late", timeout=30)
+    assert msgspec.json.decode(again.data)["ok"]
+    await service.stop()
+    await transport.close()
+
+
+async def test_what_is_under_way_at_the_end_is_answered(client: Client) -> None:
+    desk = Desk()
+    transport = await Transport.connect(client.connected_url.geturl(), name="w")  # type: ignore[union-attr]
+    service = await serve_api(transport, ["status"], desk.handle, "1.0.0")
+    await transport.nc.flush()
+    asked = asyncio.create_task(client.request("workflow.api.acme.status", b"last", timeout=30))
+    await until(desk, 1)
+    stopping = asyncio.create_task(service.stop())
+    await asyncio.sleep(0.05)
+    desk.go.set()
+    assert msgspec.json.decode((await asked).data)["ok"]
+    await stopping
+    await transport.close()
