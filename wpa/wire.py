@@ -23,6 +23,7 @@ from wpa.adapters.nats import NatsPorts, open_ports
 from wpa.adapters.nats.server import EmbeddedServer
 from wpa.adapters.nats.service import serve_api
 from wpa.engine.api import Api
+from wpa.engine.patience import until_done
 from wpa.engine.runner import StepRunner
 from wpa.engine.schedules import Schedules
 from wpa.engine.services import Services
@@ -157,7 +158,8 @@ async def serve_worker(
             host.flows(),
             roster=ports.roster,
         )
-        await services.library.publish_flows(host.flow_documents(), worker_id)
+        # A stream that was made this moment may have no leader yet: what can't be written is not given up.
+        await until_done(lambda: services.library.publish_flows(host.flow_documents(), worker_id))
         worker = Worker(services)
         api = Api(
             services,
@@ -207,7 +209,7 @@ async def _info(
         id=worker_id,
         url=url,
         server_version=ports.server_version,
-        durability=await ports.durability(),
+        durability=await until_done(ports.durability),
         step_types=host.names(),
         flows=sorted(host.flows()),
         queues=queues,

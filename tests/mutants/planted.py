@@ -50,8 +50,8 @@ MUTANTS: Final = (
     Mutant(
         "effects not issued again after a takeover",
         DRIVE,
-        "        for slot_id in state.open:\n            await self._effects.open_slot(self._execution, slot_id)\n",
-        "",
+        "                await self._effects.open_slot(self._execution, slot_id)\n\n    # -- the dialogue",
+        "                pass\n\n    # -- the dialogue",
     ),
     Mutant(
         "no read-back of an append without an answer",
