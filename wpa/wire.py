@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from wpa.adapters.nats import NatsPorts, open_ports
 from wpa.adapters.nats.server import EmbeddedServer
-from wpa.adapters.nats.service import serve_api
+from wpa.adapters.nats.service import ApiService, serve_api
 from wpa.engine.api import Api
 from wpa.engine.patience import until_done
 from wpa.engine.runner import StepRunner
@@ -161,15 +161,7 @@ async def serve_worker(
         # A stream that was made this moment may have no leader yet: what can't be written is not given up.
         await until_done(lambda: services.library.publish_flows(host.flow_documents(), worker_id))
         worker = Worker(services)
-        api = Api(
-            services,
-            host.signatures(),
-            lambda: uuid.uuid4().hex,
-            follow=worker.follow,
-            schedules=Schedules(services),
-            roster=ports.roster,
-        )
-        service = await serve_api(ports.transport, api.verbs, api.handle, version())
+        service = await _serve_requests(ports, services, host, worker)
         about = _about(ports, worker_id, host, settings.queue_names)
         await ports.announce(worker_id, about)
         if left := await ports.release_leftovers(worker_id, settings.ack_wait_s):
@@ -200,6 +192,21 @@ def _tracer(settings: Settings, worker_id: str) -> Tracer | None:
     from wpa.adapters.otel import OtelTracer, exporter_named
 
     return OtelTracer(exporter_named(settings.trace), worker_id)
+
+
+async def _serve_requests(
+    ports: NatsPorts, services: Services, host: PluginHost, worker: Worker
+) -> ApiService:
+    """Begin to answer what is asked on ``workflow.api.>``."""
+    api = Api(
+        services,
+        host.signatures(),
+        lambda: uuid.uuid4().hex,
+        follow=worker.follow,
+        schedules=Schedules(services),
+        roster=ports.roster,
+    )
+    return await serve_api(ports.transport, api.verbs, api.handle, version())
 
 
 async def _info(

@@ -36,7 +36,7 @@ NAP_MS: Final = 2_000
 """What is due within this time is waited for here; for all else the execution comes to rest."""
 LOOKS_S: Final = (0.0, 0.05, 0.2, 0.5)
 """Before each look for what a step is to be interrupted for: a replica may not have heard of it yet."""
-_ONWARD: Final = frozenset({ev.STARTED, ev.STEP_COMPLETED, ev.COMPLETED})
+_ONWARD: Final = frozenset({ev.STEP_COMPLETED, ev.COMPLETED})
 NEWS_WITHIN_S: Final = 0.1
 """So long it is waited for what somebody in this worker is about to say, before looking again."""
 
@@ -239,11 +239,7 @@ class Drive:
 
     async def begin(self, event: Event, position: int) -> None:
         """Fold the first event of a new execution, which is stored, and see to what it opens."""
-        opened = self._execution.record(event, position)
-        if _only_opens(event):
-            self._todo += opened
-        else:
-            await self._react(event, opened)
+        await self._react(event, self._execution.record(event, position))
 
     async def _react(self, event: Event, opened: list[str]) -> None:
         """Stop what is not wanted any more, and see to what is open now."""

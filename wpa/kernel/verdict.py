@@ -18,9 +18,10 @@ def deadline_ms(slot: Slot, policy: StepPolicy) -> int | None:
 
 def timeout_ms(slot: Slot, policy: StepPolicy, now_ms: int) -> int | None:
     """How long the next attempt at a slot may take: its timeout, or what its deadline leaves."""
-    if policy.deadline_ms is None:
+    deadline = deadline_ms(slot, policy)
+    if deadline is None:
         return policy.timeout_ms
-    left = max(1, parse_ms(slot.opened_at) + policy.deadline_ms - now_ms)
+    left = max(1, deadline - now_ms)
     return left if policy.timeout_ms is None else min(left, policy.timeout_ms)
 
 

@@ -15,8 +15,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from functools import lru_cache
-from operator import itemgetter
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -141,17 +140,23 @@ class _Dialect:
         from cel_expr_python.ext import ext_math, ext_strings
 
         self.error = cel.Type.ERROR
-        variables = dict.fromkeys(names, cel.Type.DYN)
-        extensions = [ext_strings.ExtStrings(), ext_math.ExtMath()]
-        self.environment = cel.NewEnv(variables=variables, extensions=extensions)
+        self._cel = cel
+        self._known = {
+            "variables": dict.fromkeys(names, cel.Type.DYN),
+            "extensions": [ext_strings.ExtStrings(), ext_math.ExtMath()],
+        }
+        self.environment = cel.NewEnv(**self._known)
+        self.chain = re.compile(rf"(?<![\w.])({'|'.join(names)})(?!\w){_LINKS}")
+
+    @cached_property
+    def ordering(self) -> Any:
+        """The same with :func:`keys_in_order`: few expressions need it."""
+        cel = self._cel
         overloads = [
             cel.Overload(f"{IN_ORDER}_{kind}", cel.Type.LIST, [kind], is_member=True, impl=keys_in_order)
             for kind in (cel.Type.MAP, cel.Type.LIST)
         ]
-        self.ordering = cel.NewEnv(
-            variables=variables, extensions=extensions, functions=[cel.FunctionDecl(IN_ORDER, overloads)]
-        )
-        self.chain = re.compile(rf"(?<![\w.])({'|'.join(names)})(?!\w){_LINKS}")
+        return cel.NewEnv(**self._known, functions=[cel.FunctionDecl(IN_ORDER, overloads)])
 
 
 _dialect = lru_cache(maxsize=64)(_Dialect)
@@ -214,10 +219,10 @@ def _references(
         if any(start < match.start() < end for start, end in inside):
             continue
         links = [plain or quoted for plain, quoted in _LINK.findall(match[2])]
-        behind = text[match.end() :]
-        if links and behind.lstrip().startswith("("):
+        behind = text[match.end() :].lstrip()
+        if links and behind.startswith("("):
             links.pop()  # a method, not a field
-            called[match.end() + len(behind) - len(behind.lstrip())] = (match[1], *links)
+            called[len(text) - len(behind)] = (match[1], *links)
         found.append((match[1], *links))
     return tuple(dict.fromkeys(found)), called
 
@@ -262,7 +267,7 @@ def _json(value: Any, text: str) -> Any:
         return value
     if isinstance(value, dict):
         plain = {str(key): _json(item, text) for key, item in value.items()}
-        return dict(sorted(plain.items(), key=itemgetter(0)))
+        return dict(sorted(plain.items()))
     if isinstance(value, list | tuple):
         return [_json(item, text) for item in value]
     if isinstance(value, datetime):
