@@ -18,6 +18,7 @@ import nats
 from nats.aio.client import Client
 
 from wpa.adapters.nats.wire_parser import Direct, Message, WireParser
+from wpa.client.connecting import flush
 
 TERMINAL = (b'"workflow_completed"', b'"workflow_rolled_back"', b'"workflow_failed"')
 STEP = b'"event":"workflow_step_'
@@ -105,7 +106,7 @@ class Load:
         self._counts.clear()
         sub = await self._nc.subscribe(f"workflow.events.{self._tenant}.*")
         sub._pending_queue = Direct(self._on_event)  # noqa: SLF001
-        await self._nc.flush()
+        await flush(self._nc)
         began = time.perf_counter()
         async with asyncio.timeout(timeout_s):
             await self._keep_going(in_flight)

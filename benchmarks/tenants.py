@@ -16,6 +16,7 @@ from watch import start
 from workloads import WORKLOADS
 
 from wpa.client import Client
+from wpa.client.connecting import flush
 
 BACKLOG, SINGLES, SINGLE_EVERY_S = 100_000, 200, 0.02
 TENANTS, EXECUTIONS, IN_FLIGHT = 1_000, 8_000, 200
@@ -57,7 +58,7 @@ async def _ends(nc: Connection, tenant: str) -> AsyncIterator[Ends]:
     subscription = await nc.subscribe(
         f"workflow.events.{tenant}.*", cb=ends.take, pending_msgs_limit=0, pending_bytes_limit=0
     )
-    await nc.flush()
+    await flush(nc)
     await asyncio.sleep(HEARD_AFTER_S)
     try:
         yield ends
@@ -113,7 +114,7 @@ async def _single(nc: Connection, ends: Ends, tenant: str, execution: str) -> fl
     """Milliseconds from the publish of one start to its end."""
     began = time.perf_counter()
     await nc.publish(f"workflow.tasks.{tenant}", start("seq1", execution))
-    await nc.flush()
+    await flush(nc)
     return (await ends.until(f"workflow.events.{tenant}.{execution}") - began) * 1000
 
 
@@ -162,7 +163,7 @@ async def _per_s(nc: Connection, tenants: list[str], total: int, prefix: str) ->
     subscription = await nc.subscribe(
         "workflow.events.*.*", cb=take, pending_msgs_limit=0, pending_bytes_limit=0
     )
-    await nc.flush()
+    await flush(nc)
     await asyncio.sleep(HEARD_AFTER_S)
     began = time.perf_counter()
     for _ in range(min(IN_FLIGHT, total)):

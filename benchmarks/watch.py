@@ -12,6 +12,8 @@ from typing import Any
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from wpa.client.connecting import flush
+
 TASKS = "workflow.tasks.default"
 EVENTS = "workflow.events.default."
 
@@ -60,7 +62,7 @@ async def watching(
     subscription = await nc.subscribe(
         EVENTS + execution, cb=watch.take, pending_msgs_limit=0, pending_bytes_limit=0
     )
-    await nc.flush()
+    await flush(nc)
     watch.began = time.perf_counter()
     try:
         yield watch
@@ -86,4 +88,4 @@ async def publish(nc: Client, tasks: Iterable[bytes]) -> None:
     """Publish tasks as fast as the client can."""
     for task in tasks:
         await nc.publish(TASKS, task)
-    await nc.flush()
+    await flush(nc)

@@ -15,6 +15,7 @@ from tests.servers import NatsServer
 from wpa.adapters.nats import service as nats_service
 from wpa.adapters.nats.service import SIDE_BY_SIDE, serve_api
 from wpa.adapters.nats.transport import Transport
+from wpa.client.connecting import flush
 
 
 class Desk:
@@ -52,7 +53,7 @@ async def test_requests_are_answered_side_by_side_in_the_order_in_which_they_cam
     desk = Desk()
     transport = await Transport.connect(client.connected_url.geturl(), name="w")  # type: ignore[union-attr]
     service = await serve_api(transport, ["status"], desk.handle, "1.0.0")
-    await transport.nc.flush()
+    await flush(transport.nc)
     asked = [
         asyncio.create_task(client.request("workflow.api.acme.status", b"%d" % number, timeout=30))
         for number in range(SIDE_BY_SIDE + 3)
@@ -74,7 +75,7 @@ async def test_what_has_waited_for_longer_than_its_asker_is_refused_unseen(
     desk = Desk()
     transport = await Transport.connect(client.connected_url.geturl(), name="w")  # type: ignore[union-attr]
     service = await serve_api(transport, ["status"], desk.handle, "1.0.0")
-    await transport.nc.flush()
+    await flush(transport.nc)
     first = [
         asyncio.create_task(client.request("workflow.api.acme.status", b"first", timeout=30))
         for _ in range(SIDE_BY_SIDE)
@@ -99,7 +100,7 @@ async def test_what_is_under_way_at_the_end_is_answered(client: Client) -> None:
     desk = Desk()
     transport = await Transport.connect(client.connected_url.geturl(), name="w")  # type: ignore[union-attr]
     service = await serve_api(transport, ["status"], desk.handle, "1.0.0")
-    await transport.nc.flush()
+    await flush(transport.nc)
     asked = asyncio.create_task(client.request("workflow.api.acme.status", b"last", timeout=30))
     await until(desk, 1)
     stopping = asyncio.create_task(service.stop())

@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from tests.waiting import PATIENCE_S
 from wpa.adapters import memory
 from wpa.adapters.nats import open_ports
+from wpa.client.connecting import flush
 from wpa.ports import Ports
 from wpa.ports.tasks import Lease
 
@@ -125,9 +126,7 @@ class NatsWorld(World):
 
         client = await self._client()
         await client.subscribe(pattern, cb=take)
-        await client.flush()
-        # What a stream republishes within the first millisecond may miss a new subscription (docs/adr/0003).
-        await asyncio.sleep(0.05)
+        await flush(client)
         return heard
 
     async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:

@@ -17,6 +17,7 @@ from tests.e2e.processes import Wpa
 from tests.servers import NatsServer
 from tests.waiting import PATIENCE_S
 from wpa.client import Client
+from wpa.client.connecting import flush
 
 NODE = Path(__file__).parent / "node"
 
@@ -53,7 +54,7 @@ async def test_python_with_nats_alone(worker: Wpa, nats_server: NatsServer, tena
             ended.set_result(None)
 
     await nc.subscribe(f"workflow.events.{tenant}.>", cb=on_event)
-    await nc.flush()
+    await flush(nc)
     # Word for word what the README says.
     await nc.publish(
         f"workflow.tasks.{tenant}",

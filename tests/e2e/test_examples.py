@@ -24,6 +24,7 @@ from tests.e2e.processes import Wpa, run_wpa
 from tests.servers import NatsServer
 from tests.waiting import PATIENCE_S
 from wpa.client import Client
+from wpa.client.connecting import flush
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ async def listening(server: NatsServer, subject: str) -> AsyncIterator[asyncio.Q
     messages: asyncio.Queue[Msg] = asyncio.Queue()
     nc = await nats.connect(server.url)
     await nc.subscribe(subject, cb=messages.put)
-    await nc.flush()
+    await flush(nc)
     yield messages
     await nc.close()
 

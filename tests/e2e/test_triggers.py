@@ -17,6 +17,7 @@ from tests.e2e.processes import EXAMPLES, Wpa
 from tests.servers import NatsServer
 from tests.waiting import until
 from wpa.client import Client
+from wpa.client.connecting import flush
 
 Start = Callable[..., Wpa]
 
@@ -34,7 +35,7 @@ async def publish(
 ) -> None:
     data = message if isinstance(message, bytes) else json.dumps(message).encode()
     await publisher.publish(subject, data, headers=headers)
-    await publisher.flush()
+    await flush(publisher)
 
 
 def definition(*triggers: dict[str, Any], version: str = "1", **more: Any) -> dict[str, Any]:
@@ -88,7 +89,7 @@ async def test_of_several_workers_one_has_each_message_and_deploys_are_followed(
     await client.deploy(definition(ON_DATA))
     for n in range(200):
         await publisher.publish(f"data.x{n % 7}", json.dumps({"n": n}).encode())
-    await publisher.flush()
+    await flush(publisher)
 
     async def all_there() -> bool:
         return len(await started(client)) >= 200
@@ -212,7 +213,7 @@ async def test_what_a_worker_has_heard_survives_its_stop_and_the_servers_end(
     await until(back)
     for n in range(50):
         await publisher.publish("data.x", json.dumps({"n": n}).encode())
-    await publisher.flush()
+    await flush(publisher)
 
     async def heard() -> bool:
         return 0 in await inputs(client)

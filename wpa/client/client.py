@@ -13,7 +13,7 @@ import nats.js.errors
 
 from wpa.client.asks import Asks
 from wpa.client.channel import Body, check_json
-from wpa.client.connecting import connect
+from wpa.client.connecting import connect, flush
 from wpa.client.following import Following
 from wpa.errors import Problem, TaskRejected, Unavailable
 from wpa.model.ids import DEFAULT_TENANT, check_tenant
@@ -95,7 +95,7 @@ class Client(Following, Asks):
     async def publish_start(self, task: Body) -> None:
         """Publish a raw task on ``workflow.tasks.<tenant>``, as a service without this library would."""
         await self._nc.publish(f"workflow.tasks.{self.tenant}", msgspec.json.encode(task))
-        await self._nc.flush()
+        await flush(self._nc)
 
     # -- definitions, dead letters, workers ----------------------------------------------------
 

@@ -13,7 +13,7 @@ from nats.aio.client import Client as Connection
 
 from wpa.errors import Unavailable
 
-__all__ = ["connect", "without_password"]
+__all__ = ["connect", "flush", "without_password"]
 
 WITHIN_S: Final = 10.0
 TRIES: Final = 3
@@ -67,6 +67,17 @@ async def connect(url: str, *, creds: Path | None = None) -> Connection:
         raise Unavailable(f"can't connect to {without_password(url)}: {why}") from error
     finally:
         connecting.cancel()
+
+
+async def flush(nc: Connection) -> None:
+    """Wait until the server has taken all that was sent on ``nc`` before, subscriptions, too.
+
+    nats-py's own flush puts its PING ahead of what still waits to be written, so that its PONG says nothing
+    about that. But what waits is written while the PONG is on its way, and so the second PING goes behind it.
+    Raises what nats-py's does: nats.errors.Error where the connection is closed, or there is no answer.
+    """
+    await nc.flush()
+    await nc.flush()
 
 
 def without_password(url: str) -> str:

@@ -12,6 +12,7 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from wpa.client.channel import Away, Body, Channel
+from wpa.client.connecting import flush
 from wpa.errors import TaskRejected
 from wpa.model.events import TERMINAL
 from wpa.model.ids import check_execution
@@ -21,7 +22,7 @@ __all__ = ["Following"]
 
 POLL_EVERY_S: Final = 2.0
 FIRST_POLL_S: Final = 0.25
-"""A new subscription may miss what is published in its first moments."""
+"""In a cluster, a new subscription may miss what another node publishes in its first moments."""
 
 
 class Following(Channel):
@@ -111,7 +112,7 @@ class Following(Channel):
             await self._nc.subscribe(f"workflow.events.{self.tenant}.{which}", cb=take),
             await self._nc.subscribe(f"workflow.events.{self.tenant}.{which}.live", cb=take),
         ]
-        await self._nc.flush()
+        await flush(self._nc)
         try:
             if execution_id is None:
                 while True:
