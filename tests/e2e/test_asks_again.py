@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
@@ -144,3 +145,9 @@ async def test_an_id_makes_two_calls_one_ask(client: Client, nats_server: NatsSe
     await comes_to(client, "x", "COMPLETED")
     async with await Client.connect(nats_server.url, client.tenant) as another:
         assert (await another.retry("x", id="ticket-7")).duplicate
+
+
+async def test_a_schedule_triggered_again_after_a_second_starts_once(client: Client) -> None:
+    await client.deploy(plan({"id": "a", "uses": "core.noop"}, schedule={"every": "1h"}))
+    execution = await far(client, asyncio.sleep(1.1)).trigger_schedule("w")
+    assert [row["execution_id"] for row in await client.executions()] == [execution]

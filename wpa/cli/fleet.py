@@ -114,12 +114,18 @@ def _change(how: str, workflow: str, news: str, where: tuple[str, str, bool]) ->
 
 @app.command()
 def trigger(
-    workflow: Workflow, nats: NatsUrl = "", tenant: Tenant = DEFAULT_TENANT, as_json: AsJson = False
+    workflow: Workflow,
+    new_id: Annotated[
+        str, typer.Option("--id", help="of the new execution; the same again changes nothing")
+    ] = "",
+    nats: NatsUrl = "",
+    tenant: Tenant = DEFAULT_TENANT,
+    as_json: AsJson = False,
 ) -> None:
-    """Start what is scheduled now, paused or not. Twice within a second is once: the id is the same one."""
+    """Start what is scheduled now, paused or not. Twice within a second is once, where no id is given."""
 
     async def main(client: Any) -> None:
-        execution = await client.trigger_schedule(workflow)
+        execution = await client.trigger_schedule(workflow, new_execution_id=new_id)
         if as_json:
             print_json({"workflow_id": workflow, "execution_id": execution})
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from wpa.client.channel import Body, Channel, check_json
+from wpa.model.schedules import run_name
 
 __all__ = ["AskResult", "Asks", "RerunResult"]
 
@@ -249,6 +251,12 @@ class Asks(Channel):
         row: Body = (await self.request(f"schedule_{change}", {"workflow_id": workflow}))["schedule"]
         return row
 
-    async def trigger_schedule(self, workflow: str) -> str:
-        """Start now what is scheduled, paused or not; the execution's id. Twice within a second is once."""
-        return str((await self.request("schedule_trigger", {"workflow_id": workflow}))["execution_id"])
+    async def trigger_schedule(self, workflow: str, *, new_execution_id: str = "") -> str:
+        """Start now what is scheduled, paused or not; the execution's id.
+
+        ``new_execution_id`` is the idempotency key; by default it is made of the workflow and this second, so
+        twice within a second is once.
+        """
+        name = new_execution_id or run_name(workflow, int(time.time() * 1_000), manual=True)
+        body = {"workflow_id": workflow, "new_execution_id": name}
+        return str((await self.request("schedule_trigger", body))["execution_id"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from wpa.engine.api_common import Body, Handler, workflow_of
+from wpa.engine.api_common import Body, Handler, text, workflow_of
 from wpa.engine.crew import Roster
 from wpa.errors import TaskRejected
 from wpa.kernel.program import Program
+from wpa.model.ids import check_execution
 
 __all__ = ["FleetVerbs", "Roster", "Schedules"]
 
@@ -31,8 +32,9 @@ class Schedules(Protocol):
         """End a pause; the schedule as it is then."""
         ...
 
-    async def trigger(self, tenant: str, workflow: str) -> dict[str, Any]:
-        """Start now what is scheduled; ``workflow_id`` and ``execution_id`` of it."""
+    async def trigger(self, tenant: str, workflow: str, execution: str = "") -> dict[str, Any]:
+        """Start now what is scheduled, under a name of its own where none is given; ``workflow_id`` and
+        ``execution_id`` of it."""
         ...
 
     async def delete(self, tenant: str, workflow: str) -> dict[str, Any]:
@@ -70,8 +72,10 @@ class FleetVerbs:
         return {"schedule": await self._found().resume(tenant, workflow)}
 
     async def trigger(self, tenant: str, body: Body) -> Body:
-        workflow = workflow_of(body)
-        return await self._found().trigger(tenant, workflow)
+        workflow, execution = workflow_of(body), text(body, "new_execution_id")
+        if execution:
+            check_execution(execution)
+        return await self._found().trigger(tenant, workflow, execution)
 
     async def delete(self, tenant: str, body: Body) -> Body:
         workflow = workflow_of(body)

@@ -191,14 +191,15 @@ class Schedules:
 
         return await self._change(tenant, workflow, delete)
 
-    async def trigger(self, tenant: str, workflow: str) -> dict[str, Any]:
-        """Start an execution now, paused or not, whatever runs. Twice within a second is once.
+    async def trigger(self, tenant: str, workflow: str, execution: str = "") -> dict[str, Any]:
+        """Start an execution now, paused or not, whatever runs. Once for each ``execution`` that is named;
+        where none is, once a second.
 
         The answer has its ``execution_id``. Raises NotFound (``unknown_schedule``).
         """
         record, _ = await self._wanted(tenant, workflow)
         moment = self._services.clock.now_ms() // 1_000 * 1_000
-        execution = run_name(workflow, moment, manual=True)
+        execution = execution or run_name(workflow, moment, manual=True)
         await self._start(tenant, record, execution, moment, moment)
         return {"workflow_id": workflow, "execution_id": execution}
 

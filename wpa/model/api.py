@@ -233,7 +233,7 @@ VERBS: Final[dict[str, Verb]] = {
     "schedule_list": Verb("every schedule", asks.SchedulesRequest, asks.SchedulesReply),
     "schedule_pause": Verb("start nothing by itself until resumed", asks.ScheduleRequest, asks.ScheduleReply),
     "schedule_resume": Verb("end a schedule's pause", asks.ScheduleRequest, asks.ScheduleReply),
-    "schedule_trigger": Verb("start what is scheduled now", asks.ScheduleRequest, asks.TriggerReply),
+    "schedule_trigger": Verb("start what is scheduled now", asks.TriggerRequest, asks.TriggerReply),
     "schedule_delete": Verb("forget a schedule", asks.ScheduleRequest, asks.ScheduleReply),
     "workers": Verb("the workers that are there", asks.WorkersRequest, asks.WorkersReply),
     "deploy": Verb("check and keep a definition", DeployRequest, DeployReply),

@@ -28,6 +28,7 @@ __all__ = [
     "SchedulesRequest",
     "SignalRequest",
     "TriggerReply",
+    "TriggerRequest",
     "WorkersReply",
     "WorkersRequest",
 ]
@@ -153,6 +154,14 @@ class ScheduleReply(msgspec.Struct, frozen=True, kw_only=True):
 
     ok: Ok
     schedule: Annotated[dict[str, Any], Meta(description="as it is now")]
+
+
+class TriggerRequest(ScheduleRequest, frozen=True, kw_only=True):
+    """Names a schedule, and what is started of it."""
+
+    new_execution_id: Annotated[
+        str, Meta(description="the idempotency key; where empty, made of the workflow and this second")
+    ] = ""
 
 
 class TriggerReply(msgspec.Struct, frozen=True, kw_only=True):

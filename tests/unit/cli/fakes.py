@@ -175,9 +175,9 @@ class FakeClient:
         self._called("delete_schedule", workflow)
         return {"workflow_id": workflow}
 
-    async def trigger_schedule(self, workflow: str) -> str:
+    async def trigger_schedule(self, workflow: str, *, new_execution_id: str = "") -> str:
         self._called("trigger_schedule", workflow)
-        return f"{workflow}-now"
+        return new_execution_id or f"{workflow}-now"
 
     async def workers(self) -> list[Body]:
         self._called("workers")

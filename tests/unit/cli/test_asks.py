@@ -241,7 +241,8 @@ def test_schedules_are_listed_and_steered(wpa: Wpa, client: FakeClient) -> None:
         assert words in wpa("schedule", command, "report").stdout
         assert calls(client, f"{command}_schedule") == ["report"]
     assert wpa("schedule", "trigger", "report").stdout == "report-now\n"
-    assert json.loads(wpa("schedule", "trigger", "report", "--json").stdout)["execution_id"] == "report-now"
+    named = wpa("schedule", "trigger", "report", "--id", "r1", "--json").stdout
+    assert json.loads(named)["execution_id"] == "r1"
 
 
 def test_workers_are_listed(wpa: Wpa, client: FakeClient) -> None:

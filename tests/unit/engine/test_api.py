@@ -49,8 +49,8 @@ class Schedules:
     async def resume(self, tenant: str, workflow: str) -> Body:
         return self._change("resume", tenant, workflow)
 
-    async def trigger(self, tenant: str, workflow: str) -> Body:
-        return self._change("trigger", tenant, workflow) | {"execution_id": "order-now"}
+    async def trigger(self, tenant: str, workflow: str, execution: str = "") -> Body:
+        return self._change("trigger", tenant, workflow) | {"execution_id": execution or "order-now"}
 
     async def delete(self, tenant: str, workflow: str) -> Body:
         return self._change("delete", tenant, workflow)
@@ -237,6 +237,10 @@ async def test_schedules_are_set_up_with_a_deploy_and_steered() -> None:
         assert (await talk.ok("schedule_pause", workflow_id="order"))["schedule"]["paused"] is True
         assert (await talk.ok("schedule_resume", workflow_id="order"))["schedule"]["paused"] is False
         assert (await talk.ok("schedule_trigger", workflow_id="order"))["execution_id"] == "order-now"
+        named = {"workflow_id": "order", "new_execution_id": "n1"}
+        assert (await talk.ok("schedule_trigger", **named))["execution_id"] == "n1"
+        named["new_execution_id"] = "n.1"
+        assert (await talk.refused("schedule_trigger", **named)).code == "invalid_name"
         assert (await talk.ok("schedule_delete", workflow_id="order"))["schedule"]
         assert len((await talk.ok("schedule_list"))["schedules"]) == 1
         assert (await talk.refused("schedule_delete", workflow_id="other")).code == "unknown_schedule"
