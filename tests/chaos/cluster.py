@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from tests.servers import free_ports
 from wpa.adapters.nats.server import find_binary
 
 NODES = range(3)
+BACK_WITHIN_S = 60.0
 
 
 class Cluster:
@@ -22,8 +24,8 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        ports = free_ports(2 * len(NODES))
-        self._ports, self._routes = ports[: len(NODES)], ports[len(NODES) :]
+        ports = free_ports(3 * len(NODES))
+        self._ports, self._routes, self._monitors = ports[0::3], ports[1::3], ports[2::3]
         self._proxies: dict[tuple[int, int], Proxy] = {}
         """The line from one node to another."""
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -57,6 +59,7 @@ class Cluster:
                     "server_name": f"n{node}",
                     "host": "127.0.0.1",
                     "port": self._ports[node],
+                    "http": f"127.0.0.1:{self._monitors[node]}",
                     "max_payload": 8 * 1024 * 1024,
                     "log_file": str(self._folder / f"n{node}.log"),
                     "jetstream": {"store_dir": str(self._folder / f"n{node}")},
@@ -115,6 +118,13 @@ class Cluster:
         await asyncio.sleep(away_s)
         self._processes[node] = self._start(node)
 
+    async def back(self, node: int) -> None:
+        """Wait until a node has all that the others have: every stream has a leader, and is current."""
+        url = f"http://127.0.0.1:{self._monitors[node]}/healthz"
+        async with asyncio.timeout(BACK_WITHIN_S):
+            while not await asyncio.to_thread(_answers, url):
+                await asyncio.sleep(0.2)
+
     async def isolate(self, node: int, for_s: float) -> None:
         """Cut a node off from the other two; clients still reach it."""
         lines = [proxy for ends, proxy in self._proxies.items() if node in ends]
@@ -124,3 +134,12 @@ class Cluster:
         for line in lines:
             line.cut()
             line.heal()
+
+
+def _answers(url: str) -> bool:
+    """Whether a page is there, and says that all is well."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as page:
+            return bool(page.status == 200)
+    except OSError:
+        return False
