@@ -55,6 +55,13 @@ async def test_positions_grow(ports: Ports, tenant: str) -> None:
     assert [found.seq for _, found in stored] == [1, 2, 3, 4, 5]
 
 
+async def test_the_latest_position(ports: Ports, tenant: str) -> None:
+    assert await ports.journal.latest(tenant, "x1") == 0
+    *_, last = await fill(ports, tenant, 3)
+    await fill(ports, tenant, 1, "x2")
+    assert await ports.journal.latest(tenant, "x1") == last
+
+
 async def test_positions_grow_over_all_executions(ports: Ports, tenant: str) -> None:
     first = await ports.journal.append(event(tenant, 1, "x1"), 0)
     second = await ports.journal.append(event(tenant, 1, "x2"), 0)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from unittest import mock
 
 import pytest
 
 from tests.sim.asks import signal
-from tests.sim.chaos import Chaos
+from tests.sim.chaos import LAG_MS, Chaos
 from tests.sim.checks import check_journal
 from tests.sim.flows import FLOW
 from tests.sim.plans import version_of
@@ -63,6 +63,13 @@ def ask(world: SimWorld, kind: str, **body: Any) -> None:
 
 def passing(world: SimWorld, ms: int) -> None:
     world.until(world.now_ms + ms)
+
+
+@contextmanager
+def lagging(ms: int = LAG_MS) -> Iterator[None]:
+    """In here, replicas know of nothing that is younger than this."""
+    with mock.patch.object(Chaos, "lagging", True), mock.patch("tests.sim.chaos.LAG_MS", ms):
+        yield
 
 
 def state_of(world: SimWorld, execution: str = "x") -> State:
@@ -139,10 +146,11 @@ def test_a_parent_that_is_tried_again_starts_its_child_anew() -> None:
     assert events_of(world).count("failed") == 2
 
 
-def test_a_childs_start_is_not_dropped_because_a_replica_lags_behind() -> None:
+@pytest.mark.parametrize("lag_ms", [30, 3 * SECOND])
+def test_a_childs_start_is_not_dropped_because_a_replica_lags_behind(lag_ms: int) -> None:
     def scenario(world: SimWorld) -> None:
         world.nodes[0].jump(600 * SECOND)  # so the start seems to have lain in the queue for long
-        with mock.patch.object(Chaos, "lagging", True):
+        with lagging(lag_ms):
             start(world)
             passing(world, 20 * SECOND)
 
@@ -155,8 +163,9 @@ def test_a_childs_start_is_not_dropped_because_a_replica_lags_behind() -> None:
     ("given", "begun"),
     [({}, ["x", "x-c", "x-c-retry2"]), ({"execution_id": "mine"}, ["mine", "x"])],
 )
+@pytest.mark.parametrize("lag_ms", [30, 3 * SECOND])
 def test_a_child_of_a_parent_that_is_tried_again_is_not_lost_to_a_replica(
-    given: dict[str, str], begun: list[str]
+    lag_ms: int, given: dict[str, str], begun: list[str]
 ) -> None:
     """Seed 131164: who gets the start reads that the parent has failed, but not yet that it is tried again.
 
@@ -168,7 +177,7 @@ def test_a_child_of_a_parent_that_is_tried_again_is_not_lost_to_a_replica(
         passing(world, 10 * SECOND)
         assert state_of(world).status == "FAILED"
         world.nodes[0].jump(600 * SECOND)  # so the start seems to have lain in the queue for long
-        with mock.patch.object(Chaos, "lagging", True):
+        with lagging(lag_ms):
             ask(world, "retry")
             passing(world, 20 * SECOND)
 
@@ -273,8 +282,11 @@ def test_a_deadline_that_has_passed_does_not_stop_the_compensation() -> None:
     assert state_of(world).status == "ROLLED_BACK"
 
 
+@pytest.mark.parametrize("lag_ms", [30, SECOND])
 @pytest.mark.parametrize("before_ms", [2 * SECOND, 0])
-def test_an_alarm_that_rings_at_once_is_not_lost_to_a_replica_that_lags_behind(before_ms: int) -> None:
+def test_an_alarm_that_rings_at_once_is_not_lost_to_a_replica_that_lags_behind(
+    before_ms: int, lag_ms: int
+) -> None:
     """Seed 5930: who set it is behind the times, and who hears it does not see yet that it was waited for."""
     nap = {"id": "nap", "uses": "core.sleep", "with": {"for": "10s"}}
     put = MemorySnapshots.put
@@ -288,7 +300,7 @@ def test_an_alarm_that_rings_at_once_is_not_lost_to_a_replica_that_lags_behind(b
         world.add_node()
         passing(world, SECOND)
         slow = mock.patch.object(MemorySnapshots, "put", put_slowly)
-        with mock.patch.object(Chaos, "lagging", True), slow:
+        with lagging(lag_ms), slow:
             for name in ("x", "y"):  # the alarm of one of them goes to the other worker
                 start(world, name)
             passing(world, 5 * SECOND)

@@ -42,7 +42,7 @@ from wpa.model.tasks import (
 from wpa.model.times import parse_ms
 from wpa.plan.suggest import suggest
 
-__all__ = ["author", "decide", "find", "interrupts"]
+__all__ = ["author", "decide", "find", "interrupts", "unknown_execution"]
 
 ENDING: Final = ("COMPENSATING", "COMPLETED", "FAILED", "ROLLED_BACK", "CANCELLED")
 
@@ -51,12 +51,17 @@ async def find(services: Services, tenant: str, execution: str) -> Loaded:
     """The execution that a task names. Raises NotFound (``unknown_execution``)."""
     loaded = await load(services.ports, tenant, execution)
     if loaded is None:
-        raise NotFound(
-            "unknown_execution",
-            f"tenant {tenant} has no execution {execution}; a start that is still queued, or that was "
-            "rejected, has none yet: see `wpa dlq list`",
-        )
+        raise unknown_execution(tenant, execution)
     return loaded
+
+
+def unknown_execution(tenant: str, execution: str) -> NotFound:
+    """What is said where there is no such execution."""
+    return NotFound(
+        "unknown_execution",
+        f"tenant {tenant} has no execution {execution}; a start that is still queued, or that was "
+        "rejected, has none yet: see `wpa dlq list`",
+    )
 
 
 def author(task: Envelope) -> dict[str, Any]:

@@ -19,12 +19,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from wpa.engine.asks import decide, find, interrupts
+from wpa.engine.asks import decide, interrupts, unknown_execution
 from wpa.engine.commit import Lost, commit
 from wpa.engine.door import Request, conflict
 from wpa.engine.drive import Drive
 from wpa.engine.effects import Effects
-from wpa.engine.loading import Loaded, load, revive
+from wpa.engine.loading import Loaded, load, load_latest, revive
 from wpa.engine.opening import open_new
 from wpa.engine.services import Services
 from wpa.engine.snapshots import Keeper
@@ -48,10 +48,6 @@ log = logging.getLogger("wpa.engine")
 BLOCKED_RETRY_MS: Final = 30_000
 CHILD_FRESH_MS: Final = 3_000
 """A child's start that is younger can't have outlived a cancel that was handed back ``EARLY_TRIES`` times."""
-LOOK_AGAIN_S: Final = 0.2
-"""Longer than a replica lags behind, unless there is something wrong with it."""
-LAG_TRIES: Final = 60
-"""So often a result that is ahead of all that replicas know is handed back before it is rejected."""
 LOOK_AT_CLOCK_S: Final = 1.0
 EARLY_TRIES: Final = 6
 """A request may overtake the start it belongs to: so often it is handed back before it is rejected."""
@@ -74,7 +70,8 @@ class Driver:
         self._keeper = Keeper(services)
         self._effects = Effects(services)
         self._drive = Drive(services, self._keeper, self._effects, give_up)
-        self._may_look_again = services.ports.lags
+        self._may_be_behind = services.ports.lags
+        """Whether what is read next may lack what was stored a moment ago."""
 
     @property
     def epoch(self) -> int:
@@ -143,19 +140,14 @@ class Driver:
     async def _is_awaited(self, parent: Parent) -> bool:
         """Whether a start that has lain in the queue is wanted still: whoever waits for a child may have
         stopped. The cancel of one that has not begun is handed back for a while, and then dropped."""
-        request, ports = self._request, self._services.ports
-        loaded = await load(ports, request.tenant, parent.execution_id)
-        slot = None if loaded is None else loaded.state.slots.get(parent.slot)
-        if loaded is None or slot is None:
-            if ports.lags and request.lease.delivered <= LAG_TRIES:
-                raise TooEarly(f"{request.execution} is not known to be awaited by {parent.execution_id} yet")
-            return False
-        awaited = parent.slot in loaded.state.open and slot.name == request.execution
-        if not awaited and self._may_look_again:  # a replica may not know yet that the parent was tried again
-            self._may_look_again = False
-            await self._services.clock.sleep(LOOK_AGAIN_S)
+        loaded = await self._load(parent.execution_id)
+        state = None if loaded is None else loaded.state
+        if state and parent.slot in state.open and state.slots[parent.slot].name == self._request.execution:
+            return True
+        if self._may_be_behind:  # it may have been opened, or the parent tried again, a moment ago
+            self._may_be_behind = False
             return await self._is_awaited(parent)
-        return awaited
+        return False
 
     async def _start(self, task: Task) -> None:
         services, request = self._services, self._request
@@ -211,7 +203,7 @@ class Driver:
         while True:
             loaded = loaded or await self._find()
             if loaded is None:
-                return self._look_again if self._may_look_again else _nothing
+                return self._look_again if self._may_be_behind else _nothing
             self._keeper.adopt(loaded)
             state = loaded.state
             if state.lease == request.lease.identity:
@@ -221,9 +213,8 @@ class Driver:
             try:
                 draft = await self._decided(state)
             except TaskRejected:
-                if self._may_look_again:
+                if self._may_be_behind:
                     return self._look_again
-                line.known = loaded
                 raise
             if draft is None:
                 return self._nothing_to_record(state)
@@ -253,12 +244,10 @@ class Driver:
         try:
             return await decide(services, state, request.task, request.lease.identity)
         except Conflict as ahead:
-            if services.ports.lags and request.lease.delivered <= LAG_TRIES:
-                raise  # a replica will have heard of it soon
             raise TaskRejected("not_waiting", str(ahead)) from None
 
     def _nothing_to_record(self, state: State) -> Callable[[], Awaitable[bool]]:
-        task, again = self._request.task, self._may_look_again
+        task, again = self._request.task, self._may_be_behind
         # An alarm rings at once where a worker with a slow clock has set it: it may be waited for already.
         if again and (isinstance(task, ChildEndedTask) or (isinstance(task, TimerDue) and not state.at_rest)):
             return self._look_again
@@ -266,8 +255,7 @@ class Driver:
 
     async def _look_again(self) -> bool:
         """What can't be done may have been judged by a replica that has not heard of all yet."""
-        self._may_look_again = False
-        await self._services.clock.sleep(LOOK_AGAIN_S)
+        self._may_be_behind = False
         return await self._begin_ask()
 
     def _is_early(self, state: State) -> bool:
@@ -306,16 +294,24 @@ class Driver:
     async def _find(self) -> Loaded | None:
         """The execution that the request names; None where nothing is left to ask of it."""
         request = self._request
-        try:
-            return await find(self._services, request.tenant, request.execution)
-        except NotFound as error:
-            if isinstance(request.task, TimerDue):
-                return None
-            if request.lease.delivered <= EARLY_TRIES:
-                raise TooEarly(error.message) from None
-            if isinstance(request.task, CancelTask) and request.task.payload.parent is not None:
-                return None  # a child that never began, and will not: see _is_awaited
-            raise
+        loaded = await self._load(request.execution)
+        if loaded is not None or isinstance(request.task, TimerDue):
+            return loaded
+        unknown = unknown_execution(request.tenant, request.execution)
+        if request.lease.delivered <= EARLY_TRIES:
+            raise TooEarly(unknown.message)
+        if isinstance(request.task, CancelTask) and request.task.payload.parent is not None:
+            return None  # a child that never began, and will not: see _is_awaited
+        if self._may_be_behind:
+            return None
+        raise unknown
+
+    async def _load(self, execution: str) -> Loaded | None:
+        """An execution as it is; surely so once ``_may_be_behind`` says no."""
+        ports, tenant = self._services.ports, self._request.tenant
+        if ports.lags and not self._may_be_behind:
+            return await load_latest(ports, self._services.clock, tenant, execution)
+        return await load(ports, tenant, execution)
 
     async def _pick_up(self, state: State, *, anew: bool) -> bool:
         """Become the driver of an execution that was at rest. The event that says so is folded.

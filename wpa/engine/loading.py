@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from wpa.engine.payloads import Payloads, reference
+from wpa.errors import Unavailable
 from wpa.kernel.execution import Execution
 from wpa.kernel.fold import fold
 from wpa.kernel.program import Program
 from wpa.model.limits import Limits
 from wpa.model.state import State, decode_state
 from wpa.ports import Ports
+from wpa.ports.clock import Clock
 
-__all__ = ["Loaded", "Values", "load", "referring", "revive"]
+__all__ = ["Loaded", "Values", "load", "load_latest", "referring", "revive"]
+
+
+LOOK_EVERY_S: Final = 0.05
+CAUGHT_UP_WITHIN_S: Final = 10.0
 
 
 class Loaded(NamedTuple):
@@ -39,6 +45,22 @@ async def load(ports: Ports, tenant: str, execution: str) -> Loaded | None:
         state = fold(state, event)
         state.position = position
     return None if state is None else Loaded(state, revision, snapshot_seq)
+
+
+async def load_latest(ports: Ports, clock: Clock, tenant: str, execution: str) -> Loaded | None:
+    """As :func:`load`, with all that was stored when it was asked, however far replicas lag behind.
+
+    Raises Unavailable, too, where none of them has come to know it within ``CAUGHT_UP_WITHIN_S``.
+    """
+    latest = await ports.journal.latest(tenant, execution)
+    deadline = clock.monotonic_s() + CAUGHT_UP_WITHIN_S
+    while True:
+        loaded = await load(ports, tenant, execution)
+        if latest <= (0 if loaded is None else loaded.state.position):
+            return loaded
+        if clock.monotonic_s() >= deadline:
+            raise Unavailable(f"no replica that was asked has all of {tenant}.{execution}")
+        await clock.sleep(LOOK_EVERY_S)
 
 
 class Values:

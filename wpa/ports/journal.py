@@ -33,6 +33,13 @@ class Journal(Protocol):
         """The events of one execution past position ``after``, in order: all, or the first ``most``."""
         ...
 
+    async def latest(self, tenant: str, execution: str) -> int:
+        """The position of an execution's last event (0: none), asked of whoever stores what is appended.
+
+        Not behind what was acknowledged before it was asked, as a :meth:`read` may be (``Ports.lags``).
+        """
+        ...
+
     async def recent(self, tenant: str, limit: int) -> list[Event]:
         """The latest event of each of the tenant's ``limit`` most recently active executions."""
         ...

@@ -99,6 +99,9 @@ class _Journal:
     ) -> list[Stored]:
         return await self._inner.read(tenant, execution, after, most)
 
+    async def latest(self, tenant: str, execution: str) -> int:
+        return await self._inner.latest(tenant, execution)
+
     async def recent(self, tenant: str, limit: int) -> list[Event]:
         return await self._inner.recent(tenant, limit)
 

@@ -33,6 +33,11 @@ class MemoryJournal:
         found = self._stream.read(f"workflow.events.{tenant}.{execution}", after)
         return [(message.sequence, decode_event(message.data)) for message in found[:most]]
 
+    async def latest(self, tenant: str, execution: str) -> int:
+        await self._connection.turn()
+        last = self._stream.last(f"workflow.events.{tenant}.{execution}")
+        return 0 if last is None else last.sequence
+
     async def recent(self, tenant: str, limit: int) -> list[Event]:
         await self._connection.turn()
         found = self._stream.last_messages(f"workflow.events.{tenant}.*")
