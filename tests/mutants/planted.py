@@ -123,6 +123,12 @@ MUTANTS: Final = (
         "False",
     ),
     Mutant(
+        "what a replica has not heard of is refused",
+        DRIVER,
+        "            return await load_latest(ports, self._services.clock, tenant, execution)\n",
+        "            return await load(ports, tenant, execution)\n",
+    ),
+    Mutant(
         "timers ring early",
         "wpa/kernel/mail.py",
         "        if now_ms < self._due_ms:\n",
