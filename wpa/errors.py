@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "CodeDiffers",
     "Conflict",
     "DefinitionError",
     "FlowMissing",
@@ -163,6 +164,10 @@ class Newer(PlatformError):
 
 class FlowMissing(PlatformError):
     """A flow that other workers have, and this one has not: hand the task back."""
+
+
+class CodeDiffers(PlatformError):
+    """A flow whose code can't go on here, while another worker has other code for it: hand the task back."""
 
 
 class StepsMissing(PlatformError):

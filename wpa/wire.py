@@ -235,6 +235,7 @@ def _about(ports: NatsPorts, worker_id: str, host: PluginHost, queues: list[str]
         "step_types": host.names(),
         "queues": queues,
         "flows": sorted(host.flows()),
+        "codes": {name: program.hash for name, program in host.flows().items()},
     }
 
 

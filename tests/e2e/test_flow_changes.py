@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,3 +75,31 @@ async def test_patched_lets_old_and_new_executions_take_their_own_way(
     # The old one had passed the first patch, not the second, when the code changed.
     assert old["output"] == [{"what": "first"}, {"what": "new"}]
     assert new["output"] == [{"what": "first again"}, {"what": "new"}]
+
+
+async def test_what_newer_code_has_recorded_is_left_to_workers_that_have_it(
+    start_worker: Start, client: Client, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "old_flow.py", tmp_path / "new_flow.py"
+    old.write_text(FLOW.format(then=AS_IT_WAS))
+    more = f'if patched("more"):\n        await call("core.noop")\n    {AS_IT_WAS}'
+    new.write_text(
+        FLOW.format(then=AS_IT_WAS).replace(
+            'a = await call("core.echo"', f'{more}\n    a = await call("core.echo"'
+        )
+    )
+    worker = start_worker("--flows", str(new))
+    executions = [f"x{number}" for number in range(4)]
+    for execution in executions:
+        await client.start("changing", {}, execution_id=execution)
+        await comes_to(client, execution, "WAITING")
+    start_worker("--flows", str(old))
+    os.kill(worker.process.pid, signal.SIGSTOP)  # so the older one gets them first
+    for execution in executions:
+        told = {"type": "workflow_signal", "execution_id": execution, "payload": {"signal": "go"}}
+        await client.publish_start(told)
+    await asyncio.sleep(4)
+    os.kill(worker.process.pid, signal.SIGCONT)
+    for execution in executions:
+        assert (await client.result(execution, timeout_s=25))["status"] == "COMPLETED"
+        assert not [event for event in await client.history(execution) if "blocked" in event["data"]]

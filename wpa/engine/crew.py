@@ -4,7 +4,9 @@ Workers may have different plugins. A plan's step types are known beforehand, so
 leaves the plan to a worker that has them all, before anything is recorded under its own name. Where no
 worker has them, waiting would help nobody: then the plan is driven here, and its step fails by name.
 
-A flow's step types show only as it runs; which workers can run a flow is its own matter (FlowMissing).
+A flow's step types show only as it runs; which workers can run a flow is its own matter (FlowMissing). While
+workers are exchanged for newer ones, some have older code for it, which may not ask for what newer code has
+recorded: such an execution is for the others.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from wpa.errors import StepsMissing
+from wpa.errors import CodeDiffers, StepsMissing
 from wpa.kernel.program import Program
 from wpa.plan import Plan
 from wpa.ports.clock import Clock
@@ -70,6 +72,20 @@ class Crew:
             f"{program.id} {program.version} needs {', '.join(lacking)}: no plugin of this worker has that; "
             "another worker has to take it"
         )
+
+    async def check_code(self, program: Program) -> None:
+        """Return where no other worker has other code for a flow than this one has.
+
+        Raises CodeDiffers where one has, Unavailable where the roster can't be read.
+        """
+        if self._roster is None or program.pinned:
+            return
+        for row in await self._roster():
+            if row.get("codes", {}).get(program.id, program.hash) != program.hash:
+                raise CodeDiffers(
+                    f"this worker's code for the flow {program.id} does not ask for what is recorded; "
+                    f"{row['worker']} has other code"
+                )
 
     async def _look(self, roster: Roster, program: Plan) -> bool:
         """Whether an abler worker is there now, or may be."""

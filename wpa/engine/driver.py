@@ -24,7 +24,7 @@ from wpa.engine.commit import Lost, commit
 from wpa.engine.door import Request, conflict
 from wpa.engine.drive import Drive
 from wpa.engine.effects import Effects
-from wpa.engine.loading import Loaded, load, load_latest, revive
+from wpa.engine.loading import Loaded, folded, load, load_latest, revive
 from wpa.engine.opening import open_new
 from wpa.engine.services import Services
 from wpa.engine.snapshots import Keeper
@@ -32,14 +32,12 @@ from wpa.engine.turns import Line
 from wpa.errors import Conflict, FlowMissing, NotFound, TaskRejected
 from wpa.kernel.draft import Draft, seal
 from wpa.kernel.execution import Diverged
-from wpa.kernel.fold import fold
 from wpa.kernel.requests import blocked
 from wpa.model.codec import decode_event, encode_event
 from wpa.model.events import Failure
 from wpa.model.state import Parent, State, decode_state, encode_state, is_terminal
 from wpa.model.tasks import CancelTask, ChildEndedTask, Task, TimerDue
 from wpa.model.times import parse_ms, rfc3339
-from wpa.ports.journal import Stored
 
 __all__ = ["Driver"]
 
@@ -48,6 +46,8 @@ log = logging.getLogger("wpa.engine")
 BLOCKED_RETRY_MS: Final = 30_000
 CHILD_FRESH_MS: Final = 3_000
 """A child's start that is younger can't have outlived a cancel that was handed back ``EARLY_TRIES`` times."""
+CODE_TRIES: Final = 30
+"""So often an execution is left to workers that have other code, before it is blocked."""
 LOOK_AT_CLOCK_S: Final = 1.0
 EARLY_TRIES: Final = 6
 """A request may overtake the start it belongs to: so often it is handed back before it is rejected."""
@@ -229,10 +229,10 @@ class Driver:
                 position = await commit(services.ports.journal, event, state.position)
             except Lost as lost:
                 # Decide again, on what is there now.
-                loaded = loaded._replace(state=_folded(state, lost.tail))
+                loaded = loaded._replace(state=folded(state, lost.tail))
                 continue
             # As it is stored: what is told to the program must be what a later load will tell it.
-            state = _folded(state, [(position, decode_event(encode_event(event)))])
+            state = folded(state, [(position, decode_event(encode_event(event)))])
             if driving:
                 return partial(self._go_on, state, anew=anew)
             if not is_terminal(state.status):
@@ -343,14 +343,14 @@ class Driver:
     async def _block(self, state: State, error: Diverged | NotFound) -> bool:
         """The definition can't go on with what is recorded: say so, and look again later."""
         services = self._services
+        await self._leave_to_other_code(state, error)
         kind = "NonDeterminism" if isinstance(error, Diverged) else error.code
         log.error("%s.%s is blocked: %s", state.tenant, state.execution, error)
         now = services.clock.now_ms()
         draft = blocked(state, Failure(type=kind, message=str(error)), now, now + BLOCKED_RETRY_MS)
         event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=state.epoch + 1)
         position = await commit(services.ports.journal, event, state.position)
-        state = fold(state, event)
-        state.position = position
+        state = folded(state, [(position, event)])
         await self._drive.settle_down(state)
         return False
 
@@ -363,11 +363,19 @@ class Driver:
             program = await services.library.program(state.tenant, state.workflow, state.version)
             copy = decode_state(encode_state(state))
             await revive(program, copy, services.limits, services.payloads)
-        except (Diverged, NotFound):
+        except (Diverged, NotFound) as error:
+            await self._leave_to_other_code(state, error)
             state.wake_at = rfc3339(services.clock.now_ms() + BLOCKED_RETRY_MS)
             await self._effects.set_alarm(state)
             return True
         return False
+
+    async def _leave_to_other_code(self, state: State, error: Diverged | NotFound) -> None:
+        """Raise CodeDiffers where another worker may be able to go on; not for ever, for maybe none is."""
+        services = self._services
+        if isinstance(error, Diverged) and self._request.lease.delivered <= CODE_TRIES:
+            program = await services.library.program(state.tenant, state.workflow, state.version)
+            await services.crew.check_code(program)
 
     async def _heal(self, state: State) -> None:
         """There is nothing to record; whoever was here before may not have come to the end of it."""
@@ -384,10 +392,3 @@ class Driver:
 
 async def _nothing() -> bool:
     return False
-
-
-def _folded(state: State, tail: list[Stored]) -> State:
-    for position, event in tail:
-        state = fold(state, event)
-        state.position = position
-    return state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, overload
 
 from wpa.engine.payloads import Payloads, reference
 from wpa.errors import Unavailable
@@ -14,8 +14,9 @@ from wpa.model.limits import Limits
 from wpa.model.state import State, decode_state
 from wpa.ports import Ports
 from wpa.ports.clock import Clock
+from wpa.ports.journal import Stored
 
-__all__ = ["Loaded", "Values", "load", "load_latest", "referring", "revive"]
+__all__ = ["Loaded", "Values", "folded", "load", "load_latest", "referring", "revive"]
 
 
 LOOK_EVERY_S: Final = 0.05
@@ -41,10 +42,21 @@ async def load(ports: Ports, tenant: str, execution: str) -> Loaded | None:
     if found is not None:
         state, revision = decode_state(found[0]), found[1]
         snapshot_seq = state.seq
-    for position, event in await ports.journal.read(tenant, execution, state.position if state else 0):
+    tail = await ports.journal.read(tenant, execution, state.position if state else 0)
+    state = folded(state, tail)
+    return None if state is None else Loaded(state, revision, snapshot_seq)
+
+
+@overload
+def folded(state: State, tail: list[Stored]) -> State: ...
+@overload
+def folded(state: State | None, tail: list[Stored]) -> State | None: ...
+def folded(state: State | None, tail: list[Stored]) -> State | None:
+    """The state after these events, too."""
+    for position, event in tail:
         state = fold(state, event)
         state.position = position
-    return None if state is None else Loaded(state, revision, snapshot_seq)
+    return state
 
 
 async def load_latest(ports: Ports, clock: Clock, tenant: str, execution: str) -> Loaded | None:

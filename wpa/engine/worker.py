@@ -25,7 +25,7 @@ from wpa.engine.remote import RemoteSteps
 from wpa.engine.schedules import Schedules
 from wpa.engine.services import Services
 from wpa.engine.triggers import Triggers
-from wpa.errors import PlatformError, StepsMissing, Superseded, TaskRejected, Unavailable
+from wpa.errors import CodeDiffers, PlatformError, StepsMissing, Superseded, TaskRejected, Unavailable
 from wpa.model.tasks import ScheduleDue, Task, TimerDue
 from wpa.ports.tasks import Feed, Lease, Source
 
@@ -304,7 +304,7 @@ class Worker:
             await self._bury(request.lease, error)
         except Superseded as error:
             log.warning("stopped driving: %s", error)  # no ack, no nak: the lease is another's now
-        except StepsMissing as error:
+        except (StepsMissing, CodeDiffers) as error:
             log.info("%s is left to another worker: %s", name, error)
             request.lease.nak(min(HAND_BACK_S, LEAVE_S * request.lease.delivered))
         except PlatformError as error:

@@ -191,6 +191,9 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     flows: Annotated[list[str], Meta(description="the flows that it has")] = msgspec.field(
         default_factory=list
     )
+    codes: Annotated[dict[str, str], Meta(description="the hash of each flow's code")] = msgspec.field(
+        default_factory=dict
+    )
 
 
 class WorkersReply(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import pytest
 from wpa import plan
 from wpa.adapters.memory import VirtualClock
 from wpa.engine.crew import ROSTER_KEPT_S, Crew
-from wpa.errors import StepsMissing, Unavailable
+from wpa.errors import CodeDiffers, StepsMissing, Unavailable
 from wpa.flows import flow, flow_of
 from wpa.plan import Plan
 
@@ -25,6 +25,7 @@ class Bench:
     def __init__(self) -> None:
         self.clock = VirtualClock(0)
         self.others: dict[str, list[str]] = {}
+        self.codes: dict[str, dict[str, str]] = {}
         self.known = True
         self.away = False
         self.asked = 0
@@ -35,7 +36,11 @@ class Bench:
         if self.away:
             raise Unavailable("the server is away")
         rows = {"me": sorted(MINE), **self.others} if self.known else self.others
-        return [{"worker": name, "step_types": types} for name, types in rows.items()]
+        return [
+            {"worker": name, "step_types": types}
+            | ({"codes": self.codes[name]} if name in self.codes else {})
+            for name, types in rows.items()
+        ]
 
 
 @pytest.fixture
@@ -111,3 +116,20 @@ async def test_a_flow_and_a_worker_without_a_roster_are_not_looked_into(bench: B
     await bench.crew.check(found)
     await Crew("me", MINE.__contains__, bench.clock, None).check(a_plan(*OTHERS_PLAN))
     assert bench.asked == 0
+
+
+async def test_a_flow_is_left_to_a_worker_with_other_code_for_it(bench: Bench) -> None:
+    @flow("f")
+    async def f() -> None: ...
+
+    found = flow_of(f)
+    assert found is not None
+    bench.others |= {"older release": [], "without it": [], "same": []}
+    bench.codes |= {"me": {"f": found.hash}, "without it": {"g": "other"}, "same": {"f": found.hash}}
+    await bench.crew.check_code(found)
+    bench.others["newer"] = []
+    bench.codes["newer"] = {"f": "other"}
+    with pytest.raises(CodeDiffers, match="newer has other code"):
+        await bench.crew.check_code(found)
+    await bench.crew.check_code(a_plan(*OTHERS_PLAN))
+    await Crew("me", MINE.__contains__, bench.clock, None).check_code(found)
