@@ -52,7 +52,8 @@ class LetterVerbs:
         found = await self._tasks.exhume(tenant, sequence)
         if found is None:
             raise NotFound(
-                "unknown_letter", f"tenant {tenant} has no dead letter {sequence}; see `wpa dlq list`"
+                "unknown_letter",
+                f"tenant {tenant} has no dead letter {sequence}, or it was queued again; see `wpa dlq list`",
             )
         data, headers = found
         return sequence, await original(self._blobs, data, headers), headers
