@@ -101,9 +101,8 @@ class ApiService:
         try:
             await request.respond(answer)
         except (nats.errors.Error, OSError) as error:
-            log.debug(
-                "an answer on %s is lost: %s", request.subject, error
-            )  # the connection is; it is asked again
+            # Where the connection is lost, so is the answer: it is asked again.
+            log.debug("an answer on %s is lost: %s", request.subject, error)
 
 
 def _refusal(code: str, message: str) -> bytes:
