@@ -68,7 +68,7 @@ def again(seed: int) -> int:
     """Run one seed, twice: it has to be the same run."""
     with listening() as heard:
         try:
-            outcomes: list[Outcome] = [simulate(seed, heard, judged=True) for _ in range(2)]
+            outcomes: list[Outcome] = [simulate(seed, heard, judged=True, traced=True) for _ in range(2)]
         except SimulationFailed as error:
             print(error)
             return 1

@@ -4,7 +4,6 @@ that a worker ever called.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import math
 import random
@@ -18,6 +17,7 @@ from wpa.adapters.memory import MemoryServer
 from wpa.errors import Conflict, Unavailable
 from wpa.model.events import Event
 from wpa.ports import Ports
+from wpa.ports.clock import Clock
 from wpa.ports.live import OnNudge
 from wpa.ports.tasks import Feed, Lease, Source
 
@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 LATE_S: Final = (0.002, 0.02, 0.3)
 LAG_MS: Final = 30
+LONG_LAG_MS: Final = 1_500
 NEVER: Final = 1 << 60
 
 
@@ -48,23 +49,26 @@ class Weather:
     """Deliveries, and what is said live, that come late: others overtake them."""
     lag: float = 0.0
     """Reads that are answered by a replica that has not heard of the last events."""
+    lag_ms: int = LAG_MS
+    """How young an event is that such a replica has not heard of."""
 
     @classmethod
     def draw(cls, chance: random.Random, *, rough: bool) -> Weather:
         """One of the many kinds of weather; ``rough``: as bad as it gets."""
         return cls(
-            slow=chance.choice((0.3, 0.6, 0.9)) if rough else chance.choice((0.0, 0.1, 0.3)),
+            slow=chance.choice((0.4, 0.7, 0.95)) if rough else chance.choice((0.0, 0.18, 0.48)),
             slow_s=chance.choice((0.004, 0.004, 0.03)),
-            cut=chance.choice((0.005, 0.02)) if rough else chance.choice((0.0, 0.01, 0.05)),
+            cut=chance.choice((0.006, 0.025)) if rough else chance.choice((0.0, 0.017, 0.072)),
             deadly=chance.choice((0.0, 0.3, 0.7)),
             unheard=0.03,
             late=chance.choice((0.0, 0.1, 0.3)),
-            lag=chance.choice((0.0, 0.0, 0.15)),
+            lag=chance.choice((0.0, 0.0, 0.15, 0.9)),
+            lag_ms=chance.choice((LAG_MS, LAG_MS, LONG_LAG_MS)),
         )
 
 
 CALM: Final = Weather()
-DIES_WITHIN: Final = (8, 30, 120)
+DIES_WITHIN: Final = (4, 14, 55)
 """Calls."""
 
 
@@ -96,7 +100,7 @@ class Chaos:
         self.frozen_until_ns = 0
         """By the loop's time. Until then, nothing that this worker asks for is even sent."""
         self._chance = chance
-        self._loop = loop
+        self.loop = loop
         self._weather = weather
         self._die = die
         self.faults = faults
@@ -122,16 +126,16 @@ class Chaos:
 
     @property
     def frozen(self) -> bool:
-        return self._loop.now_ns < self.frozen_until_ns
+        return self.loop.now_ns < self.frozen_until_ns
 
     def freeze(self, seconds: float) -> None:
         """Stop as a process does that is stopped, swapped out, or collects its garbage."""
         self.faults["a worker frozen"] += 1
-        self.frozen_until_ns = self._loop.now_ns + int(seconds * 1_000_000_000)
+        self.frozen_until_ns = self.loop.now_ns + int(seconds * 1_000_000_000)
 
     async def thaw(self) -> None:
-        while self.frozen:
-            await asyncio.sleep((self.frozen_until_ns - self._loop.now_ns) / 1_000_000_000)
+        while self.loop.now_ns < self.frozen_until_ns:
+            await self.loop.sleep((self.frozen_until_ns - self.loop.now_ns) / 1_000_000_000)
 
     # -- calls that are waited for -----------------------------------------------------------
 
@@ -140,7 +144,8 @@ class Chaos:
     ) -> Coroutine[Any, Any, T]:
         """A call to the server, with all that may happen to one: mostly nothing."""
         self._calls = number = self._calls + 1
-        if number < self._next and number != self._last >> 1 and not self.frozen:
+        is_frozen = self.loop.now_ns < self.frozen_until_ns
+        if number < self._next and number != self._last >> 1 and not is_frozen:
             return action(*args, **more)
         return self._troubled(number, partial(action, *args, **more))
 
@@ -151,7 +156,7 @@ class Chaos:
             await self._end()
         before, after, cut = self._troubles(number)
         if before:
-            await asyncio.sleep(before)
+            await self.loop.sleep(before)
         if cut == "before":
             self.faults["a call never sent"] += 1
             raise Unavailable("cut off before it was sent")
@@ -160,7 +165,7 @@ class Chaos:
             self.faults["a worker dead after a call"] += 1
             await self._end()
         if after:
-            await asyncio.sleep(after)
+            await self.loop.sleep(after)
         await self.thaw()
         if cut == "after":
             self.faults["a reply lost"] += 1
@@ -177,7 +182,7 @@ class Chaos:
         cut = ""
         if chance.random() * (weather.slow + weather.cut) < weather.cut:
             cut = chance.choice(("before", "after"))
-        where = chance.randrange(3)
+        where = int(3 * chance.random())
         before = chance.random() * weather.slow_s if where != 0 else 0.0
         after = chance.random() * weather.slow_s if where != 1 else 0.0
         return before, after, cut
@@ -185,7 +190,7 @@ class Chaos:
     async def _end(self) -> None:
         """Die in the middle of a call: it never returns; it is cancelled with the worker's tasks."""
         self._die()
-        await self._loop.create_future()
+        await self.loop.create_future()
 
     # -- what is sent and not waited for -----------------------------------------------------
 
@@ -209,14 +214,14 @@ class Chaos:
     def late_s(self) -> float:
         """How much later than it might have something is delivered: after others that came after it."""
         if self.frozen:
-            return (self.frozen_until_ns - self._loop.now_ns) / 1_000_000_000
+            return (self.frozen_until_ns - self.loop.now_ns) / 1_000_000_000
         return self._chance.choice(LATE_S) if self.hits(self._weather.late) else 0.0
 
     def deliver(self, take: Callable[..., None], *args: Any) -> None:
         """Hand over what has come, now or late; to the dead, nothing."""
         if late := self.late_s():
             self.faults["a delivery overtaken"] += 1
-            self._loop.call_later(late, self._hand_over, take, args)
+            self.loop.call_later(late, self._hand_over, take, args)
         else:
             self._hand_over(take, args)
 
@@ -229,15 +234,19 @@ class Chaos:
     def behind(self, position: int) -> bool:
         """Whether a replica may not have what is stored at ``position`` yet."""
         message = self.server.events.get(position)
-        return message is not None and self.server.clock.now_ms() - message.stored_ms < LAG_MS
+        return message is not None and self.server.clock.now_ms() - message.stored_ms < self.lag_ms
 
     @property
     def lagging(self) -> bool:
         return self.hits(self._weather.lag)
 
+    @property
+    def lag_ms(self) -> int:
+        return self._weather.lag_ms
 
-def chaotic(ports: Ports, chaos: Chaos) -> Ports:
-    """``ports``, on a bad day."""
+
+def chaotic(ports: Ports, chaos: Chaos, clock: Clock) -> Ports:
+    """``ports``, on a bad day, with a clock that may be wrong."""
     return dataclasses.replace(
         ports,
         journal=_Journal(ports, chaos),
@@ -248,6 +257,7 @@ def chaotic(ports: Ports, chaos: Chaos) -> Ports:
         blobs=_Wrapped(ports.blobs, chaos),
         tasks=_Tasks(ports, chaos),
         live=_Live(ports, chaos),
+        clock=clock,
         lags=True,
     )
 
@@ -333,7 +343,7 @@ class _Live:
                 chaos.faults["a nudge lost"] += 1
                 return
             if late := chaos.late_s():
-                await asyncio.sleep(late)
+                await chaos.loop.sleep(late)
             if not chaos.dead:
                 await callback(tenant, execution, epoch, reason)
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import types
 from asyncio import events
-from collections import deque
-from collections.abc import Callable, Coroutine
-from contextvars import Context, copy_context
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
 from typing import Any, Final, TypeVar
 
 __all__ = ["SimClock", "SimLoop"]
@@ -27,31 +27,17 @@ CALLS_MAX: Final = 200_000
 T = TypeVar("T")
 
 
-class _Call(asyncio.Handle):
-    """Like its base class, without the record that it keeps for a loop in debug mode."""
+class _Call(list[Any]):
+    """A callback and its arguments; nothing, once it is cancelled.
+
+    A run makes hundreds of them. A list is made at C speed, and what asyncio's handles have more than that (a
+    context, a record of where they come from) nobody here asks for.
+    """
 
     __slots__ = ()
 
-    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context) -> None:
-        self._callback, self._args, self._context = callback, args, context
-        self._cancelled = False
-
     def cancel(self) -> None:
-        self._cancelled = True
-
-
-class _Timer(asyncio.TimerHandle):
-    __slots__ = ()
-
-    def __init__(
-        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: Context
-    ) -> None:
-        self._when, self._scheduled = when, True
-        self._callback, self._args, self._context = callback, args, context
-        self._cancelled = False
-
-    def cancel(self) -> None:
-        self._cancelled = True
+        self.clear()
 
 
 class _Task(asyncio.Task[Any]):
@@ -65,52 +51,64 @@ class _Task(asyncio.Task[Any]):
         return self._number
 
 
+def _end(nap: asyncio.Future[None]) -> None:
+    if not nap.done():
+        nap.set_result(None)
+
+
 class SimLoop(asyncio.AbstractEventLoop):
-    """See the module. What drives it is no coroutine: it calls :meth:`run_ready` and :meth:`advance_to`."""
+    """See the module. What drives it is no coroutine: it calls :meth:`run_ready` and :meth:`advance_to`.
+
+    It is the thread's running loop from its making until it is closed. Callbacks share one context: what is
+    simulated keeps nothing in context variables, but for flows, whose tasks have contexts of their own.
+    """
 
     def __init__(self) -> None:
         self.now_ns = 0
         self.numbers = itertools.count()
         self.troubles: list[str] = []
         """What nobody was there to be told of: errors in callbacks, exceptions that were never looked at."""
-        self._ready: deque[_Call | _Timer] = deque()
-        self._timers: list[tuple[int, int, _Timer]] = []
+        self._ready: list[_Call] = []
+        self._timers: list[tuple[int, int, _Call]] = []
         self._tasks: list[_Task] = []
         self._calls_left = CALLS_MAX
         self._closed = False
+        events._set_running_loop(self)
 
     # -- for whoever drives it ---------------------------------------------------------------
 
     def run_ready(self) -> None:
         """Run all that can run at this moment. Raises AssertionError when that comes to no end."""
-        ready, timers = self._ready, self._timers
-        events._set_running_loop(self)
-        try:
-            while True:
-                while timers and timers[0][0] <= self.now_ns:
-                    ready.append(heapq.heappop(timers)[2])
-                if not ready:
-                    return
-                self._calls_left -= len(ready)
-                assert self._calls_left > 0, "it comes to no end"
-                for _ in range(len(ready)):
-                    call = ready.popleft()
-                    if not call._cancelled:
-                        call._context.run(call._callback, *call._args)
-        finally:
-            events._set_running_loop(None)
+        timers = self._timers
+        while True:
+            while timers and timers[0][0] <= self.now_ns:
+                self._ready.append(heapq.heappop(timers)[2])
+            ready = self._ready
+            if not ready:
+                return
+            self._ready = []
+            self._calls_left -= len(ready)
+            assert self._calls_left > 0, "it comes to no end"
+            for call in ready:
+                if call:
+                    callback, arguments = call
+                    callback(*arguments)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What ``coroutine`` returns, which may wait for others' turns, but not for time to pass."""
-        task = self.create_task(coroutine)
-        self.run_ready()
-        return task.result()
+        """What ``coroutine`` returns, which waits for nothing; what follows from it at this moment has happened."""
+        try:
+            while coroutine.send(None) is None:
+                pass  # it would give way to others: there are none but those that come next
+        except StopIteration as end:
+            self.run_ready()
+            return end.value  # type: ignore[no-any-return]
+        raise AssertionError(f"{coroutine} waits")
 
     @property
     def next_ns(self) -> int | None:
         """When the first of the timers is due; None: there is none."""
         timers = self._timers
-        while timers and timers[0][2]._cancelled:
+        while timers and not timers[0][2]:  # cancelled
             heapq.heappop(timers)
         return timers[0][0] if timers else None
 
@@ -130,23 +128,36 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def call_soon(  # type: ignore[override]  # the same, without the arguments' types
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
-        call = _Call(callback, args, context or copy_context())
+    ) -> _Call:
+        call = _Call((callback, args))
         self._ready.append(call)
         return call
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        return self.call_at(self.now_ns / NS + delay, callback, *args, context=context)
+    ) -> _Call:
+        call = _Call((callback, args))
+        # Rounded up, but for the error of the multiplication: nothing is early.
+        heapq.heappush(self._timers, (self.now_ns + int(delay * NS + 0.99), next(self.numbers), call))
+        return call
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        timer = _Timer(when, callback, args, context or copy_context())
-        # Rounded up, but for the error of the multiplication: nothing is early.
-        heapq.heappush(self._timers, (int(when * NS + 0.99), next(self.numbers), timer))
-        return timer
+    ) -> _Call:
+        return self.call_later(when - self.now_ns / NS, callback, *args)
+
+    @types.coroutine
+    def sleep(self, seconds: float) -> Generator[Any, None, None]:
+        """As ``asyncio.sleep``, without looking for what is known here."""
+        if seconds <= 0:
+            yield
+            return
+        over: asyncio.Future[None] = asyncio.Future(loop=self)
+        timer = self.call_later(seconds, _end, over)
+        try:
+            yield from over
+        finally:
+            timer.cancel()
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
@@ -158,8 +169,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._tasks.append(task)
         return task
 
-    def get_debug(self) -> bool:
-        return False
+    get_debug = staticmethod(bool)
+    """No. It is asked for with each future and task; this is an answer without a frame."""
 
     def is_running(self) -> bool:
         return not self._closed
@@ -174,6 +185,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     def close(self) -> None:
         """Forget what has not run."""
         self._closed = True
+        events._set_running_loop(None)
         self._ready.clear()
         self._timers.clear()
         self._tasks.clear()
@@ -202,7 +214,7 @@ class SimClock:
         return self._loop.now_ns / NS
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        await self._loop.sleep(seconds)
 
     def ns_of(self, at_ms: int) -> int:
         """The loop's time, in nanoseconds, at a moment in milliseconds since the Unix epoch."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ import msgspec
 from tests.sim.chaos import Chaos, chaotic
 from tests.sim.loop import SimClock
 from wpa.adapters.memory import open_ports
+from wpa.engine.deployments import Deployments
 from wpa.engine.library import Library
 from wpa.engine.runner import StepRunner
 from wpa.engine.services import Services
@@ -34,9 +34,13 @@ __all__ = ["ACK_WAIT_S", "EPOCH_MS", "SKEW_MS", "SimNode", "mark_of"]
 
 EPOCH_MS: Final = 1_795_000_000_000
 ACK_WAIT_S: Final = 2.5
-SETTINGS: Final = Settings.model_validate(
-    {"ack_wait_s": ACK_WAIT_S, "grace_s": 1.0, "queues": "far", "concurrency": 8}
-)
+SETTINGS: Final = {
+    queues: Settings.model_validate(
+        {"ack_wait_s": ACK_WAIT_S, "grace_s": 1.0, "queues": queues, "concurrency": 8}
+    )
+    for queues in ("", "far")
+}
+"""By the queues that a worker serves."""
 LIMITS: Final = Limits()
 SKEW_MS: Final = 150
 """So far a worker's clock may be off, one way or the other, when nobody sets it."""
@@ -71,6 +75,23 @@ class _Library(Library):
         return program
 
 
+class _FollowingNothing(Deployments):
+    """What a worker does about plans that start by themselves, where there is none.
+
+    To look at every definition, and at the records of what it might start, is a third of a worker's calls.
+    """
+
+    async def run(self) -> None:
+        """Nothing."""
+
+
+class _Worker(Worker):
+    def __init__(self, services: Services, *, follows: bool) -> None:
+        super().__init__(services)
+        if not follows:
+            self._deployments = _FollowingNothing(services, [])
+
+
 class SimNode:
     """A worker that can be killed, frozen, or told another time.
 
@@ -91,12 +112,13 @@ class SimNode:
         self.chaos = Chaos(chance, loop, world.server, world.weather, self._fall, world.faults)
         ports = loop.run(open_ports(world.server, ack_wait_s=ACK_WAIT_S))
         self._close = ports.close
-        ports = chaotic(dataclasses.replace(ports, clock=self.clock), self.chaos)
+        ports = chaotic(ports, self.chaos, self.clock)
         runner = StepRunner(_Steps(world, self), ports.live, self.clock, name, threads=1, processes=1)
-        services = _Services(ports, runner, SETTINGS, LIMITS, name, flows=flows or world.flows)
+        settings = SETTINGS["far" if world.has_queue else ""]
+        services = _Services(ports, runner, settings, LIMITS, name, flows=flows or world.flows)
         services.library = _Library(world, ports, flows or world.flows)
         self.stop = asyncio.Event()
-        self.task = loop.create_task(Worker(services).run(self.stop))
+        self.task = loop.create_task(_Worker(services, follows=world.follows).run(self.stop))
 
     def die(self) -> None:
         """Gone, now: what it still tries reaches nobody."""

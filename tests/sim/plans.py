@@ -7,7 +7,8 @@ another tenant's.
 from __future__ import annotations
 
 import random
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -67,19 +68,31 @@ def version_of(document: dict[str, Any]) -> Version:
     return Version(document, stored, plan.load(document), children)
 
 
-def draw(seed: int, chance: random.Random, *, large: bool) -> tuple[Version, Version]:
-    """A random plan, one of the many of a seed's block, and a later version of it."""
-    return _pair(seed // BLOCK, chance.randrange(POOL), large)
+def draw(seed: int, chance: random.Random, *, large: bool) -> tuple[Version, Callable[[], Version]]:
+    """A random plan, one of the many of a seed's block, and what makes a later version of it."""
+    number = (seed // BLOCK, chance.randrange(POOL), large)
+    return _made(*number), partial(_later, *number)
 
 
 @lru_cache(maxsize=2 * POOL)
-def _pair(block: int, number: int, large: bool) -> tuple[Version, Version]:
+def _documents(block: int, number: int, large: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     chance = random.Random(f"{block} {number} {large}")
     while True:
         made = _document(chance, large)
         later = _changed(made, chance)  # nothing is wrong with it that isn't with the first
         if not plan.check(made, SIGNATURES):
-            return version_of(made), version_of(later)
+            return made, later
+
+
+@lru_cache(maxsize=2 * POOL)
+def _made(block: int, number: int, large: bool) -> Version:
+    return version_of(_documents(block, number, large)[0])
+
+
+@lru_cache(maxsize=2 * POOL)
+def _later(block: int, number: int, large: bool) -> Version:
+    """Most runs need none."""
+    return version_of(_documents(block, number, large)[1])
 
 
 def _changed(made: dict[str, Any], chance: random.Random) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def passing(world: SimWorld, ms: int) -> None:
 @contextmanager
 def lagging(ms: int = LAG_MS) -> Iterator[None]:
     """In here, replicas know of nothing that is younger than this."""
-    with mock.patch.object(Chaos, "lagging", True), mock.patch("tests.sim.chaos.LAG_MS", ms):
+    with mock.patch.object(Chaos, "lagging", True), mock.patch.object(Chaos, "lag_ms", ms):
         yield
 
 

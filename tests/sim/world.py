@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
 import random
@@ -83,6 +82,10 @@ class SimWorld:
         """A connection to the server on which nothing goes wrong."""
         self.on_attempt: Callable[[SimNode, Began, int], None] | None = None
         """Told of each attempt that takes its time: where, which, and how many milliseconds."""
+        self.has_queue = True
+        """Whether there is a queue of steps to serve: workers that begin from now on do."""
+        self.follows = True
+        """Whether workers that begin from now on look for what is to start by itself."""
         self._failures: dict[str, Failures] = {}
         self._names = itertools.count(1)
         self._later: list[tuple[int, int, Callable[[], object]]] = []
@@ -168,6 +171,10 @@ class SimWorld:
         """Whether an execution can't go on with the code that there is."""
         return "blocked" in self._last_event(key).data
 
+    def is_flow(self, key: Key) -> bool:
+        """Whether an execution is driven by code, which a worker may not have."""
+        return self._last_event(key).workflow_id in self.flows
+
     def waits_for(self, key: Key) -> set[str]:
         """The kinds of what an execution at rest waits for; none where it may be anything."""
         data = self._last_event(key).data
@@ -214,7 +221,7 @@ class SimWorld:
         if ms:
             if self.on_attempt is not None:
                 self.on_attempt(node, began, ms)
-            await asyncio.sleep(ms / 1000)
+            await self.loop.sleep(ms / 1000)
         await node.chaos.thaw()
 
     # -- time --------------------------------------------------------------------------------
