@@ -33,6 +33,8 @@ Listener = Callable[[str, bytes, dict[str, str]], None]
 
 class _Subscription(NamedTuple):
     pattern: str
+    prefix: str
+    """What every subject begins with that matches; most that don't, don't."""
     listener: Listener
     queue: str
 
@@ -93,7 +95,8 @@ class MemoryServer:
         Of all subscriptions under one ``queue`` that match a message, one gets it.
         """
         number = next(self._numbers)
-        self._subscriptions[number] = _Subscription(pattern, listener, queue)
+        prefix = pattern.split("*")[0].rstrip(">")
+        self._subscriptions[number] = _Subscription(pattern, prefix, listener, queue)
         self._listening.clear()
 
         def end() -> None:
@@ -111,7 +114,7 @@ class MemoryServer:
             numbers = self._listening[subject] = [
                 number
                 for number, subscription in self._subscriptions.items()
-                if matches(subscription.pattern, subject)
+                if subject.startswith(subscription.prefix) and matches(subscription.pattern, subject)
             ]
         if not numbers:
             return

@@ -72,7 +72,9 @@ class Stream:
 
     def first(self, subject: str, after: int) -> Message | None:
         """The subject's first message past a sequence."""
-        sequences = self._subjects.get(subject, [])
+        sequences = self._subjects.get(subject)
+        if not sequences:
+            return None
         place = bisect_left(sequences, after + 1)
         return self._messages[sequences[place]] if place < len(sequences) else None
 
