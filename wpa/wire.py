@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from wpa.adapters.nats import NatsPorts, open_ports
 from wpa.adapters.nats.server import EmbeddedServer
 from wpa.adapters.nats.service import ApiService, serve_api
+from wpa.adapters.process import end_forks, ended_when_stuck
 from wpa.engine.api import Api
 from wpa.engine.patience import until_done
 from wpa.engine.runner import StepRunner
@@ -45,6 +46,8 @@ T = TypeVar("T")
 PRESENCE_EVERY_S = 10.0
 PRESENCE_AGAIN_S = 1.0
 LEAVE_WITHIN_S = 2.0
+STUCK_LEASES, STUCK_MIN_S = 6, 3.0
+"""A worker's event loop may stand still for so many times what a lease lasts, and at least so long."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +175,10 @@ async def serve_worker(
         host.worker_started(worker_id)
         if ready is not None:
             ready(info)
+        end_forks(ports.transport)
         try:
-            await worker.run(stop)
+            async with ended_when_stuck(max(STUCK_MIN_S, STUCK_LEASES * settings.ack_wait_s)):
+                await worker.run(stop)
         finally:
             presence.cancel()
             host.worker_stopping(worker_id)

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import re
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -161,6 +163,16 @@ class Transport:
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 log.debug("flush at close: %s", error)
         await self.nc.close()
+
+    def disown(self) -> None:
+        """For the child of a fork: leave the connection, which is the parent's, and touch it no more."""
+        writer = getattr(self.nc._transport, "_io_writer", None)  # noqa: SLF001
+        connection = None if writer is None else writer.get_extra_info("socket")
+        if connection is not None:
+            ours, other = socket.socketpair()
+            ours.setblocking(False)
+            os.dup2(ours.fileno(), connection.fileno())
+            other.detach()  # never closed: that would be news for the loop
 
     def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after every reconnect: pulls have to be asked for again, caches are stale.
