@@ -16,7 +16,7 @@ from nats.aio.client import Client as Connection
 
 from wpa.errors import DefinitionError, OverLimit, Problem, TaskRejected, Unavailable
 
-__all__ = ["Away", "Body", "Channel", "check_json"]
+__all__ = ["Away", "Body", "Channel", "Unanswered", "check_json"]
 
 log = logging.getLogger("wpa.client")
 
@@ -75,13 +75,15 @@ class Channel:
                 )
             except nats.errors.NoRespondersError:
                 if (pause := next(pauses, None)) is None:
+                    if tries:
+                        raise Unanswered(f"no worker answers on {subject} any more") from None
                     reason = f"no worker answers on {subject}; start one with `wpa dev` or `wpa worker`"
                     raise Unavailable(reason) from None
                 await asyncio.sleep(pause)
             except (TimeoutError, nats.errors.TimeoutError):
                 tries += 1
                 if tries == TRIES:
-                    raise Unavailable(f"no answer on {subject} within {REQUEST_TIMEOUT_S:g} s") from None
+                    raise Unanswered(f"no answer on {subject} within {REQUEST_TIMEOUT_S:g} s") from None
             except (nats.errors.Error, OSError) as error:
                 raise Unavailable(f"{subject}: {error}") from error
             else:
@@ -99,6 +101,10 @@ class Channel:
         if code == "unavailable":
             raise _ServerAway(message)
         raise TaskRejected(code, message, problems)
+
+
+class Unanswered(Unavailable):
+    """A worker may have taken the request, and have done what was asked."""
 
 
 class Away:

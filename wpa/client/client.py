@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import nats.errors
 import nats.js.errors
 
 from wpa.client.asks import Asks
-from wpa.client.channel import Body, check_json
+from wpa.client.channel import Body, Unanswered, check_json
 from wpa.client.connecting import connect, flush
 from wpa.client.following import Following
 from wpa.errors import Problem, TaskRejected, Unavailable
@@ -78,19 +79,21 @@ class Client(Following, Asks):
         """
         check_json(input, "the input")
         check_json(variables, "a variable")
-        answer = await self.request(
-            "start",
-            {
-                "workflow_id": workflow,
-                "version": version,
-                "execution_id": execution_id or uuid.uuid4().hex,
-                "priority": priority,
-                "metadata": metadata or {},
-                "start_at": _moment(start_at),
-                "payload": {"input_data": {} if input is None else input, "variables": variables or {}},
-            },
-        )
-        return msgspec.convert(answer, StartResult)
+        name = execution_id or uuid.uuid4().hex
+        body = {
+            "workflow_id": workflow,
+            "version": version,
+            "execution_id": name,
+            "priority": priority,
+            "metadata": metadata or {},
+            "start_at": _moment(start_at),
+            "payload": {"input_data": {} if input is None else input, "variables": variables or {}},
+        }
+        try:
+            return msgspec.convert(await self.request("start", body), StartResult)
+        except Unanswered as error:
+            told = f"{error}; it may have been started all the same: start it again under the id {name}"
+            raise Unavailable(told) from None
 
     async def publish_start(self, task: Body) -> None:
         """Publish a raw task on ``workflow.tasks.<tenant>``, as a service without this library would."""
@@ -145,7 +148,9 @@ class Client(Following, Asks):
             if not key.startswith(f"{self.tenant}/"):
                 raise nats.js.errors.ObjectNotFoundError
             store = await self._nc.jetstream().object_store(PAYLOADS)
-            return (await store.get(key)).data or b""
+            content = io.BytesIO()  # without one, each chunk is joined to a copy of all before it
+            await store.get(key, writeinto=content)
+            return content.getvalue()
         except nats.js.errors.ObjectNotFoundError:
             raise TaskRejected("unknown_payload", f"tenant {self.tenant} has no payload {key!r}") from None
         except (nats.errors.Error, TimeoutError, OSError) as error:

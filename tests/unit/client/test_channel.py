@@ -9,7 +9,7 @@ from typing import Any
 import nats.errors
 import pytest
 
-from wpa.client import channel
+from wpa.client import Client, channel
 from wpa.client.channel import NOBODY_PAUSES_S, TRIES, Channel
 from wpa.errors import Unavailable
 
@@ -59,3 +59,9 @@ async def test_silence_is_waited_out_a_few_times(slept: list[float]) -> None:
         await Channel(connection, "t").request("list")  # type: ignore[arg-type]
     assert connection.asked == TRIES
     assert slept == []
+
+
+async def test_a_start_that_may_have_been_taken_is_told_its_id(slept: list[float]) -> None:
+    answers = [nats.errors.TimeoutError(), *[nats.errors.NoRespondersError()] * 20]
+    with pytest.raises(Unavailable, match=r"any more; it may have been started.* again under the id mine"):
+        await Client(Connection(*answers), "t").start("w", execution_id="mine")  # type: ignore[arg-type]
