@@ -99,6 +99,12 @@ PLANS: dict[str, dict[str, Any]] = {
             {"id": "b", "uses": "e2e.work", "needs": ["a"]},
         ]
     },
+    "once": {
+        "steps": [
+            {"id": "a", **WORK, "at_most_once": True, "on_error": "continue"},
+            {"id": "b", **WORK, "needs": ["a"]},
+        ]
+    },
     "paused": {
         "steps": [
             {"id": "a", **WORK},
