@@ -37,9 +37,9 @@ async def ended_when_stuck(after_s: float) -> AsyncIterator[None]:
     Its tasks move on to the next worker, and it blocks that one, too. Ended, the worker counts as lost: the
     step gives up after ``lost_attempts_max`` of them, and whatever started the worker starts it again.
 
-    A process that was stopped for a while, or starved, is not ended for that: what is counted is how often
-    another thread finds the loop where it was. Only where that thread can't run either, because C code keeps
-    the interpreter's lock, is it time that counts, and twice as much of it.
+    A process that was starved, or stopped for a while, is not ended for that: what is counted is how often
+    another thread finds the loop where it was. Where that thread can't run either, because C code keeps the
+    interpreter's lock, it is time that counts, and twice as much of it; a stop of that length ends it, too.
     """
     every_s, turns, over = after_s / LOOKS, 0, threading.Event()
     loop_thread = threading.get_ident()
