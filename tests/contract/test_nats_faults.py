@@ -66,6 +66,7 @@ async def test_without_a_server_calls_end_in_unavailable(
             ports.tasks.queues(),
             ports.timers.set(tenant, "x1.wake", 0, b""),
             ports.timers.clear(tenant, "x1.wake"),
+            ports.blobs.get(tenant),
         ):
             with pytest.raises(Unavailable):
                 await call

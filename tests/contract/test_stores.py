@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 
 import msgspec
 import pytest
@@ -129,3 +131,32 @@ class TestBlobs:
             await ports.blobs.get(tenant)
         assert caught.value.code == "unknown_payload"
         assert tenant in caught.value.message
+
+    async def test_a_large_one_costs_in_proportion(self, ports: Ports, tenant: str) -> None:
+        async def cpu_s(megabytes: int) -> float:
+            """The least CPU time of three, to put and to get so much."""
+            data = os.urandom(megabytes << 20)
+            spent = []
+            for turn in range(3):
+                begun = time.process_time()
+                await ports.blobs.put(f"{tenant}/{megabytes}/{turn}", data)
+                assert await ports.blobs.get(f"{tenant}/{megabytes}/{turn}") == data
+                spent.append(time.process_time() - begun)
+            return min(spent)
+
+        few, many = await cpu_s(10), await cpu_s(40)
+        assert many < 8 * max(few, 0.01)
+
+    async def test_one_that_is_put_again_while_it_is_read(self, world: World, tenant: str) -> None:
+        here, there = await world.connect(), await world.connect()
+        data = os.urandom(5_000_000)
+        await here.blobs.put(tenant, data)
+
+        async def puts() -> None:
+            for _ in range(3):
+                await here.blobs.put(tenant, data)
+
+        putting = asyncio.create_task(puts())
+        while not putting.done():
+            assert await there.blobs.get(tenant) == data
+        await putting

@@ -10,7 +10,7 @@ import msgspec
 
 from wpa.engine.api_common import Body, Handler, execution_of, text, whole
 from wpa.engine.asks import find
-from wpa.engine.loading import Values, load, revive
+from wpa.engine.loading import Values, load, revive_to_show
 from wpa.engine.services import Services
 from wpa.engine.status import open_approvals, status_document
 from wpa.errors import FlowMissing, TaskRejected
@@ -168,20 +168,22 @@ class ExecutionVerbs:
         return {"execution": status_document(state, execution, services.clock.now_ms(), trouble)}
 
     async def _revive(self, state: State) -> tuple[Execution | None, Failure | None]:
-        """The execution behind a state; or why its definition can't go on with it."""
+        """The execution behind a state; or why its definition can't go on with it.
+
+        Neither, where its code or its payloads would hold up this worker: then only its record is shown.
+        """
         services = self._services
         if state.error is not None and state.error.type == "FlowOverrun":
             return None, None  # its code, run once more, would hold up this worker as well
         try:
             program = await services.library.program(state.tenant, state.workflow, state.version)
-            execution, _ = await revive(program, state, services.limits, services.payloads)
+            return await revive_to_show(program, state, services.limits, services.payloads), None
         except Diverged as error:
             return None, Failure(type="NonDeterminism", message=str(error))
         except FlowMissing as error:
             return None, Failure(type="FlowMissing", message=str(error))
         except TaskRejected as error:
             return None, Failure(type=error.code, message=error.message)
-        return execution, None
 
     async def history(self, tenant: str, body: Body) -> Body:
         services = self._services

@@ -18,6 +18,7 @@ import msgspec
 from wpa.errors import InvalidName, StepFailed
 from wpa.model import events as ev
 from wpa.model.ids import check_emit_subject
+from wpa.model.recordable import check_integers
 from wpa.model.times import rfc3339
 from wpa.ports.clock import Clock
 from wpa.ports.live import Live
@@ -78,8 +79,9 @@ def emission(tenant: str, subject: str, data: Any) -> tuple[str, bytes]:
         raise StepFailed(error.message, type="InvalidInput", retryable=False) from None
     try:
         raw = msgspec.json.encode(data)
+        check_integers(raw)
     except (TypeError, ValueError, RecursionError) as error:
-        message = f"what is emitted on {suffix} is no JSON: {error}"
+        message = f"what is emitted on {suffix} can't be sent as JSON: {error}"
         raise StepFailed(message, type="InvalidInput", retryable=False) from None
     if len(raw) > EMIT_BYTES_MAX:
         message = f"{len(raw)} bytes are emitted on {suffix}; the most is {EMIT_BYTES_MAX}"
@@ -183,6 +185,7 @@ class Context:
                 raw = msgspec.json.encode(data)
                 if len(raw) > DATA_BYTES_MAX:
                     raise ValueError(f"{len(raw)} bytes; the most is {DATA_BYTES_MAX}")
+                check_integers(raw)
                 body["data"] = msgspec.Raw(raw)
             except (TypeError, ValueError, RecursionError) as error:
                 self.log.warning("progress is published without its data: %s", error)

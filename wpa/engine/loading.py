@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, overload
 
-from wpa.engine.payloads import Payloads, reference
+from wpa.engine.payloads import Payloads, reference, stored_size
 from wpa.errors import Unavailable
 from wpa.kernel.execution import Execution
 from wpa.kernel.fold import fold
 from wpa.kernel.program import Program
 from wpa.model.limits import Limits
-from wpa.model.state import State, decode_state
+from wpa.model.state import State, decode_state, is_terminal
+from wpa.plan import Plan
+from wpa.plan.names import outputs_read, reads_input
 from wpa.ports import Ports
 from wpa.ports.clock import Clock
 from wpa.ports.journal import Stored
 
-__all__ = ["Loaded", "Values", "folded", "load", "load_latest", "referring", "revive"]
+__all__ = ["Loaded", "Values", "folded", "load", "load_latest", "referring", "revive", "revive_to_show"]
 
 
 LOOK_EVERY_S: Final = 0.05
 CAUGHT_UP_WITHIN_S: Final = 10.0
+SHOWN_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of payloads that are loaded to show an execution that has ended."""
 
 
 class Loaded(NamedTuple):
@@ -86,6 +90,11 @@ class Values:
         key = reference(value)
         return value if key is None else self._values[key]
 
+    def or_reference(self, value: Any) -> Any:
+        """As called; what was not fetched stays a reference."""
+        key = reference(value)
+        return value if key is None else self._values.get(key, value)
+
     async def fetch(self, value: Any) -> None:
         """Have what ``value`` refers to at hand."""
         key = reference(value)
@@ -104,6 +113,37 @@ async def revive(
     for stored in referring(state):
         await values.fetch(stored)
     return Execution.rebuild(program, state, limits, values), values
+
+
+async def revive_to_show(
+    program: Program, state: State, limits: Limits, payloads: Payloads
+) -> Execution | None:
+    """The execution behind a loaded state, to be looked at and not to be driven on.
+
+    Of its large payloads, only those are loaded on which it depends what is wanted, and with which inputs;
+    the others stay references. None for one that has ended and would need more than ``SHOWN_BYTES_MAX`` of
+    them: what its journal says has to do.
+
+    Raises Diverged where the program doesn't ask for what is recorded.
+    """
+    needed = list(_looked_at(program, state))
+    if is_terminal(state.status) and sum(map(stored_size, needed)) > SHOWN_BYTES_MAX:
+        return None
+    values = Values(payloads)
+    for stored in needed:
+        await values.fetch(stored)
+    return Execution.rebuild(program, state, limits, values.or_reference)
+
+
+def _looked_at(program: Program, state: State) -> Iterator[Any]:
+    """The stored values that the program may look at. Of a flow nobody knows: all of them."""
+    plan = program if isinstance(program, Plan) else None
+    read = None if plan is None else outputs_read(plan)
+    if plan is None or reads_input(plan):
+        yield state.input
+    for slot in state.slots.values():
+        if read is None or slot.step in read:
+            yield slot.output
 
 
 def referring(state: State) -> Iterator[Any]:

@@ -11,7 +11,14 @@ import msgspec
 
 from wpa.errors import StepFailed
 from wpa.model.events import Failure
-from wpa.model.recordable import NESTING_MAX, TYPE_CHARS_MAX, encode_data, safe_details, safe_text
+from wpa.model.recordable import (
+    NESTING_MAX,
+    TYPE_CHARS_MAX,
+    check_integers,
+    encode_data,
+    safe_details,
+    safe_text,
+)
 from wpa.ports.steps import StepType
 
 __all__ = ["NESTING_MAX", "decode", "encode", "failure_of", "settle", "taken"]
@@ -47,12 +54,14 @@ def settle(found: StepType, returned: Any) -> tuple[Any, bytes]:
 
 
 def encode(output: Any) -> bytes:
-    """``output`` as JSON. Raises StepFailed, type InvalidOutput, for what JSON can't hold."""
+    """``output`` as JSON. Raises StepFailed, type InvalidOutput, for what JSON, or an input, can't hold."""
     try:
-        return encode_data(output)
+        raw = encode_data(output)
+        check_integers(raw)
     except (TypeError, ValueError, RecursionError) as error:
         message = f"the step returned what can't be recorded as JSON: {error}"
         raise StepFailed(message, type="InvalidOutput", retryable=False) from None
+    return raw
 
 
 def decode(raw: bytes) -> Any:

@@ -16,7 +16,7 @@ from wpa.errors import OverLimit
 from wpa.model.limits import Limits
 from wpa.ports.blobs import Blobs
 
-__all__ = ["Payloads", "reference"]
+__all__ = ["Payloads", "reference", "stored_size"]
 
 _ENCODER = msgspec.json.Encoder()
 _LIKE_REFERENCE: Final = b'{"$blob":'
@@ -29,6 +29,11 @@ def reference(value: Any) -> str | None:
         if type(blob) is dict and isinstance(blob.get("key"), str):
             return str(blob["key"])
     return None
+
+
+def stored_size(value: Any) -> int:
+    """How many bytes the payload has that ``value`` refers to; 0 where it is no reference."""
+    return 0 if reference(value) is None else int(value["$blob"].get("size", 0))
 
 
 class Payloads:

@@ -237,7 +237,7 @@ def _loop(view: StepView, slots: list[Slot], state: State, most: int, now_ms: in
         body["status"] = "failed"
     elif over:
         body["status"] = "completed"
-    else:
+    elif slots:
         order = ("running", "retrying", "waiting", "cancelled")
         body["status"] = next((phase for phase in order if phase in phases), "running")
     # Between two turns nothing is open, and yet the step is not over.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+import msgspec
+
 from wpa.errors import StepFailed
 from wpa.flows.sites import traceback_site
 from wpa.flows.values import dump
 from wpa.kernel.program import CANCELLED, Continued, Failed, Finished
 from wpa.model.events import Failure
-from wpa.model.recordable import TYPE_CHARS_MAX, safe_details, safe_text
+from wpa.model.recordable import TYPE_CHARS_MAX, check_integers, safe_details, safe_text
 
 __all__ = ["ContinueAsNew", "alone", "failure_of", "outcome_of"]
 
@@ -34,8 +36,10 @@ def outcome_of(main: asyncio.Task[Any], root: str, dropped: tuple[str, ...]) -> 
     error = main.exception()
     if error is None:
         try:
-            return Finished(dump(main.result()), dropped)
-        except TypeError as unfit:
+            output = dump(main.result())
+            check_integers(msgspec.json.encode(output))
+            return Finished(output, dropped)
+        except (TypeError, ValueError) as unfit:
             message = f"the flow returned what it can't return: {unfit}"
             return Failed(Failure(type="InvalidOutput", message=message, retryable=False), dropped)
     left_with = alone(error)

@@ -3,6 +3,8 @@
 What is recorded must be readable for ever, by every worker and in every language. So data is JSON without
 NaN (an encoder would write null, and data that changes on its way is worse than an error), in valid Unicode,
 and nested no deeper than any reader can follow; and a failure holds nothing that could not be recorded.
+Integers of more than 64 bits are refused by :func:`check_integers`, apart: journals from before it was asked
+hold some, and what a replay makes of them has to be what it was.
 """
 
 from __future__ import annotations
@@ -13,8 +15,17 @@ from typing import Any, Final
 import msgspec
 
 from wpa.model.events import Failure
+from wpa.model.integers import complaint, may_hold_too_long, too_long
 
-__all__ = ["NESTING_MAX", "TYPE_CHARS_MAX", "encode_data", "safe_details", "safe_failure", "safe_text"]
+__all__ = [
+    "NESTING_MAX",
+    "TYPE_CHARS_MAX",
+    "check_integers",
+    "encode_data",
+    "safe_details",
+    "safe_failure",
+    "safe_text",
+]
 
 MESSAGE_CHARS_MAX: Final = 2_000
 TYPE_CHARS_MAX: Final = 200
@@ -34,6 +45,17 @@ def encode_data(data: Any) -> bytes:
     if len(raw) > 2 * NESTING_MAX and _is_deep(raw):
         raise ValueError(f"it is nested more than {NESTING_MAX} levels deep")
     return raw
+
+
+def check_integers(raw: bytes) -> None:
+    """Raise ValueError, with its path, for an integer of more than 64 bits in what was encoded as JSON.
+
+    Inputs may hold none, and what one step puts out is input of the next. ``raw`` is not nested too deeply.
+    """
+    if raw.startswith(b'"'):
+        return  # a text, however long
+    if may_hold_too_long(raw) and (found := too_long(msgspec.json.decode(raw))) is not None:
+        raise ValueError(complaint(f"${found}"))
 
 
 def _finite(data: Any) -> bool:

@@ -50,6 +50,7 @@ _LINKS = r"""((?:\s*\.\s*[A-Za-z_]\w*|\s*\[\s*(?:"[^"\\]*"|'[^'\\]*')\s*\])*)"""
 _LINK = re.compile(r"""\.\s*([A-Za-z_]\w*)|\[\s*["']([^"']*)["']\s*\]""")
 _NO_KEY = re.compile(r'NOT_FOUND: Key not found in map : "(.*)"')
 _NO_WALK = re.compile(rf"\((\w+)\)\.{IN_ORDER}\(\)|<iter_range>")
+_MANY_DIGITS: Final = re.compile(r"\d{40,}")
 _NO_FIELDS: Final = "INVALID_ARGUMENT: Applying SELECT to non-message type"
 _COMPLAINT = re.compile(r"ERROR: <input>:\d+:(\d+): (.*)")
 
@@ -121,7 +122,7 @@ class Expression:
         if found := _NO_WALK.search(complaint):
             return f"only a list or an object can be walked over; this is {found[1] or 'neither'}"
         if complaint != _NO_FIELDS:
-            return complaint
+            return _MANY_DIGITS.sub(lambda run: f"{run[0][:20]}... ({len(run[0])} digits)", complaint)
         for path in self.references:
             value = scope.get(path[0])
             for depth, link in enumerate(path[1:], start=1):

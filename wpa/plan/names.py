@@ -11,7 +11,7 @@ from wpa.plan.nodes import Node
 from wpa.plan.suggest import near, suggest
 from wpa.plan.templates import Template
 
-__all__ = ["check_names"]
+__all__ = ["check_names", "outputs_read", "reads_input"]
 
 STEP_FIELDS = ("output", "status", "error")
 EXECUTION_FIELDS = ("id", "tenant", "workflow", "version", "started_at", "metadata", "context")
@@ -27,6 +27,33 @@ def check_names(plan: Plan) -> list[Problem]:
                 if problem is not None:
                     problems.append(problem)
     return problems
+
+
+def reads_input(plan: Plan) -> bool:
+    """Whether what the plan wants may depend on its input."""
+    return any(path[0] == "input" for _, path in _wanting(plan))
+
+
+def outputs_read(plan: Plan) -> frozenset[str]:
+    """The steps on whose outputs it may depend what the plan wants, with which inputs."""
+    read: set[str] = set()
+    for node, (root, *rest) in _wanting(plan):
+        if root == "output":  # its own, from one turn of a loop to the next
+            read.add(node.id)
+        elif root == "steps" and not rest:
+            return frozenset(plan.by_id)
+        elif root == "steps" and rest[1:2] in ([], ["output"]):
+            read.add(rest[0])
+    return frozenset(read)
+
+
+def _wanting(plan: Plan) -> Iterator[tuple[Node, tuple[str, ...]]]:
+    """Every path that an expression reads, and the expression's node; without those of the plan's output."""
+    for template, node, _ in _templates(plan):
+        if node is not None:
+            for _, expression in template.expressions:
+                for path in expression.references:
+                    yield node, path
 
 
 def _templates(plan: Plan) -> Iterator[tuple[Template, Node | None, bool]]:

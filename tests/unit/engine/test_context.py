@@ -140,6 +140,15 @@ async def test_what_was_reported_is_what_was_at_that_moment(context: Context, he
     assert heard.events[-1]["data"] == {"pages": [1]}
 
 
+async def test_progress_tells_of_no_number_that_a_reader_could_not_hold(
+    context: Context, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    await context.progress(50, "half", rows=10**30)
+    assert heard.events[-1]["percentage"] == 50.0
+    assert "data" not in heard.events[-1]
+    assert "$.rows is an integer of more than 64 bits" in caplog.text
+
+
 async def test_emissions_stay_under_the_tenants_prefix(context: Context, heard: Heard) -> None:
     assert await context.emit("orders.paid", {"id": 1}) == "workflow.emit.acme.orders.paid"
     assert heard.published == [("workflow.emit.acme.orders.paid", {"id": 1})]
@@ -157,7 +166,7 @@ async def test_no_other_subject_can_be_reached(context: Context, heard: Heard, s
     assert heard.published == []
 
 
-@pytest.mark.parametrize("data", [object(), "x" * EMIT_BYTES_MAX])
+@pytest.mark.parametrize("data", [object(), "x" * EMIT_BYTES_MAX, {"n": 2**63}])
 async def test_what_cannot_be_emitted_fails_the_step(context: Context, heard: Heard, data: Any) -> None:
     with pytest.raises(StepFailed, match="emitted"):
         await context.emit("a", data)

@@ -55,6 +55,17 @@ def test_what_json_cannot_hold_is_refused_not_changed(output: Any) -> None:
     assert (caught.value.type, caught.value.retryable) == ("InvalidOutput", False)
 
 
+@pytest.mark.parametrize(("output", "where"), [(10**400, "$"), ({"n": [2**63]}, "$.n[0]")])
+def test_an_integer_that_no_input_may_hold_is_no_output(output: Any, where: str) -> None:
+    with pytest.raises(StepFailed) as caught:
+        encode(output)
+    assert (caught.value.type, caught.value.retryable) == ("InvalidOutput", False)
+    assert caught.value.message == (
+        f"the step returned what can't be recorded as JSON: {where} is an integer of more than 64 bits; "
+        "send it as a string"
+    )
+
+
 def test_null_and_the_word_null_are_no_nan() -> None:
     assert encode({"a": None, "b": "null", "c": Reading(1.5)}) == b'{"a":null,"b":"null","c":{"celsius":1.5}}'
 

@@ -47,6 +47,20 @@ def test_what_no_journal_could_hold_is_no_output(returned: Any) -> None:
     assert "can't be written as JSON" in error.message
 
 
+@pytest.mark.parametrize(("returned", "where"), [(10**400, "$"), ({"n": [2**63]}, "$.n[0]")])
+def test_an_integer_that_no_input_may_hold_is_no_output(returned: Any, where: str) -> None:
+    @flow("odd")
+    async def odd() -> Any:
+        return returned
+
+    error = Table(odd).error
+    assert error.type == "InvalidOutput"
+    assert error.message == (
+        f"the flow returned what it can't return: {where} is an integer of more than 64 bits; "
+        "send it as a string"
+    )
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [

@@ -176,3 +176,10 @@ def test_a_narrowed_scope_holds_what_is_read_and_nothing_else() -> None:
     assert template.render(narrowed) == template.render(SCOPE) == [[True], False, 1, {"id": 7}]
     whole, _ = compile_template("${input[execution.id]}", "$")
     assert narrow(SCOPE, whole) == {"input": SCOPE["input"], "execution": SCOPE["execution"]}
+
+
+def test_a_complaint_holds_no_hundreds_of_digits() -> None:
+    template, _ = compile_template("${input.n + 1}", "$.x")
+    with pytest.raises(ExpressionError, match=r"10{19}\.\.\. \(401 digits\)") as caught:
+        template.render({**SCOPE, "input": {"n": 10**400}})
+    assert len(str(caught.value)) < 300

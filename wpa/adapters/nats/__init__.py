@@ -12,13 +12,14 @@ import msgspec
 
 from wpa.adapters.clock import SystemClock
 from wpa.adapters.nats import streams
+from wpa.adapters.nats.blobs import NatsBlobs
 from wpa.adapters.nats.group_commit import GroupCommit
 from wpa.adapters.nats.inlets import NatsInlets
 from wpa.adapters.nats.journal import NatsJournal, Publish
 from wpa.adapters.nats.kv import Bucket
 from wpa.adapters.nats.leftovers import is_connected, release
 from wpa.adapters.nats.live import NatsLive
-from wpa.adapters.nats.stores import NatsBlobs, NatsDefinitions, NatsRecords, NatsSnapshots
+from wpa.adapters.nats.stores import NatsDefinitions, NatsRecords, NatsSnapshots
 from wpa.adapters.nats.tasks import NatsTasks
 from wpa.adapters.nats.timers import NatsTimers
 from wpa.adapters.nats.transport import Transport

@@ -1,4 +1,4 @@
-"""Snapshots, definitions and large payloads, in NATS key-value buckets and the object store."""
+"""Snapshots, records and definitions, in NATS key-value buckets."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
-import nats.errors
-import nats.js.errors
-from nats.js.object_store import ObjectStore
 
 from wpa.adapters.nats import streams
 from wpa.adapters.nats.kv import Bucket
 from wpa.adapters.nats.transport import Message, Transport
-from wpa.errors import Conflict, NotFound, Unavailable
+from wpa.errors import Conflict
 from wpa.ports.definitions import StoredDefinition
 
-__all__ = ["NatsBlobs", "NatsDefinitions", "NatsRecords", "NatsSnapshots"]
+__all__ = ["NatsDefinitions", "NatsRecords", "NatsSnapshots"]
 
 
 class NatsSnapshots:
@@ -122,31 +119,3 @@ class NatsDefinitions:
     def _tell(self, tenant: str, workflow: str) -> None:
         for callback in self._callbacks:
             callback(tenant, workflow)
-
-
-class NatsBlobs:
-    """See :class:`wpa.ports.blobs.Blobs`; on nats-py's object store, which chunks and digests."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self._store: ObjectStore | None = None
-
-    async def _open(self) -> ObjectStore:
-        if self._store is None:
-            self._store = await self._transport.nc.jetstream().object_store(streams.PAYLOADS_BUCKET)
-        return self._store
-
-    async def put(self, key: str, data: bytes) -> None:
-        try:
-            await (await self._open()).put(key, data)
-        except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise Unavailable(f"payload {key} can't be stored: {error or type(error).__name__}") from error
-
-    async def get(self, key: str) -> bytes:
-        try:
-            found = await (await self._open()).get(key)
-        except nats.js.errors.ObjectNotFoundError:
-            raise NotFound("unknown_payload", f"payload {key} is not in {streams.PAYLOADS_BUCKET}") from None
-        except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise Unavailable(f"payload {key} can't be read: {error or type(error).__name__}") from error
-        return found.data or b""
