@@ -44,12 +44,12 @@ $(NODE_STAMP): tests/e2e/node/package.json tests/e2e/node/package-lock.json
 	else echo "no npm: the tests with the Node client will be skipped" >&2; fi
 
 # The first workers of a rolling upgrade run the wpa of OLDER, if git can export it.
-chaos: setup  ## break real processes, for longer: SECONDS=60 each, upgraded from OLDER=REVISION
+chaos: setup  ## break real processes, for longer: SECONDS=60 each, EVERY=1 for all crash points, upgraded from OLDER=REVISION
 	@report=$$(mktemp); older=$$(mktemp -d); trap 'rm -rf "$$report" "$$older"' EXIT; \
 	if git archive --output="$$older/wpa.tar" $(or $(OLDER),HEAD) wpa; then tar -xf "$$older/wpa.tar" -C "$$older"; \
 	else rm -rf "$$older"; older=; test -z "$(OLDER)" || exit 1; fi; \
-	status=0; CHAOS_REPORT="$$report" CHAOS_OLDER="$$older" CHAOS_SECONDS=$(or $(SECONDS),40) CHAOS_EVERY=3 \
-		$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/chaos || status=$$?; \
+	status=0; CHAOS_REPORT="$$report" CHAOS_OLDER="$$older" CHAOS_SECONDS=$(or $(SECONDS),40) \
+		CHAOS_EVERY=$(or $(EVERY),3) $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/chaos || status=$$?; \
 	$(BIN)/python -m tests.chaos.report "$$report"; exit $$status
 
 fuzz: setup  ## hostile tasks, requests and definitions, other ones each time: EXAMPLES=20000 each

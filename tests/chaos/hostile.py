@@ -74,6 +74,12 @@ def fork(ctx: StepContext) -> str:
     return "forked"
 
 
+@step("hostile.fork_here")
+async def fork_here(ctx: StepContext) -> str:
+    """Fork the worker's own loop."""
+    return "forked" if os.fork() else "the child's"
+
+
 @step("hostile.unserialisable")
 async def unserialisable(ctx: StepContext) -> Any:
     return {"lock": threading.Lock()}

@@ -34,6 +34,7 @@ ENDS: dict[str, tuple[str, str]] = {
     "base": ("FAILED", "BaseException"),
     "leak": ("COMPLETED", ""),
     "fork": ("COMPLETED", ""),
+    "fork_here": ("COMPLETED", ""),
     "liar": ("COMPLETED", ""),
     "block": ("COMPLETED", ""),
 }

@@ -10,8 +10,9 @@ import pytest
 
 from tests.chaos.load import CANARIES, check_end, deploy, start
 from tests.chaos.site import Site
-from tests.chaos.witness import Witness
-from tests.checker.facts import Call
+from tests.chaos.witness import BOUNDS, Witness
+from tests.checker.facts import Call, load
+from tests.checker.judge import judge
 from wpa.client import Client
 
 (TENANT, *_) = CANARIES
@@ -44,3 +45,6 @@ async def test_what_is_lost_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
         f"I11 {TENANT}.x: x:a:2 is the key of no slot that was opened",
     ):
         assert what in str(found.value)
+    kept = load(site.folder / "facts.json")
+    assert (kept.bounds, kept.closed) == (BOUNDS, True)
+    assert "\n".join(map(str, judge(kept))) in str(found.value)

@@ -94,10 +94,11 @@ class Witness:
         await asyncio.sleep(max(0, latest_ms - _now_ms()) / 1000)
         facts = await settled(self._site.url, QUIET_WITHIN_S)
         facts.calls, facts.closed = [*self._before.calls, *self.caller.calls], True
+        facts.bounds = BOUNDS
         facts.faults = self.faults
         facts.canaries, facts.ledgered = self._canaries, self._ledgered
         facts.effects = [*self._before.effects, *read_ledger(self._site.ledger)]
-        violations = judge(facts, BOUNDS)
+        violations = judge(facts)
         violations += await asyncio.to_thread(replay, facts, [FLOWS], self._code)
         self._report(facts, violations)
         if violations:

@@ -7,33 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.checker.facts import Body, Call, Effect, Facts, Message, Recorded, Snapshot
+from tests.checker.facts import Body, Bounds, Call, Effect, Facts, Message, Recorded, Snapshot
 from tests.checker.fold import Fold, step_of, walk
 from tests.checker.plans import Plan
 
-__all__ = ["Bounds", "Case", "Index", "Violation", "cases_of", "execution_of", "of_step", "slot_key", "told"]
+__all__ = ["Case", "Index", "Violation", "cases_of", "execution_of", "of_step", "slot_key", "told"]
 
 SHOWN: Final = 400
 
 Key = tuple[str, str]
 """Tenant and execution."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """How much is tolerated. Milliseconds."""
-
-    settle_ms: int = 15_000
-    """After the last fault, and the last thing that was asked, everything comes to an end, or to rest, within
-    this time; a step that works for longer needs more."""
-    late_ms: int = 1_500
-    """How late a timer may be while the server and a worker are there."""
-    return_ms: int = 7_000
-    """How late it may be after they have come back."""
-    skew_ms: int = 5
-    """How far the clocks of workers, server and ledger are apart."""
-    pause_ms: int = 1_500
-    """How long a pause may take to reach whoever drives the execution."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +119,14 @@ class Case:
         return Violation(promise, self.tenant, self.execution, what, [told(fact) for fact in evidence])
 
     def late_ms(self, due_ms: int) -> int:
-        """When something that is due at a moment has to have happened at the latest."""
+        """When something that is due at a moment has to have happened at the latest.
+
+        What is due just after a fault has as long as what was due in it.
+        """
         quiet = self.facts.quiet_after(due_ms, self.bounds.late_ms)
-        return due_ms + self.bounds.late_ms if quiet == due_ms else quiet + self.bounds.return_ms
+        ends = (fault.until_ms for fault in self.facts.faults if fault.until_ms <= quiet)
+        back_ms = max(ends, default=due_ms - self.bounds.return_ms)
+        return max(due_ms + self.bounds.late_ms, back_ms + self.bounds.return_ms)
 
     @property
     def calls(self) -> list[Call]:

@@ -58,7 +58,7 @@ async def dump(url: str, *, statuses: bool = True) -> Facts:
         ]
         await _payloads(connection, facts)
         if statuses:
-            facts.statuses = await _statuses(connection, facts)
+            facts.statuses, facts.statuses_asked = await _statuses(connection, facts), True
         return facts
     finally:
         await connection.close()

@@ -11,9 +11,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+from tests.checker.typed import read
 
 __all__ = [
+    "Bounds",
     "Call",
     "Definition",
     "Effect",
@@ -164,6 +167,23 @@ class Fault:
     until_ms: int
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """How much is tolerated. Milliseconds."""
+
+    settle_ms: int = 15_000
+    """After the last fault, and the last thing that was asked, everything comes to an end, or to rest, within
+    this time; a step that works for longer needs more."""
+    late_ms: int = 1_500
+    """How late a timer may be while the server and a worker are there."""
+    return_ms: int = 7_000
+    """How late it may be after they have come back."""
+    skew_ms: int = 5
+    """How far the clocks of workers, server and ledger are apart."""
+    pause_ms: int = 1_500
+    """How long a pause may take to reach whoever drives the execution."""
+
+
 @dataclass
 class Facts:
     """All that is known of a run. Lists are in the order of their streams."""
@@ -172,6 +192,10 @@ class Facts:
     """When the streams and buckets were read."""
     closed: bool = False
     """Whether ``calls`` holds every start that anybody made."""
+    bounds: Bounds | None = None
+    """What was tolerated when they were judged first; None where nobody has said."""
+    statuses_asked: bool = False
+    """Whether every execution was asked for its status: one that is not in ``statuses`` has told none."""
     ledgered: list[str] = field(default_factory=list)
     """The step types that leave a line for each side effect."""
     calls: list[Call] = field(default_factory=list)
@@ -214,18 +238,11 @@ class Facts:
         return quiet
 
 
-_LISTS: dict[str, type[Any]] = {
-    "calls": Call,
-    "faults": Fault,
-    "events": Recorded,
-    "tasks": Message,
-    "timers": Message,
-    "letters": Message,
-    "snapshots": Snapshot,
-    "definitions": Definition,
-    "statuses": Status,
-    "effects": Effect,
-}
+_NEEDED: Final = (
+    "taken_ms", "calls", "faults", "events", "tasks", "timers", "letters", "snapshots", "definitions", "statuses",
+    "effects",
+)  # fmt: skip
+"""What every file holds, be it empty. All else may be missing: it came later, or says little."""
 
 
 def save(facts: Facts, path: Path) -> None:
@@ -237,7 +254,7 @@ def save(facts: Facts, path: Path) -> None:
 def _written(value: Any) -> str:
     if isinstance(value, list) and value and not isinstance(value[0], str):
         return "[\n" + ",\n".join(_json(asdict(item)) for item in value) + "\n]"
-    return _json(value)
+    return _json(asdict(value) if isinstance(value, Bounds) else value)
 
 
 def _json(value: Any) -> str:
@@ -245,11 +262,19 @@ def _json(value: Any) -> str:
 
 
 def load(path: Path) -> Facts:
-    """The run that :func:`save` has kept. Raises ValueError or TypeError for a file of another kind."""
-    found: Body = json.loads(path.read_text())
-    for name, kind in _LISTS.items():
-        found[name] = [kind(**item) for item in found.get(name, ())]
-    return Facts(**found)
+    """The run that :func:`save` has kept.
+
+    Raises ValueError for a file of another kind, with what is missing, or wrong, and where.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    missing = [name for name in _NEEDED if name not in found] if isinstance(found, dict) else []
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    facts: Facts = read(Facts, found, "facts")
+    return facts
 
 
 def read_ledger(path: Path) -> Iterator[Effect]:

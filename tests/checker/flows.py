@@ -17,12 +17,13 @@ from typing import Any, Final
 from tests.checker.case import Violation
 from tests.checker.facts import Facts, Recorded
 
-__all__ = ["replay"]
+__all__ = ["flows_of", "replay"]
 
 WPA: Final = str(Path(sys.executable).parent / "wpa")
 WITHIN_S: Final = 120
 VERDICTS: Final = (0, 1)
-"""Exit statuses of ``wpa replay`` that come with a verdict: all replay, or some diverge."""
+"""Exit statuses of ``wpa replay`` that come with a verdict: all replay, or some diverge. The second is that of
+an error, too; then it prints no rows."""
 
 Key = tuple[str, str]
 
@@ -37,17 +38,22 @@ def replay(facts: Facts, modules: Iterable[str], env: Mapping[str, str] | None =
 
     Raises RuntimeError where nothing could be found out.
     """
-    plans = {(one.tenant, one.workflow) for one in facts.definitions}
-    journals = [
-        (key, journal)
-        for key, journal in facts.journals().items()
-        if (key[0], journal[0].body.get("workflow_id")) not in plans
-    ]
+    journals = flows_of(facts)
     if not journals:
         return []
     rows = _replayed(facts, [journal for _, journal in journals], modules, env)
     told = zip(journals, rows, strict=True)
     return [_diverged(key, row) for (key, _), row in told if row["reason"]]
+
+
+def flows_of(facts: Facts) -> list[tuple[Key, list[Recorded]]]:
+    """The executions that no plan describes, with their journals."""
+    plans = {(one.tenant, one.workflow) for one in facts.definitions}
+    return [
+        (key, journal)
+        for key, journal in facts.journals().items()
+        if (key[0], str(journal[0].body.get("workflow_id"))) not in plans
+    ]
 
 
 def _diverged(key: Key, row: Mapping[str, Any]) -> Violation:
@@ -67,7 +73,7 @@ def _replayed(
             [WPA, "replay", folder, "--json", *flows],
             capture_output=True, text=True, env=env, timeout=WITHIN_S, check=False,
         )  # fmt: skip
-    if done.returncode not in VERDICTS:
+    if done.returncode not in VERDICTS or not done.stdout:
         raise RuntimeError(f"wpa replay ended with {done.returncode}: {done.stderr}")
     rows: list[dict[str, Any]] = json.loads(done.stdout)
     return rows

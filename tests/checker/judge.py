@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from tests.checker.case import Bounds, Case, Violation, cases_of
-from tests.checker.facts import Facts
+from tests.checker.case import Case, Violation, cases_of
+from tests.checker.facts import Bounds, Facts
 from tests.checker.promises import (
     chain,
     effects,
@@ -61,9 +61,13 @@ _OF_EACH: Final[dict[str, Callable[[Case], Iterator[Violation]]]] = {
 def judge(facts: Facts, bounds: Bounds | None = None) -> list[Violation]:
     """All that breaks a promise, by promise; an empty list is the verdict that every one was kept.
 
+    Args:
+        facts: what is judged.
+        bounds: what is tolerated; None: what the facts themselves say, or else the defaults.
+
     Facts that make no sense break a promise, too, and never the judge.
     """
-    bounds = bounds or Bounds()
+    bounds = bounds or facts.bounds or Bounds()
     found: list[Violation] = []
     for promise, check_all in _OF_ALL.items():
         found += _held(promise, "", "", check_all(facts, bounds))
@@ -77,6 +81,6 @@ def judge(facts: Facts, bounds: Bounds | None = None) -> list[Violation]:
 def _held(promise: str, tenant: str, execution: str, found: Iterator[Violation]) -> Iterator[Violation]:
     try:
         yield from found
-    except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, AssertionError, RecursionError) as error:
         what = f"{UNREADABLE}: {type(error).__name__} {error}"
         yield Violation(promise, tenant, execution, what)

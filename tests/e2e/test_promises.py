@@ -198,7 +198,7 @@ async def test_the_judge_finds_no_broken_promise_though_a_worker_is_killed(
     fault = Fault("a worker is killed", killed_ms, int(time.time() * 1000 + ACK_WAIT_S * 1000))
     facts = await settled(server.url, within_s=40, waiting={UNTOLD})
     await connection.close()
-    facts.calls, facts.closed = caller.calls, True
+    facts.calls, facts.closed, facts.bounds = caller.calls, True, BOUNDS
     facts.faults, facts.canaries, facts.ledgered = [fault], TENANTS, LEDGERED
     facts.effects = list(read_ledger(ledger_file))
     if path := os.environ.get("WPA_RECORD_FACTS"):
@@ -207,5 +207,5 @@ async def test_the_judge_finds_no_broken_promise_though_a_worker_is_killed(
     assert any(event.name == "workflow_recovered" for event in facts.events)
     untold = {one.tenant: one.document["status"] for one in facts.statuses if one.execution == UNTOLD}
     assert untold == {"acme": "WAITING", "zeta": "PAUSED"}
-    violations = judge(facts, BOUNDS) + await asyncio.to_thread(replay, facts, flows)
+    violations = judge(facts) + await asyncio.to_thread(replay, facts, flows)
     assert not violations, "\n".join(map(str, violations))

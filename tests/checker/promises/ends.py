@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.checker.case import Bounds, Case, Violation, execution_of, told
-from tests.checker.facts import Body, Call, Facts, Message
+from tests.checker.case import Case, Violation, execution_of, told
+from tests.checker.facts import Body, Bounds, Call, Facts, Message
 from tests.checker.fold import TERMINAL, Fold
 
 __all__ = ["check", "check_all"]

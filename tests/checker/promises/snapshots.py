@@ -9,11 +9,9 @@ from tests.checker.case import Case, Violation
 from tests.checker.facts import Body, Recorded
 from tests.checker.fold import ASKED, TERMINAL, Fold, step_of
 from tests.checker.forms import normal
+from tests.checker.promises import rows
 
 __all__ = ["check"]
-
-ELIDED_OVER = 200
-"""Longer values are not compared with the status: it may show them in short."""
 
 
 def check(case: Case) -> Iterator[Violation]:
@@ -34,6 +32,8 @@ def check(case: Case) -> Iterator[Violation]:
         yield from _differ(case, "the snapshot", normal(state), case.after(seen).snapshot())
     if case.status is not None:
         yield from _status(case, case.status)
+    elif case.facts.statuses_asked:
+        yield case.broken("I6", "its status was asked for, and nobody has told it", last)
 
 
 def _is_drivers(event: Recorded) -> bool:
@@ -57,9 +57,9 @@ def _status(case: Case, document: Body) -> Iterator[Violation]:
         return
     fold = case.after(seen)
     yield from _differ(case, "the status", _shown(document), _as_shown(fold))
-    output = fold["output"]
-    if len(repr(output)) < ELIDED_OVER and document.get("output") != output:
-        yield case.broken("I6", f"the status shows {document.get('output')!r} for {output!r}")
+    if not rows.shows(document["output"], fold["output"]):
+        yield case.broken("I6", f"the status shows {document['output']!r:.200} for {fold['output']!r:.200}")
+    yield from rows.check(case, fold, document)
 
 
 NAMES = ("workflow", "version", "execution", "epoch", "worker", "created_at", "run", "failed_step")

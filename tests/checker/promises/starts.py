@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.checker.case import Bounds, Violation, told
-from tests.checker.facts import Body, Call, Facts, Recorded
+from tests.checker.case import Violation, told
+from tests.checker.facts import Body, Bounds, Call, Facts, Recorded
 from tests.checker.fold import child_name
 
 __all__ = ["check"]

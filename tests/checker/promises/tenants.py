@@ -6,15 +6,15 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from tests.checker.case import Bounds, Violation, told
-from tests.checker.facts import Facts
+from tests.checker.case import Violation, told
+from tests.checker.facts import Bounds, Facts
 
-__all__ = ["check"]
+__all__ = ["check", "owned"]
 
 
 def check(facts: Facts, bounds: Bounds) -> Iterator[Violation]:
     """Look for each canary in all that is another tenant's."""
-    for tenant, what, fact in _owned(facts):
+    for tenant, what, fact in owned(facts):
         text = json.dumps(fact, ensure_ascii=False, default=str)
         for owner, canary in facts.canaries.items():
             if owner != tenant and canary in text:
@@ -23,7 +23,8 @@ def check(facts: Facts, bounds: Bounds) -> Iterator[Violation]:
                 yield Violation("I9", tenant, "", f"{what} holds the canary of {owner}", [told(shown)])
 
 
-def _owned(facts: Facts) -> Iterator[tuple[str, str, Any]]:
+def owned(facts: Facts) -> Iterator[tuple[str, str, Any]]:
+    """All that is some tenant's: whose, what it is called, and itself."""
     for event in facts.events:
         yield event.key[0], f"{event.subject} #{event.seq}", event.body
     for message in [*facts.tasks, *facts.timers, *facts.letters]:

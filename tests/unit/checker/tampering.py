@@ -120,6 +120,18 @@ class Run:
             if (one.tenant, one.execution) == (self.tenant, execution):
                 one.document.update(changed)
 
+    def row(self, execution: str, step: str) -> dict[str, Any]:
+        """What the status says of a step, to be changed in place."""
+        rows: list[dict[str, Any]] = self.document(execution)["steps"]
+        (found,) = (row for row in rows if row["step"] == step)
+        return found
+
+    def document(self, execution: str) -> dict[str, Any]:
+        """The status of an execution, to be changed in place."""
+        key = (self.tenant, execution)
+        (found,) = (one for one in self.facts.statuses if (one.tenant, one.execution) == key)
+        return found.document
+
     def effect(self, key: str, nth: int = 0) -> Effect:
         found = [one for one in self.facts.effects if (one.tenant, one.key) == (self.tenant, key)]
         return found[nth]
