@@ -8,7 +8,7 @@ from typing import Any
 from wpa.errors import TaskRejected
 from wpa.model.ids import check_execution, check_workflow
 
-__all__ = ["Body", "Handler", "execution_of", "flag", "text", "whole", "workflow_of"]
+__all__ = ["Body", "Handler", "execution_of", "flag", "new_execution_of", "text", "whole", "workflow_of"]
 
 Body = dict[str, Any]
 Handler = Callable[[str, Body], Awaitable[Body]]
@@ -38,6 +38,12 @@ def text(body: Body, name: str, meaning: str = "") -> str:
 def execution_of(body: Body) -> str:
     """The execution that is meant. Raises TaskRejected (``bad_request``, or ``invalid_name``)."""
     return check_execution(text(body, "execution_id", "name the execution"))
+
+
+def new_execution_of(body: Body) -> str:
+    """What a new execution is to be called; empty where that is left open. Raises as :func:`execution_of`."""
+    name = text(body, "new_execution_id")
+    return check_execution(name) if name else ""
 
 
 def workflow_of(body: Body) -> str:

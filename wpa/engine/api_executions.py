@@ -8,7 +8,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from wpa.engine.api_common import Body, Handler, execution_of, text, whole
+from wpa.engine.api_common import Body, Handler, execution_of, new_execution_of, text, whole
 from wpa.engine.asks import find
 from wpa.engine.loading import Values, load, revive_to_show
 from wpa.engine.services import Services
@@ -22,7 +22,7 @@ from wpa.kernel.waits import WAITING_FOR_SHOWN
 from wpa.model import events as ev
 from wpa.model.codec import decode_task, encode_event, start_hash
 from wpa.model.events import TERMINAL, Event, Failure
-from wpa.model.ids import check_execution, check_workflow
+from wpa.model.ids import check_workflow
 from wpa.model.state import State, Status
 from wpa.model.tasks import START, Fork, StartPayload, Task, TaskMetadata
 from wpa.model.times import rfc3339
@@ -75,9 +75,7 @@ class ExecutionVerbs:
         """Start a new execution with what an old one had settled before a step."""
         services = self._services
         state = (await find(services, tenant, execution_of(body))).state
-        step, execution = text(body, "from_step"), text(body, "new_execution_id")
-        if execution:
-            check_execution(execution)
+        step, execution = text(body, "from_step"), new_execution_of(body)
         if execution == state.execution:
             message = f"$.new_execution_id is that of the old execution, {execution}: it needs another"
             raise TaskRejected("bad_request", message)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from wpa.engine.api_common import Body, Handler, text, workflow_of
+from wpa.engine.api_common import Body, Handler, new_execution_of, workflow_of
 from wpa.engine.crew import Roster
 from wpa.errors import TaskRejected
 from wpa.kernel.program import Program
-from wpa.model.ids import check_execution
 
 __all__ = ["FleetVerbs", "Roster", "Schedules"]
 
@@ -72,10 +71,7 @@ class FleetVerbs:
         return {"schedule": await self._found().resume(tenant, workflow)}
 
     async def trigger(self, tenant: str, body: Body) -> Body:
-        workflow, execution = workflow_of(body), text(body, "new_execution_id")
-        if execution:
-            check_execution(execution)
-        return await self._found().trigger(tenant, workflow, execution)
+        return await self._found().trigger(tenant, workflow_of(body), new_execution_of(body))
 
     async def delete(self, tenant: str, body: Body) -> Body:
         workflow = workflow_of(body)

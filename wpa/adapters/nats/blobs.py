@@ -97,14 +97,14 @@ class NatsBlobs:
     async def _info(self, key: str) -> _Info:
         """The metadata, from the stream's leader."""
         name = base64.urlsafe_b64encode(key.encode()).decode()
-        asked = {"last_by_subj": f"$O.{streams.PAYLOADS_BUCKET}.M.{name}"}
+        subject = f"$O.{streams.PAYLOADS_BUCKET}.M.{name}"
         info: _Info | None = None
         try:
-            answer = await streams.api(self._transport, f"STREAM.MSG.GET.{STREAM}", asked)
-            info = msgspec.json.decode(base64.b64decode(answer["message"].get("data", "")), type=_Info)
+            message = await streams.stored_message(self._transport, STREAM, last_by_subj=subject)
+            if message is not None:
+                info = msgspec.json.decode(base64.b64decode(message.get("data", "")), type=_Info)
         except streams.ApiError as error:
-            if error.code != streams.NO_SUCH:
-                raise Unavailable(f"payload {key} can't be read: {error}") from error
+            raise Unavailable(f"payload {key} can't be read: {error}") from error
         except msgspec.DecodeError as error:
             raise Unavailable(f"payload {key} can't be read: its metadata: {error}") from error
         if info is None or info.deleted:

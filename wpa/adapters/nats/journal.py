@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from wpa.adapters.nats.streams import EVENTS, JOURNAL, ApiError, api
+from wpa.adapters.nats.streams import EVENTS, JOURNAL, api, stored_message
 from wpa.adapters.nats.transport import Message, Transport
 from wpa.model.codec import decode_event, encode_event
 from wpa.model.events import Event
@@ -21,8 +21,6 @@ Publish = Callable[[str, bytes, bytes], Coroutine[Any, Any, int]]
 BATCH = 1_000
 RECENT_WINDOW = 2_000
 RECENT_WINDOW_MAX = 64_000
-NO_MESSAGE = 10037
-"""What the server calls it that there is none."""
 
 
 class NatsJournal:
@@ -67,15 +65,9 @@ class NatsJournal:
             after = stored[-1][0]
 
     async def latest(self, tenant: str, execution: str) -> int:
-        # Unlike a direct get, which any replica answers, this is answered by the stream's leader.
-        asked = {"last_by_subj": f"workflow.events.{tenant}.{execution}"}
-        try:
-            found = await api(self._transport, f"STREAM.MSG.GET.{EVENTS}", asked)
-        except ApiError as error:
-            if error.err_code == NO_MESSAGE:
-                return 0
-            raise
-        return int(found["message"]["seq"])
+        subject = f"workflow.events.{tenant}.{execution}"
+        found = await stored_message(self._transport, EVENTS, last_by_subj=subject)
+        return 0 if found is None else int(found["seq"])
 
     async def recent(self, tenant: str, limit: int) -> list[Event]:
         info = await api(self._transport, f"STREAM.INFO.{EVENTS}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from wpa.adapters.nats.streams import NO_SUCH, ApiError, api
+from wpa.adapters.nats.streams import stored_message
 from wpa.adapters.nats.transport import Transport
 from wpa.errors import Conflict
 
@@ -28,15 +28,10 @@ class Bucket:
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
         """The value and its revision, read from the stream's leader; None where there is none."""
-        try:
-            answer = await api(
-                self._transport, f"STREAM.MSG.GET.KV_{self.name}", {"last_by_subj": f"$KV.{self.name}.{key}"}
-            )
-        except ApiError as error:
-            if error.code == NO_SUCH:
-                return None
-            raise
-        message: dict[str, Any] = answer["message"]
+        subject = f"$KV.{self.name}.{key}"
+        message = await stored_message(self._transport, f"KV_{self.name}", last_by_subj=subject)
+        if message is None:
+            return None
         if "hdrs" in message and b"KV-Operation" in base64.b64decode(message["hdrs"]):
             return None
         return base64.b64decode(message.get("data", "")), message["seq"]

@@ -27,6 +27,7 @@ __all__ = [
     "ensure",
     "is_at_least",
     "server_version",
+    "stored_message",
 ]
 
 TASKS: Final = "WPA_TASKS"
@@ -147,6 +148,21 @@ async def api(transport: Transport, verb: str, body: dict[str, Any] | None = Non
         failed.code, failed.err_code = error.get("code", 0), error.get("err_code", 0)
         raise failed
     return answer
+
+
+async def stored_message(transport: Transport, stream: str, **which: Any) -> dict[str, Any] | None:
+    """One message of a stream, as its leader has it; None where there is none. Raises PlatformError.
+
+    Unlike a direct get, which any replica answers, it is not behind what was acknowledged before.
+    ``which`` is ``seq=`` or ``last_by_subj=``.
+    """
+    try:
+        message: dict[str, Any] = (await api(transport, f"STREAM.MSG.GET.{stream}", which))["message"]
+    except ApiError as error:
+        if error.code == NO_SUCH:
+            return None
+        raise
+    return message
 
 
 class ApiError(PlatformError):

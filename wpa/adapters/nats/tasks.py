@@ -149,13 +149,9 @@ class NatsTasks:
             found = found[-limit:]
 
     async def exhume(self, tenant: str, sequence: int) -> tuple[bytes, dict[str, str]] | None:
-        try:
-            answer = await api(self._transport, f"STREAM.MSG.GET.{streams.DLQ}", {"seq": sequence})
-        except ApiError as error:
-            if error.code == streams.NO_SUCH:
-                return None
-            raise
-        message: dict[str, Any] = answer["message"]
+        message = await streams.stored_message(self._transport, streams.DLQ, seq=sequence)
+        if message is None:
+            return None
         if message["subject"] != f"workflow.dlq.{tenant}":
             return None
         raw = base64.b64decode(message.get("hdrs", ""))
