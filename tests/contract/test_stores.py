@@ -133,18 +133,18 @@ class TestBlobs:
         assert tenant in caught.value.message
 
     async def test_a_large_one_costs_in_proportion(self, ports: Ports, tenant: str) -> None:
-        async def cpu_s(megabytes: int) -> float:
-            """The least CPU time of three, to put and to get so much."""
+        async def cpu_s(megabytes: int, turn: int) -> float:
+            """CPU time to put and to get so much."""
             data = os.urandom(megabytes << 20)
-            spent = []
-            for turn in range(3):
-                begun = time.process_time()
-                await ports.blobs.put(f"{tenant}/{megabytes}/{turn}", data)
-                assert await ports.blobs.get(f"{tenant}/{megabytes}/{turn}") == data
-                spent.append(time.process_time() - begun)
-            return min(spent)
+            begun = time.process_time()
+            await ports.blobs.put(f"{tenant}/{megabytes}/{turn}", data)
+            assert await ports.blobs.get(f"{tenant}/{megabytes}/{turn}") == data
+            return time.process_time() - begun
 
-        few, many = await cpu_s(10), await cpu_s(40)
+        # In turns, and the least of each: what else the machine does costs the one and then the other.
+        few, many = map(
+            min, zip(*[(await cpu_s(10, turn), await cpu_s(40, turn)) for turn in range(5)], strict=True)
+        )
         assert many < 8 * max(few, 0.01)
 
     async def test_one_that_is_put_again_while_it_is_read(self, world: World, tenant: str) -> None:
