@@ -15,7 +15,11 @@ import json
 import nats
 from nats.js.api import ConsumerConfig
 from nats.js.client import JetStreamContext
+from nats.js.errors import APIError
 
+EXPECT = "Nats-Expected-Last-Subject-Sequence"
+WRITE_IN_FLIGHT = 10164
+RETRY_S = 0.005
 PAYLOAD = b"x" * 600
 """About the size of an event with a 200-byte output, in its envelope."""
 
@@ -36,10 +40,19 @@ async def one(js: JetStreamContext, number: str, appends: int, snapshot: bytes) 
     subject = f"wpa.journal.floor.{number}"
     sequence = 0
     for _ in range(appends):
-        headers = {**HEADERS, "Nats-Expected-Last-Subject-Sequence": str(sequence)}
-        sequence = (await js.publish(subject, PAYLOAD, headers=headers)).seq
-    expect = {"Nats-Expected-Last-Subject-Sequence": "0"}
-    await js.publish(f"$KV.wpa_executions.floor.{number}", snapshot, headers=expect)
+        sequence = await put(js, subject, PAYLOAD, {**HEADERS, EXPECT: str(sequence)})
+    await put(js, f"$KV.wpa_executions.floor.{number}", snapshot, {EXPECT: "0"})
+
+
+async def put(js: JetStreamContext, subject: str, data: bytes, headers: dict[str, str]) -> int:
+    """Publish until it is stored: a cluster refuses one in some thousands, for a write that is on its way."""
+    while True:
+        try:
+            return (await js.publish(subject, data, headers=headers)).seq
+        except APIError as error:
+            if error.err_code != WRITE_IN_FLIGHT:
+                raise
+            await asyncio.sleep(RETRY_S)
 
 
 async def work(url: str, in_flight: int) -> None:
@@ -51,7 +64,6 @@ async def work(url: str, in_flight: int) -> None:
     config = ConsumerConfig(ack_wait=30, max_ack_pending=20_000, inactive_threshold=60)
     sub = await js.pull_subscribe("workflow.tasks.floor", durable="tasks-floor", config=config)
     room = asyncio.Semaphore(in_flight)
-    running: set[asyncio.Task[None]] = set()
 
     async def drive(message: nats.aio.msg.Msg) -> None:
         try:
@@ -63,16 +75,15 @@ async def work(url: str, in_flight: int) -> None:
             room.release()
 
     print("ready", flush=True)
-    while True:
-        try:
-            messages = await sub.fetch(min(100, in_flight), timeout=2)
-        except TimeoutError:
-            continue
-        for message in messages:
-            await room.acquire()
-            task = asyncio.create_task(drive(message))
-            running.add(task)
-            task.add_done_callback(running.discard)
+    async with asyncio.TaskGroup() as running:  # one that fails ends it all, and is seen
+        while True:
+            try:
+                messages = await sub.fetch(min(100, in_flight), timeout=2)
+            except TimeoutError:
+                continue
+            for message in messages:
+                await room.acquire()
+                running.create_task(drive(message))
 
 
 def main() -> None:

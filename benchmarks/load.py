@@ -100,6 +100,15 @@ class Load:
                 await self._nc.publish(subject, self._start_one())
             await self._ended_one.wait()
 
+    def _missing(self, timeout_s: float) -> str:
+        """Which executions have not ended, for whoever has to find out why."""
+        open_ = len(self._started)
+        examples = ", ".join(list(self._started)[:3])
+        return (
+            f"{self._tenant}/{self._workflow}: no end of {open_} was seen within {timeout_s:g} s, of the "
+            f"{self._published} executions that it started, such as {examples}"
+        )
+
     async def run(self, total: int, in_flight: int, timeout_s: float = 120.0) -> Result:
         self._total, self._published, self._run = total, 0, f"b{time.time_ns():x}"
         self._latencies, self._ended = [], {}
@@ -108,8 +117,11 @@ class Load:
         sub._pending_queue = Direct(self._on_event)  # noqa: SLF001
         await flush(self._nc)
         began = time.perf_counter()
-        async with asyncio.timeout(timeout_s):
-            await self._keep_going(in_flight)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._keep_going(in_flight)
+        except TimeoutError:
+            raise TimeoutError(self._missing(timeout_s)) from None
         took = time.perf_counter() - began
         await sub.unsubscribe()
         return Result(total / took, self._latencies, self._ended)

@@ -22,13 +22,15 @@ FLOWS = HERE / "flows.py"
 
 
 @contextlib.asynccontextmanager
-async def process(*command: str, env: Mapping[str, str] | None = None) -> AsyncIterator[int]:
+async def process(
+    *command: str, env: Mapping[str, str] | None = None, stderr: int | None = None
+) -> AsyncIterator[int]:
     """A Python process that says ``ready``: its id. It is told to stop in the end, if it is there still."""
     started = await asyncio.create_subprocess_exec(
         sys.executable,
         *command,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
+        stderr=stderr,
         env={**os.environ, **(env or {})},
     )
     assert started.stdout is not None
@@ -70,7 +72,7 @@ def server_version() -> str:
 async def worker(url: str, env: Mapping[str, str] | None = None) -> AsyncIterator[int]:
     """A worker as an operator starts it, with the flows of the benchmarks and settings by ``env``: its id."""
     command = ["-c", "from wpa.cli import main; main()", "worker", "--nats", url, "--flows", str(FLOWS)]
-    async with process(*command, env=env) as pid:
+    async with process(*command, env=env, stderr=subprocess.DEVNULL) as pid:
         yield pid
 
 
