@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-import msgspec
-
 from wpa.errors import StepFailed
 from wpa.flows.sites import traceback_site
-from wpa.flows.values import dump
+from wpa.flows.values import dump_encoded
 from wpa.kernel.program import CANCELLED, Continued, Failed, Finished
 from wpa.model.events import Failure
 from wpa.model.recordable import TYPE_CHARS_MAX, check_integers, safe_details, safe_text
@@ -36,8 +34,8 @@ def outcome_of(main: asyncio.Task[Any], root: str, dropped: tuple[str, ...]) -> 
     error = main.exception()
     if error is None:
         try:
-            output = dump(main.result())
-            check_integers(msgspec.json.encode(output))
+            output, encoded = dump_encoded(main.result())
+            check_integers(encoded)
             return Finished(output, dropped)
         except (TypeError, ValueError) as unfit:
             message = f"the flow returned what it can't return: {unfit}"

@@ -16,7 +16,7 @@ from wpa.errors import StepFailed
 from wpa.flows.calls import failed
 from wpa.flows.loop import current, running_flow
 from wpa.flows.outcome import ContinueAsNew
-from wpa.flows.values import dump, record
+from wpa.flows.values import dump, dump_encoded, record
 from wpa.kernel.program import ExecutionInfo
 from wpa.model.events import Failure
 from wpa.model.recordable import TYPE_CHARS_MAX, safe_text
@@ -71,7 +71,7 @@ def _observe(fn: Callable[[], Any]) -> dict[str, Any]:
     loop = running_loop()
     set_running_loop(None)  # for fn no flow is running: it sees the real clock, and may open files
     try:
-        encoded = msgspec.json.encode(dump(fn()))
+        _, encoded = dump_encoded(fn())
     except Exception as error:
         kind = error.type if isinstance(error, StepFailed) else type(error).__name__
         return {"failed": {"type": safe_text(kind, TYPE_CHARS_MAX), "message": safe_text(error)}}

@@ -18,7 +18,7 @@ from wpa.flows.standins import genuine_class
 from wpa.model.hints import needs_pydantic
 from wpa.model.recordable import encode_data
 
-__all__ = ["Convert", "Misfit", "Record", "converter", "dump", "is_object", "record"]
+__all__ = ["Convert", "Misfit", "Record", "converter", "dump", "dump_encoded", "is_object", "record"]
 
 Convert = Callable[[Any], Any]
 
@@ -70,16 +70,18 @@ def record(value: Any) -> Any:
 def dump(value: Any) -> Any:
     """``value`` as plain JSON data, copied. Raises TypeError for what JSON can't hold: objects of other
     kinds, NaN, strings that are no Unicode, and what is nested deeper than any reader can follow."""
-    if type(value) in ALWAYS_JSON:
-        return value
+    return value if type(value) in ALWAYS_JSON else dump_encoded(value)[0]
+
+
+def dump_encoded(value: Any) -> tuple[Any, bytes]:
+    """As :func:`dump`, and how that is written as JSON."""
     try:
         plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_dump_model)
-        encode_data(plain)
+        return plain, encode_data(plain)
     except TypeError:
         raise
     except Exception as error:  # ValueError, RecursionError, and whatever a model's own serializer raises
         raise TypeError(f"{type(value).__name__} can't be written as JSON: {error}") from error
-    return plain
 
 
 def is_object(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-__all__ = ["complaint", "may_hold_too_long", "shown_text", "too_long"]
+__all__ = ["INT_MAX", "INT_MIN", "complaint", "may_hold_too_long", "shown_text", "too_long"]
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 PIECE_BYTES: Final = 64 * 1024

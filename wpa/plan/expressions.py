@@ -20,6 +20,8 @@ from typing import Any, Final
 
 import msgspec
 
+from wpa.model.integers import INT_MAX, INT_MIN
+from wpa.plan import growth
 from wpa.plan.walks import IN_ORDER, Walk, in_order, keys_in_order, unordered_walks
 
 __all__ = ["LOCALS", "RESERVED", "ROOTS", "Expression", "ExpressionError", "compile_expression"]
@@ -62,7 +64,7 @@ class ExpressionError(ValueError):
 class Expression:
     """A compiled expression. ``references`` are the paths it reads, such as ("steps", "charge", "output")."""
 
-    __slots__ = ("_depth", "_error", "_ordered", "_program", "_walks", "references", "text")
+    __slots__ = ("_depth", "_error", "_ordered", "_path", "_program", "_walks", "references", "text")
 
     def __init__(
         self,
@@ -83,9 +85,14 @@ class Expression:
         """CEL's type of a value that is an error."""
         self.references = references
         self._depth = depth
+        is_path = len(references) == 1 and text == ".".join(references[0])
+        self._path = references[0] if is_path else None
+        """What it reads, where it does nothing else: most expressions only pass on a field."""
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
         """The value, as JSON-ready data. Raises ExpressionError: what is wrong with the data, or the cost."""
+        if self._path is not None and (passed_on := _scalar_at(scope, self._path)) is not None:
+            return passed_on
         if self._depth > 1:
             longest = max((_longest(scope.get(path[0])) for path in self.references), default=0)
             if longest**self._depth > WALK_MAX:
@@ -117,6 +124,7 @@ class Expression:
 
     def _told(self, complaint: str, scope: Mapping[str, Any]) -> str:
         """What CEL says, of the usual mistakes in words that need no knowledge of CEL."""
+        complaint = growth.as_written(complaint)
         if found := _NO_KEY.fullmatch(complaint):
             return f"there is no field {found[1]}"
         if found := _NO_WALK.search(complaint):
@@ -150,14 +158,15 @@ class _Dialect:
         self.chain = re.compile(rf"(?<![\w.])({'|'.join(names)})(?!\w){_LINKS}")
 
     @cached_property
-    def ordering(self) -> Any:
-        """The same with :func:`keys_in_order`: few expressions need it."""
+    def extended(self) -> Any:
+        """The same with :func:`keys_in_order` and :mod:`wpa.plan.growth`: few expressions need it."""
         cel = self._cel
         overloads = [
             cel.Overload(f"{IN_ORDER}_{kind}", cel.Type.LIST, [kind], is_member=True, impl=keys_in_order)
             for kind in (cel.Type.MAP, cel.Type.LIST)
         ]
-        return cel.NewEnv(**self._known, functions=[cel.FunctionDecl(IN_ORDER, overloads)])
+        functions = [cel.FunctionDecl(IN_ORDER, overloads), *growth.functions(cel)]
+        return cel.NewEnv(**self._known, functions=functions)
 
 
 _dialect = lru_cache(maxsize=64)(_Dialect)
@@ -170,7 +179,7 @@ def compile_expression(text: str, names: tuple[str, ...] = ROOTS) -> Expression:
     """
     if len(text) > LENGTH_MAX:
         raise ExpressionError(f"the expression has {len(text)} characters; the most is {LENGTH_MAX}")
-    bare = _STRING.sub(lambda match: '"' + "_" * (len(match[0]) - 2) + '"', text)
+    bare = _bare(text)
     depth = _bound(bare)
     dialect = _dialect(names)
     try:
@@ -181,8 +190,18 @@ def compile_expression(text: str, names: tuple[str, ...] = ROOTS) -> Expression:
         raise ExpressionError(message.replace(" (in container '')", "")) from None
     references, called = _references(text, dialect.chain)
     walks = unordered_walks(bare, _MACRO, called)
-    ordered = dialect.ordering.compile(in_order(text, walks)) if walks else None
+    if (bounded := growth.bounded(text, bare)) != text:
+        if growth.holds_nul(text):
+            raise ExpressionError("a NUL character, which CEL can't take, with replace or join")
+        program = dialect.extended.compile(bounded)
+    in_turn = in_order(text, walks)
+    ordered = dialect.extended.compile(growth.bounded(in_turn, _bare(in_turn))) if walks else None
     return Expression(text, program, references, depth, dialect.error, walks, ordered)
+
+
+def _bare(text: str) -> str:
+    """An expression, its literals and comments blanked."""
+    return _STRING.sub(lambda match: '"' + "_" * (len(match[0]) - 2) + '"', text)
 
 
 def _bound(bare: str) -> int:
@@ -236,6 +255,21 @@ def _at(scope: Mapping[str, Any], path: tuple[str, ...]) -> Any:
             break
         value = value[link]
     return value
+
+
+def _scalar_at(scope: Mapping[str, Any], path: tuple[str, ...]) -> str | bool | int | None:
+    """The value at a path, where it surely comes out of CEL as it went in; CEL would first convert all that
+    hangs on the variable. None for all else, and where there is no such field."""
+    value = scope.get(path[0])
+    for link in path[1:]:
+        if type(value) is not dict:
+            return None
+        value = value.get(link)
+    if type(value) is str:
+        return value if value.isascii() else None  # half a surrogate pair, it refuses
+    if type(value) is bool or (type(value) is int and INT_MIN <= value <= INT_MAX):
+        return value
+    return None
 
 
 def _holds_nul(value: Any) -> bool:

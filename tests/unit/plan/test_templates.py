@@ -178,6 +178,22 @@ def test_a_narrowed_scope_holds_what_is_read_and_nothing_else() -> None:
     assert narrow(SCOPE, whole) == {"input": SCOPE["input"], "execution": SCOPE["execution"]}
 
 
+SCALARS = st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.booleans() | st.none()
+SCALARS |= st.integers(-(2**64), 2**64) | st.floats()
+
+
+@given(st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from("xy"), inner)))
+def test_a_field_that_is_passed_on_is_what_cel_would_make_of_it(value: Any) -> None:
+    def evaluated(text: str) -> str:
+        try:
+            return repr(compile_expression(text).evaluate({"input": {"x": value}}))
+        except ExpressionError:
+            return "an error"
+
+    assert evaluated("input.x") == evaluated("(input.x)")
+    assert evaluated("input.x.y") == evaluated("(input.x.y)")
+
+
 def test_a_complaint_holds_no_hundreds_of_digits() -> None:
     template, _ = compile_template("${input.n + 1}", "$.x")
     with pytest.raises(ExpressionError, match=r"10{19}\.\.\. \(401 digits\)") as caught:
