@@ -6,17 +6,16 @@ a journal that makes no sense: it writes down what is wrong in ``complaints``, a
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from tests.checker.facts import Recorded
 from tests.checker.forms import Slot, cancel, failure, new_slot, normal
+from tests.checker.names import next_child_name
 from tests.checker.plans import moment_ms
 
-__all__ = ["ASKED", "TERMINAL", "Fold", "child_name", "step_of", "walk"]
+__all__ = ["ASKED", "TERMINAL", "Fold", "step_of", "walk"]
 
 Body = dict[str, Any]
 
@@ -54,21 +53,11 @@ FOLLOWS: Final[dict[str, dict[str, str]]] = {
 """Status and event in, status out. What is not here is illegal."""
 
 SIGNAL_IDS_KEPT: Final = 1_000
-NAME_CHARS_MAX: Final = 128
 
 
 def step_of(slot: str) -> str:
     """The step that a slot belongs to."""
     return slot.partition(":")[0]
-
-
-def child_name(key: str, slot: str, attempt: int = 1) -> str:
-    """The execution that an attempt at a slot starts, where the plan gives it no name."""
-    asked = f"{slot}-retry{attempt}" if attempt > 1 else slot
-    name = re.sub("[^A-Za-z0-9_-]", "-", f"{key}-{asked}")
-    if len(name) <= NAME_CHARS_MAX:
-        return name
-    return f"{name[:100]}-{hashlib.blake2b(f'{key}:{asked}'.encode(), digest_size=10).hexdigest()}"
 
 
 def _rfc3339(ms: int) -> str:
@@ -321,8 +310,8 @@ class Fold:
     def _reopen(self, slot: Slot, now: str) -> None:
         """A slot begins anew; its time counts from now, and a child that is tried again is another one."""
         attempt = slot["attempt"]
-        if not slot["abandon"] and slot["name"] == child_name(self.key, slot["id"], attempt):
-            slot["name"] = child_name(self.key, slot["id"], attempt + 1)
+        if slot["kind"] == "child" and not slot["abandon"]:
+            slot["name"] = next_child_name(slot["name"], self.key, slot["id"], attempt)
         slot.update(status="open", retry_at="", finished_at="", failures=0, lost=0, attempt=attempt + 1)
         if slot["kind"] != "timer":
             if slot["until"]:

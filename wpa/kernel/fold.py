@@ -18,7 +18,7 @@ import msgspec
 from wpa.errors import WpaError
 from wpa.kernel import cleanup
 from wpa.kernel.transitions import LEGAL
-from wpa.kernel.waits import child_id
+from wpa.kernel.waits import next_child_id
 from wpa.model import events as ev
 from wpa.model.events import Event, Failure
 from wpa.model.state import Cancel, Parent, Signal, Slot, State
@@ -325,8 +325,8 @@ def _reopen(state: State, slot_ids: Iterable[str], at: str) -> None:
         slot = state.slots[slot_id]
         slot.status, slot.retry_at, slot.finished_at = "open", "", ""
         slot.failures, slot.lost = 0, 0
-        if not slot.abandon and slot.name == child_id(state.key, slot_id, slot.attempt):
-            slot.name = child_id(state.key, slot_id, slot.attempt + 1)  # the one before has ended
+        if slot.kind == "child" and not slot.abandon:  # the one before has ended
+            slot.name = next_child_id(slot.name, state.key, slot_id, slot.attempt)
         slot.attempt += 1
         if slot.kind != "timer":
             _begin_anew(slot, at)

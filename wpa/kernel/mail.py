@@ -144,9 +144,12 @@ def _result(slot: Slot, signal: Signal) -> Found | None:
         return Found(slot=slot.id, output=payload.get("output"), signals=(signal.id,))
     error = payload.get("error") or {}
     reason = f"{error.get('type', status)}: {error.get('message', '')}".rstrip(": ")
+    how = f"execution {slot.name} ended {status}: {reason}"
+    if status == "REJECTED" and error.get("type") == "conflict":
+        how = f"the id that its child was to have is taken: {error.get('message', '')}"
     failure = Failure(
         type="ChildFailed",
-        message=f"execution {slot.name} ended {status}: {reason}",
+        message=how,
         retryable=False,
         details={"execution": slot.name, "status": status, "error": error},
     )

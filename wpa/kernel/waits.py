@@ -19,6 +19,7 @@ __all__ = [
     "child_id",
     "due_ms",
     "may_answer",
+    "next_child_id",
     "tally",
     "timed_out",
     "waiting_for",
@@ -26,7 +27,13 @@ __all__ = [
 
 WAITING_FOR_SHOWN: Final = 20
 """So many open slots the event of a resting execution names."""
+MARK_CHARS: Final = 8
+"""So much of a digest tells apart two ids that are spelled alike."""
+NAME_CHARS: Final = 100
+"""So much is left of a name that is too long."""
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_-]")
+_ONE_MEANING = re.compile(r"(?!(?:undo|retry\d+)(?::|$))[A-Za-z_]\w*(?::\d+)*(?::undo)?", re.ASCII)
+"""Slots whose children's ids need no digest: no step's name with a hyphen, or like what follows a hyphen."""
 
 
 def about(want: Want, state_key: str, now_ms: int) -> dict[str, Any] | None:
@@ -56,14 +63,44 @@ def about(want: Want, state_key: str, now_ms: int) -> dict[str, Any] | None:
 
 
 def child_id(parent_key: str, slot_id: str, attempt: int = 1) -> str:
-    """The id of the execution that an attempt at a slot starts: the same for ever, readable where it fits."""
-    if attempt > 1:
-        slot_id = f"{slot_id}-retry{attempt}"
-    name = _NOT_IN_AN_ID.sub("-", f"{parent_key}-{slot_id}")
-    if EXECUTION.fullmatch(name):
-        return name
-    digest = hashlib.blake2b(f"{parent_key}:{slot_id}".encode(), digest_size=10).hexdigest()
-    return f"{name[:100]}-{digest}"
+    """The id of the execution that an attempt at a slot starts: always the same, and no other slot's.
+
+    Read from its end, ``<parent>-<step>[-<n>][-undo][-retry<attempt>]`` has one meaning as long as the step
+    has no hyphen. What could have two (a step ``ship-2`` beside the second item of ``ship``, the second run
+    of ``order`` beside ``order-2``) ends in a digest of what is meant.
+    """
+    if "." not in parent_key and _ONE_MEANING.fullmatch(slot_id):
+        return _spelled_id(parent_key, slot_id, attempt)
+    name = _NOT_IN_AN_ID.sub("-", _spelled(parent_key, slot_id, attempt))
+    digest = _digest(f"{parent_key}:{slot_id}:{attempt}")
+    marked = f"{name}-{digest[:MARK_CHARS]}"
+    return marked if EXECUTION.fullmatch(marked) else f"{name[:NAME_CHARS]}-{digest}"
+
+
+def next_child_id(name: str, parent_key: str, slot_id: str, attempt: int) -> str:
+    """The id of the execution that the attempt after ``attempt`` starts, whose own child was ``name``.
+
+    Journals hold ids with two meanings, from before these got a digest: their like follow them. An id that
+    the definition gave stays.
+    """
+    for made in (child_id, _spelled_id):
+        if name == made(parent_key, slot_id, attempt):
+            return made(parent_key, slot_id, attempt + 1)
+    return name
+
+
+def _spelled_id(parent_key: str, slot_id: str, attempt: int) -> str:
+    spelled = _spelled(parent_key, slot_id, attempt)
+    name = _NOT_IN_AN_ID.sub("-", spelled)
+    return name if EXECUTION.fullmatch(name) else f"{name[:NAME_CHARS]}-{_digest(spelled)}"
+
+
+def _spelled(parent_key: str, slot_id: str, attempt: int) -> str:
+    return f"{parent_key}:{slot_id}" + (f"-retry{attempt}" if attempt > 1 else "")
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
 
 def due_ms(slot: Slot, want: Want) -> int | None:

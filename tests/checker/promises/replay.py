@@ -13,8 +13,9 @@ from typing import Any, Final
 from tests.checker.case import Case, Violation
 from tests.checker.expressions import Unusable
 from tests.checker.facts import Body, Recorded
-from tests.checker.fold import Fold, child_name, step_of
+from tests.checker.fold import Fold, step_of
 from tests.checker.interpreter import Interpreter, Want
+from tests.checker.names import child_name, spelled_name
 from tests.checker.plans import moment_ms
 
 __all__ = ["check"]
@@ -231,10 +232,11 @@ class _Replay:
         if (moment_ms(found) if found else None) != until:
             yield self._broken(f"{want.slot} is to wait until {until}", event)
         name = want.policy.queue if kind == "remote" else wait.name if wait else ""
+        names = (name,)
         if kind == "child" and not name:
-            name = child_name(self._case.execution, want.slot)
-        if name and (told or {}).get("name") != name:
-            yield self._broken(f"{want.slot} is to wait for {name}", event)
+            names = tuple(make(self._case.execution, want.slot) for make in (child_name, spelled_name))
+        if names[0] and (told or {}).get("name") not in names:
+            yield self._broken(f"{want.slot} is to wait for {names[0]}", event)
 
     # -- rest and end ------------------------------------------------------------------------
 

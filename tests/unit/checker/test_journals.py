@@ -27,6 +27,15 @@ def a_start_of_something_else(run: Run) -> None:
     run.data(run.event("stubborn-2", "started"), input={"word": "other"})
 
 
+def a_version_that_nobody_was_told(run: Run) -> None:
+    (plan,) = (one for one in run.facts.definitions if (one.tenant, one.workflow) == ("acme", "line"))
+    run.facts.definitions.append(replace(plan, version="9"))
+    run.facts.calls = [
+        replace(call, version="9") if (call.kind, call.execution) == ("start", "line-0") else call
+        for call in run.facts.calls
+    ]
+
+
 def an_execution_that_nobody_asked_for(run: Run) -> None:
     run.facts.calls = [call for call in run.facts.calls if call.execution != "once-10"]
 
@@ -289,6 +298,7 @@ FALSIFIED: list[tuple[str, Falsify]] = [
     ("I1", a_second_start),
     ("I1", an_acknowledged_start_without_an_execution),
     ("I1", a_start_of_something_else),
+    ("I1", a_version_that_nobody_was_told),
     ("I1", an_execution_that_nobody_asked_for),
     ("I1", a_child_that_its_parent_never_opened),
     ("I1", a_refused_start_that_runs_all_the_same),

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -185,10 +187,45 @@ def test_an_escalation_is_announced_and_lets_others_answer() -> None:
 
 
 def test_a_childs_id_is_readable_the_same_each_time_and_always_valid() -> None:
+    assert waits.child_id("order-1", "ship") == "order-1-ship"
     assert waits.child_id("order-1", "ship:2") == "order-1-ship-2"
-    long = waits.child_id("x" * 128, "ship")
-    assert len(long) <= 128
-    assert long == waits.child_id("x" * 128, "ship") != waits.child_id("x" * 128, "shop")
+    assert waits.child_id("order-1", "ship:2:undo") == "order-1-ship-2-undo"
+    assert waits.child_id("order-1", "ship:2", 3) == "order-1-ship-2-retry3"
+    assert re.fullmatch("order-1-ship-it-[0-9a-f]{8}", waits.child_id("order-1", "ship-it"))
+    assert re.fullmatch("order-2-ship-[0-9a-f]{8}", waits.child_id("order.2", "ship"))
+    for slot in ("ship", "ship-it"):
+        for parent in ("x" * 115, "x" * 128):
+            name = waits.child_id(parent, slot)
+            assert len(name) <= 128
+            assert name == waits.child_id(parent, slot) != waits.child_id(parent, slot.replace("p", "o"))
+
+
+def test_no_two_slots_have_children_of_one_id() -> None:
+    """Of any executions, of any of their runs, at any attempt: whatever steps are called."""
+    words = ("a", "b", "2", "undo", "retry2", "a2", "_", "run")
+    parents = ["-".join(parts) for n in (1, 2, 3) for parts in product(words, repeat=n)]
+    steps = [one for one in ("-".join(p) for n in (1, 2) for p in product(words, repeat=n)) if one[0] != "2"]
+    slots = [f"{step}{rest}" for step in steps for rest in ("", ":2", ":undo", ":2:undo", ":run:1")]
+    made: dict[str, tuple[str, str, int]] = {}
+    for key in [*parents, *(f"{parent}.2" for parent in parents[:80])]:
+        for what in product([key], slots, (1, 2)):
+            assert made.setdefault(waits.child_id(*what), what) == what
+
+
+@pytest.mark.parametrize(
+    ("slot", "parent", "recorded", "following"),
+    [
+        ("ship-2", "x", "x-ship-2", "x-ship-2-retry2"),
+        ("ship", "x.2", "x-2-ship", "x-2-ship-retry2"),
+        ("ship", "x", "x-ship", "x-ship-retry2"),
+        ("ship-2", "x", waits.child_id("x", "ship-2"), waits.child_id("x", "ship-2", 2)),
+        ("ship-2", "x", "mine", "mine"),
+    ],
+)
+def test_what_a_journal_calls_a_child_is_followed_by_its_like(
+    slot: str, parent: str, recorded: str, following: str
+) -> None:
+    assert waits.next_child_id(recorded, parent, slot, 1) == following
 
 
 def test_a_child_settles_its_slot_well_or_badly() -> None:
