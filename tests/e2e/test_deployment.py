@@ -60,9 +60,7 @@ def listens(port: int) -> bool:
 def healthy(monitoring: int) -> bool:
     """What the container's health check asks."""
     try:
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{monitoring}/healthz?js-enabled-only=true", timeout=10
-        ) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{monitoring}/healthz", timeout=10) as answer:
             return bool(json.load(answer)["status"] == "ok")
     except (urllib.error.URLError, OSError):
         return False
