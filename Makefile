@@ -17,16 +17,17 @@ help:  ## what there is to make
 
 setup: $(VENV)/.stamp  ## the virtual environment, with wpa and its plugins
 
-$(VENV)/.stamp: requirements.lock pyproject.toml $(wildcard plugins/*/pyproject.toml) tests/e2e/plugin/pyproject.toml
+$(VENV)/.stamp: requirements.lock pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	@test -n "$(PYTHON)" || { found=$$(python3 --version 2>/dev/null) || found="no python3"; \
 		echo "wpa needs Python 3.11 or newer, and the PATH has $$found;" \
 		"install it, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Setting up $(VENV): wpa, and the tools of its tests. Up to a minute, and a download of 70 MB the first time." >&2
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-		$(addprefix --editable=./,$(PACKAGES)) --editable=./tests/e2e/plugin
+		$(addprefix --editable=./,$(PACKAGES))
 	@touch $@
 
 demo: setup  ## the main job, on real input, from nothing

@@ -114,8 +114,8 @@ async def _ended(url: str, count: int, since_s: float) -> dict[str, Any]:
     ports = await _patiently(lambda: open_ports(url, worker="bench"), deadline)
     try:
         while True:
-            last = await _patiently(lambda: ports.journal.recent("default", 4 * count), deadline)
-            ours = [event for event in last if event.execution_id.startswith("x")]
+            last, _ = await _patiently(lambda: ports.journal.recent("default", 4 * count), deadline)
+            ours = [event for _, event in last if event.execution_id.startswith("x")]
             ended = {event.execution_id: event for event in ours if event.event in ev.TERMINAL}
             if len(ended) == count:
                 break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import signal
 import socket
 import subprocess
 import time
@@ -74,6 +75,10 @@ class NatsServer:
         (self.port,) = free_ports(1)
         self.jetstream: dict[str, Any] = {"store_dir": str(folder / "data")}
         """Its configuration, as of the next start."""
+        self.max_payload = 8 * 1024 * 1024
+        """Bytes of a message that it takes, as of its next start."""
+        self.authorization: dict[str, Any] | None = None
+        """Whom it lets in; None for everybody."""
 
     @property
     def url(self) -> str:
@@ -82,22 +87,8 @@ class NatsServer:
     def start(self) -> None:
         """Start it, on the same port each time, and wait until it answers."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        config = self._folder / "server.conf"
-        # A configuration in JSON is one that nats-server reads.
-        config.write_text(
-            json.dumps(
-                {
-                    "server_name": "wpa-test",
-                    "host": "127.0.0.1",
-                    "port": self.port,
-                    "log_file": str(self._folder / "server.log"),
-                    "max_payload": 8 * 1024 * 1024,
-                    "jetstream": self.jetstream,
-                }
-            )
-        )
         self._process = subprocess.Popen(
-            [find_binary(), "-c", str(config)],
+            [find_binary(), "-c", str(self._configure())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -111,6 +102,18 @@ class NatsServer:
                 )
             time.sleep(0.01)
 
+    def reload(self, authorization: dict[str, Any] | None) -> None:
+        """Have it let in others from now on, while it runs: whom it would not let in any more is thrown out."""
+        assert self._process is not None
+        self.authorization = authorization
+        self._configure()
+        reloads = self._reloads()
+        self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + READY_WITHIN_S
+        while self._reloads() == reloads:
+            assert time.monotonic() < deadline, "nats-server has not read its configuration again"
+            time.sleep(0.01)
+
     def kill(self) -> None:
         """What a crash does."""
         self._end("kill")
@@ -122,6 +125,27 @@ class NatsServer:
         """Crash, and come back on the same port with the same data."""
         self.kill()
         self.start()
+
+    def _configure(self) -> Path:
+        config = self._folder / "server.conf"
+        # A configuration in JSON is one that nats-server reads.
+        config.write_text(
+            json.dumps(
+                {
+                    "server_name": "wpa-test",
+                    "host": "127.0.0.1",
+                    "port": self.port,
+                    "log_file": str(self._folder / "server.log"),
+                    "max_payload": self.max_payload,
+                    "jetstream": self.jetstream,
+                    **({"authorization": self.authorization} if self.authorization else {}),
+                }
+            )
+        )
+        return config
+
+    def _reloads(self) -> int:
+        return (self._folder / "server.log").read_text().count("Reloaded server configuration")
 
     def _end(self, how: str) -> None:
         process, self._process = self._process, None

@@ -15,6 +15,7 @@ from typing import Any
 
 __all__ = [
     "CodeDiffers",
+    "CodeMissing",
     "Conflict",
     "DefinitionError",
     "FlowMissing",
@@ -162,16 +163,27 @@ class Newer(PlatformError):
     """The stored data has a newer format than this worker reads: hand the task back."""
 
 
-class FlowMissing(PlatformError):
-    """A flow that other workers have, and this one has not: hand the task back."""
+class CodeMissing(PlatformError):
+    """A task that this worker has not the code for: hand it back, for a worker that has."""
 
 
-class CodeDiffers(PlatformError):
-    """A flow whose code can't go on here, while another worker has other code for it: hand the task back."""
+class FlowMissing(CodeMissing):
+    """A flow that other workers have, or had, and this one has not."""
+
+    def __init__(self, flow: str) -> None:
+        self.flow = flow
+        super().__init__(
+            f"the flow {flow!r} is not installed in this worker; "
+            "another one has to take it, or its plugin has to be installed here"
+        )
 
 
-class StepsMissing(PlatformError):
-    """A plan whose step types another worker has, and this one has not: hand the task back."""
+class CodeDiffers(CodeMissing):
+    """A flow whose code can't go on here, while another worker has other code for it."""
+
+
+class StepsMissing(CodeMissing):
+    """A plan whose step types another worker has, and this one has not."""
 
 
 class Unavailable(PlatformError):

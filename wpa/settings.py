@@ -31,7 +31,9 @@ class Settings(BaseModel):
     threads: int = Field(32, ge=1, description="threads for steps that are not async")
     process_workers: int = Field(2, ge=1, description="processes for steps with isolation='process'")
     task_bytes_max: int = Field(4 * 1024 * 1024, ge=1024, description="largest task accepted, in bytes")
-    inline_bytes_max: int = Field(64 * 1024, ge=256, description="largest payload kept inline, in bytes")
+    inline_bytes_max: int = Field(
+        64 * 1024, ge=256, le=1024 * 1024, description="largest payload kept inline, in bytes"
+    )
     queues: str = Field(
         "",
         pattern=r"^ *([A-Za-z0-9_-]{1,32} *(, *[A-Za-z0-9_-]{1,32} *)*)?$",

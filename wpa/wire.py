@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from wpa.adapters.nats import NatsPorts, open_ports
+from wpa.adapters.nats import NatsPorts, examine, open_ports
 from wpa.adapters.nats.server import EmbeddedServer
 from wpa.adapters.nats.service import ApiService, serve_api
 from wpa.adapters.process import end_forks, ended_when_stuck
@@ -37,7 +37,7 @@ from wpa.ports import Ports
 from wpa.ports.tracing import Tracer
 from wpa.settings import Settings
 
-__all__ = ["WorkerInfo", "embedded_server", "plugin_host", "run", "serve_worker", "version"]
+__all__ = ["WorkerInfo", "embedded_server", "examine", "plugin_host", "run", "serve_worker", "version"]
 
 log = logging.getLogger("wpa.worker")
 
@@ -46,6 +46,10 @@ T = TypeVar("T")
 PRESENCE_EVERY_S = 10.0
 PRESENCE_AGAIN_S = 1.0
 LEAVE_WITHIN_S = 2.0
+HEADERS_BYTES = 16 * 1024
+"""Room beside a task in one message."""
+INLINE_PER_MESSAGE = 8
+"""An event has room for so many inline payloads: it has at most three, and names."""
 STUCK_LEASES, STUCK_MIN_S = 6, 3.0
 """A worker's event loop may stand still for so many times what a lease lasts, and at least so long."""
 
@@ -111,9 +115,28 @@ def plugin_host(modules: Iterable[str] = ()) -> PluginHost:
     return PluginHost.discover(modules=[load_module(name) for name in modules])
 
 
-def limits_of(settings: Settings) -> Limits:
-    """The limits at the door that these settings ask for."""
-    return Limits(task_bytes_max=settings.task_bytes_max, inline_bytes_max=settings.inline_bytes_max)
+def limits_of(settings: Settings, message_bytes_max: int) -> Limits:
+    """The limits at the door that these settings ask for, or less, where the server takes no such messages.
+
+    A task has to leave as it has come: with headers, and as the task of a child or a dead letter. An event
+    carries a few inline payloads, and names beside them.
+    """
+    return Limits(
+        task_bytes_max=min(settings.task_bytes_max, message_bytes_max - HEADERS_BYTES),
+        inline_bytes_max=min(settings.inline_bytes_max, message_bytes_max // INLINE_PER_MESSAGE),
+    )
+
+
+def _tell_of(limits: Limits, settings: Settings, message_bytes_max: int) -> None:
+    """Say once which limits are lower than was asked for."""
+    for name in ("task_bytes_max", "inline_bytes_max"):
+        asked, given = getattr(settings, name), getattr(limits, name)
+        if given < asked:
+            log.warning(
+                "WPA_%s is %d instead of %d, for the server takes messages of %d bytes; "
+                "raise max_payload in its configuration, best to 8MB",
+                name.upper(), given, asked, message_bytes_max,
+            )  # fmt: skip
 
 
 def _worker_id() -> str:
@@ -150,12 +173,14 @@ async def serve_worker(
     )
     tracer = _tracer(settings, worker_id)
     runner = StepRunner(host, ports.live, ports.clock, worker_id, settings.threads, settings.process_workers)
+    limits = limits_of(settings, ports.message_bytes_max)
+    _tell_of(limits, settings, ports.message_bytes_max)
     try:
         services = Services(
             around(ports),
             runner,
             settings,
-            limits_of(settings),
+            limits,
             worker_id,
             tracer,
             host.flows(),

@@ -30,7 +30,7 @@ class CrashWorker:
         more = {"WPA_CRASH_AT": str(at), "WPA_CRASH_LOG": str(points or "")}
         forks = multiprocessing.get_context("forkserver")
         forks.set_forkserver_preload([worker.__name__])
-        self.process = forks.Process(target=worker.serve, args=(url, log, {**environment(), **env, **more}))
+        self.process = forks.Process(target=worker.serve, args=(url, log, environment({**env, **more})))
         self.process.start()
 
     @property
@@ -51,12 +51,15 @@ class Site:
     Args:
         folder: for data, logs and the ledger.
         cluster: the URLs of servers that somebody else looks after; empty: one server of its own.
+        store: where that one keeps what it stores; by default in ``folder``.
     """
 
-    def __init__(self, folder: Path, cluster: str = "") -> None:
+    def __init__(self, folder: Path, cluster: str = "", store: Path | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.server = NatsServer(folder / "nats")
+        if store is not None:
+            self.server.jetstream = {"store_dir": str(store)}
         self._cluster = cluster
         self.ledger = folder / "ledger.jsonl"
         self.env = {

@@ -11,26 +11,45 @@ import os
 import random
 import signal
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
+import nats
 import pytest
 
 from tests.chaos.load import CANARIES, KINDS, Load
 from tests.chaos.proxy import Proxy
 from tests.chaos.site import ACK_WAIT_S, Site
 from tests.chaos.witness import Witness
+from tests.volume import Volume, on_linux
+from tests.waiting import until
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "4"))
 SEED = int(os.environ.get("CHAOS_SEED", "20261121"))
 ENDS_WITHIN_S = 120.0
+DISK_BYTES = int((64 + 0.5 * SECONDS) * 1024 * 1024)
+"""Room for what so long a storm leaves behind."""
+AGAIN_WHILE_FULL = 0.3
+"""How often the server is started again, too, where there is no room yet."""
 
 Fault = Callable[[random.Random], Awaitable[None]]
 
 pytestmark = pytest.mark.timeout(SECONDS + 420)
 
 
-async def storm(site: Site, scenario: str, fault: Fault, *, workers: int = 2) -> None:
-    """Load while ``fault`` happens again and again; then every execution is judged."""
+async def storm(
+    site: Site,
+    scenario: str,
+    fault: Fault,
+    *,
+    workers: int = 2,
+    afterwards: Callable[[str], Awaitable[None]] | None = None,
+) -> None:
+    """Load while ``fault`` happens again and again; then every execution is judged.
+
+    Args:
+        afterwards: what an operator does with the server, whose URL it gets, when all have ended.
+    """
     missing = range(workers - len(site.workers))
     await asyncio.gather(*(asyncio.to_thread(site.start_worker) for _ in missing))
     async with Witness(site, scenario, CANARIES) as witness, Load(witness.caller, site.url) as load:
@@ -44,6 +63,8 @@ async def storm(site: Site, scenario: str, fault: Fault, *, workers: int = 2) ->
                         await fault(chance)
         try:
             await load.check_ends(ENDS_WITHIN_S)
+            if afterwards is not None:
+                await afterwards(site.url)
             facts = await witness.judge()
         except Exception as error:
             raise AssertionError(f"seed {SEED}, {load.started} executions: {error!r}") from error
@@ -129,8 +150,46 @@ async def bad_line(folder: Path, what: str) -> None:
         await storm(site, f"the network: {what}", fault)
 
 
+@on_linux
 async def test_the_disk_is_full(tmp_path: Path) -> None:
-    """Nothing can be stored any more; when there is room again, all goes on."""
+    """Not one byte of room: the server answers nothing to what it can't write, and has to be started again."""
+    with Volume(tmp_path / "volume", DISK_BYTES) as volume:
+        site = Site(tmp_path, store=volume.path / "data")
+
+        async def fault(chance: random.Random) -> None:
+            await asyncio.to_thread(volume.fill)
+            await asyncio.sleep(chance.uniform(0.2, 4))
+            if chance.random() < AGAIN_WHILE_FULL:
+                await asyncio.to_thread(site.server.restart)
+                await asyncio.sleep(chance.uniform(0, 1))
+            await asyncio.to_thread(volume.make_room)
+            await asyncio.sleep(chance.uniform(0, 1))
+            await asyncio.to_thread(site.server.restart)
+            await asyncio.sleep(1)
+
+        async with site:
+            await storm(site, "the disk is full", fault, afterwards=remove_what_was_acked)
+
+
+async def remove_what_was_acked(url: str) -> None:
+    """Remove from the work queues what is done. On a full disk, nats-server may store that a message was acked,
+    and not that it was therefore removed: then it keeps the message, and never delivers it again."""
+    connection = await nats.connect(url)
+    jetstream = connection.jetstream()
+
+    async def all_acked(stream: str) -> bool:
+        consumers = await jetstream.consumers_info(stream)
+        return not any(consumer.num_pending or consumer.num_ack_pending for consumer in consumers)
+
+    for stream in ("WPA_TASKS", "WPA_TIMERS"):
+        await until(partial(all_acked, stream))
+        for consumer in await jetstream.consumers_info(stream):
+            await jetstream.purge_stream(stream, subject=consumer.config.filter_subject)
+    await connection.close()
+
+
+async def test_the_store_is_full(tmp_path: Path) -> None:
+    """The server's own limit is reached: it refuses what there is no room for, at once."""
     async with Site(tmp_path) as site:
         roomy = dict(site.server.jetstream)
 
@@ -142,4 +201,4 @@ async def test_the_disk_is_full(tmp_path: Path) -> None:
             await asyncio.to_thread(site.server.restart)
             await asyncio.sleep(1)
 
-        await storm(site, "the disk is full", fault)
+        await storm(site, "the store is full", fault)

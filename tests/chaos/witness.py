@@ -56,7 +56,7 @@ class Witness:
     ) -> None:
         self._before = before or Facts()
         self._ledgered = [*LEDGERED, *ledgered]
-        self._code = {**environment(), **site.env, **(code or {})}
+        self._code = environment({**site.env, **(code or {})})
         self._site = site
         self._scenario = scenario
         self._canaries = dict(canaries or {})

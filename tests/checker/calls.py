@@ -69,7 +69,7 @@ class Caller:
     async def _ask(self, kind: str, tenant: str, execution: str, body: Body) -> Call:
         asked_ms = _now_ms()
         outcome: Outcome = "unknown"
-        code = ""
+        code = version = ""
         sent = json.dumps({**body, "execution_id": execution}).encode()
         try:
             reply = await self._nc.request(f"workflow.api.{tenant}.{kind}", sent, timeout=self._timeout_s)
@@ -78,6 +78,7 @@ class Caller:
         else:
             answer = json.loads(reply.data)
             code = (answer.get("error") or {}).get("code", "")
+            version = answer.get("version", "") if kind == "start" else ""
             outcome = "ok" if answer.get("ok") else "unknown" if code in UNHEARD else "failed"
         return Call(
             kind=kind,
@@ -88,6 +89,7 @@ class Caller:
             input=body.get("payload", {}).get("input_data") if kind == "start" else None,
             body=body,
             code=code,
+            version=version,
             asked_ms=asked_ms,
             answered_ms=_now_ms(),
         )

@@ -53,6 +53,8 @@ class Call:
     """What else was sent."""
     code: str = ""
     """Why it was refused."""
+    version: str = ""
+    """Of a start that was acknowledged by request: what it was told that it runs on."""
     asked_ms: int = 0
     answered_ms: int = 0
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.contract.worlds import World
+from wpa.adapters.nats import journal
 from wpa.errors import Conflict
 from wpa.model.codec import decode_event
 from wpa.model.events import Event
@@ -35,7 +36,7 @@ async def fill(ports: Ports, tenant: str, count: int, execution: str = "x1") -> 
 
 async def test_an_empty_journal(ports: Ports, tenant: str) -> None:
     assert await ports.journal.read(tenant, "x1") == []
-    assert await ports.journal.recent(tenant, 10) == []
+    assert await ports.journal.recent(tenant, 10) == ([], 0)
 
 
 async def test_what_is_appended_is_read(ports: Ports, tenant: str) -> None:
@@ -131,9 +132,41 @@ async def test_recent_executions_the_latest_first(ports: Ports, tenant: str) -> 
     await fill(ports, tenant, 3, "x3")
     await fill(ports, f"{tenant}-b", 1, "other")
     await ports.journal.append(event(tenant, 3, "x1"), x1[-1])
-    recent = await ports.journal.recent(tenant, 10)
-    assert [(found.execution_id, found.seq) for found in recent] == [("x1", 3), ("x3", 3), ("x2", 1)]
-    assert [found.execution_id for found in await ports.journal.recent(tenant, 2)] == ["x1", "x3"]
+    recent, following = await ports.journal.recent(tenant, 10)
+    assert [(found.execution_id, found.seq) for _, found in recent] == [("x1", 3), ("x3", 3), ("x2", 1)]
+    assert following == 0
+    assert [place for place, _ in recent] == sorted((place for place, _ in recent), reverse=True)
+    assert await ports.journal.recent(tenant, 2) == (recent[:2], recent[1][0])
+
+
+async def test_it_is_looked_further_back_as_things_were_then(ports: Ports, tenant: str) -> None:
+    first = await fill(ports, tenant, 1, "x1")
+    await fill(ports, tenant, 2, "x2")
+    await fill(ports, f"{tenant}-b", 1, "other")
+    (third,) = await fill(ports, tenant, 1, "x3")
+    await ports.journal.append(event(tenant, 2, "x1"), first[0])
+    before, _ = await ports.journal.recent(tenant, 10, third)
+    assert [(found.execution_id, found.seq) for _, found in before] == [("x2", 2), ("x1", 1)]
+    assert await ports.journal.recent(tenant, 10, first[0]) == ([], 0)
+
+
+async def test_nobody_is_missed_on_the_way_back(
+    ports: Ports, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"BATCH": 2, "WINDOW": 3, "WINDOW_MAX": 6, "READS_MAX": 2}.items():
+        monkeypatch.setattr(journal, name, value)
+    begins = await fill(ports, f"{tenant}-b", 1, "begins")
+    for number in range(12):
+        await fill(ports, tenant, 1 + number % 3, f"x{number}")
+        await fill(ports, f"{tenant}-b", number % 5, f"y{number}")
+    met: dict[str, int] = {}
+    before = 0
+    while not met or before > begins[0]:
+        found, before = await ports.journal.recent(tenant, 3, before)
+        for _, last in found:
+            met.setdefault(last.execution_id, last.seq)
+    assert list(met) == [f"x{number}" for number in reversed(range(12))]
+    assert list(met.values()) == [1 + number % 3 for number in reversed(range(12))]
 
 
 async def test_whoever_listens_hears_what_is_stored(world: World, ports: Ports, tenant: str) -> None:

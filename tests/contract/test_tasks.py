@@ -196,6 +196,17 @@ class TestLeases:
         hands.leases[0].nak(0.1)
         await world.until(lambda: hands.delivered == [1, 2])
 
+    async def test_a_second_nak_ends_the_delay_of_the_first(self, world: World, tenant: str) -> None:
+        ports = await world.connect(LONG_S)
+        hands = await self.lease(world, ports, tenant)
+        hands.leases[0].nak(LONG_S)
+        await world.pass_time(0.3)
+        assert hands.delivered == [1]
+        began_ms = ports.clock.now_ms()
+        hands.leases[0].nak()
+        await world.until(lambda: hands.delivered == [1, 2])
+        assert ports.clock.now_ms() - began_ms < LONG_S * 500
+
     async def test_a_late_ack_is_obeyed(self, world: World, ports: Ports, tenant: str) -> None:
         hands = await self.lease(world, ports, tenant)
         await world.until(lambda: len(hands.leases) >= 2)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import nats
@@ -14,14 +15,25 @@ from nats.aio.msg import Msg
 
 from tests.waiting import PATIENCE_S
 from wpa.adapters import memory
-from wpa.adapters.nats import open_ports
+from wpa.adapters.nats import NatsPorts, open_ports
+from wpa.adapters.nats.streams import api
+from wpa.adapters.nats.tasks import consumer_name, stream_of
 from wpa.client.connecting import flush
 from wpa.ports import Ports
-from wpa.ports.tasks import Lease
+from wpa.ports.tasks import Lease, Source
 
 ACK_WAIT_S = 0.6
 LONG_S = 60.0
 """A lease that outlasts its test, however slow the machine is."""
+LOOKED_S = 0.2
+"""By then a server has looked for leases that are over, after their length was changed."""
+LATE_S = 0.03
+"""A server that is later than that is on a busy machine."""
+LOOKS_MAX = 5
+NOTHING = Source("nobody-asks-anything")
+"""A source that stays empty."""
+NEVER = 2**63 - 1
+"""A sequence that no message has."""
 
 
 class Heard(NamedTuple):
@@ -76,6 +88,17 @@ class World(ABC):
     @abstractmethod
     async def pass_time(self, seconds: float) -> None: ...
 
+    @abstractmethod
+    async def obeyed(self, ports: Ports, source: Source) -> None:
+        """Wait until all is done that leases of ``source`` were answered on this connection.
+
+        Answers are sent, not awaited. The source must have been opened.
+        """
+
+    @abstractmethod
+    async def held(self, source: Source) -> int:
+        """How many messages there are in a source, those that somebody holds included."""
+
 
 class MemoryWorld(World):
     def __init__(self) -> None:
@@ -103,12 +126,20 @@ class MemoryWorld(World):
     async def pass_time(self, seconds: float) -> None:
         await self.clock.advance(seconds)
 
+    async def obeyed(self, ports: Ports, source: Source) -> None:
+        await self.clock.settle()
+
+    async def held(self, source: Source) -> int:
+        stream = self.server.due if source.kind == "due" else self.server.tasks
+        return len(stream.read(source.subject))
+
 
 class NatsWorld(World):
     def __init__(self, url: str) -> None:
         super().__init__()
         self._url = url
         self._clients: list[Client] = []
+        self._spares: list[NatsPorts] = []
 
     async def _connect(self, ack_wait_s: float) -> Ports:
         return await open_ports(self._url, worker="contract", ack_wait_s=ack_wait_s)
@@ -145,6 +176,71 @@ class NatsWorld(World):
 
     async def pass_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    async def obeyed(self, ports: Ports, source: Source) -> None:
+        assert isinstance(ports, NatsPorts)
+        # The server works a consumer's answers off one by one, and confirms those that ask for it: here, an
+        # extension of a lease that never was. What is read from this connection before it comes before it.
+        await flush(ports.transport.nc)
+        ack = f"$JS.ACK.{stream_of(source)}.{consumer_name(source)}.1.{NEVER}.1.0.0"
+        await ports.transport.request(ack, b"+WPI")
+
+    async def end_leases(self, sources: Iterable[Source], *ages_s: float) -> None:
+        """End the leases that are so old, then those of the next age, as if their time were over.
+
+        The server reckons a lease from its beginning, by the length that is in force: that is cut for a
+        moment. Nobody may have credit meanwhile.
+        """
+        transport = (await self._spare()).transport
+        consumers = [
+            await api(transport, f"CONSUMER.INFO.{stream_of(source)}.{consumer_name(source)}")
+            for source in sources
+        ]
+        for age_s in ages_s:
+            for consumer in consumers:
+                await self._update(consumer, {**consumer["config"], "ack_wait": int(age_s * 1e9)})
+            await self._looked()
+        for consumer in consumers:
+            await self._update(consumer, consumer["config"])
+
+    async def _looked(self) -> None:
+        """Wait until the server has looked for leases that are over: a tenth of a second after a change.
+
+        It is the server that tells when twice that time is over. One that is late with that may be late with
+        the other, too: it is given more time.
+        """
+        transport = (await self._spare()).transport
+        pull = f"$JS.API.CONSUMER.MSG.NEXT.{stream_of(NOTHING)}.{consumer_name(NOTHING)}"
+        for _ in range(LOOKS_MAX):
+            began = time.monotonic()
+            await transport.request(pull, b'{"batch": 1, "expires": %d}' % int(LOOKED_S * 1e9))
+            if time.monotonic() - began < LOOKED_S + LATE_S:
+                return
+
+    async def _update(self, consumer: dict[str, Any], config: dict[str, Any]) -> None:
+        stream, name = consumer["stream_name"], consumer["name"]
+        verb = f"CONSUMER.CREATE.{stream}.{name}.{config['filter_subject']}"
+        await api((await self._spare()).transport, verb, {"stream_name": stream, "config": config})
+
+    async def held(self, source: Source) -> int:
+        transport = (await self._spare()).transport
+        subject = source.subject
+        info = await api(transport, f"STREAM.INFO.{stream_of(source)}", {"subjects_filter": subject})
+        return int((info["state"].get("subjects") or {}).get(subject, 0))
+
+    async def _spare(self) -> NatsPorts:
+        """A connection of the world's own."""
+        if not self._spares:
+            ports = await self.connect(LONG_S)
+            assert isinstance(ports, NatsPorts)
+            await (await ports.tasks.open(NOTHING, ignore)).close()
+            self._spares.append(ports)
+        return self._spares[0]
+
+
+def ignore(lease: Lease) -> None:
+    """Never called: for a feed without credit."""
+    raise AssertionError(f"{lease.data!r} was delivered without having been asked for")
 
 
 class Hands:

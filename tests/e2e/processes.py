@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from wpa.cli.common import console
 
 WPA = str(Path(sys.executable).parent / "wpa")
 EXAMPLES = Path(__file__).parents[2] / "examples"
+PLUGIN = Path(__file__).parent / "plugin"
+"""On the path, it is found as any installed plugin: see its ``.dist-info``."""
 
 
 class Wpa:
@@ -31,7 +34,7 @@ class Wpa:
                 stdout=out,
                 stderr=out,
                 stdin=subprocess.DEVNULL,
-                env={**environment(), "COLUMNS": "200", **(env or {})},
+                env=environment({"COLUMNS": "200", **(env or {})}),
                 start_new_session=True,
             )
 
@@ -59,17 +62,19 @@ class Wpa:
             raise
 
 
-def environment() -> dict[str, str]:
-    """Ours, without what would lead a test to the developer's own server."""
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Ours, without what would lead a test to the developer's own server, with ``more`` and the tests' plugin."""
     ours = {"WPA_NATS_URL", "WPA_NATS_CREDS", "WPA_TENANT", "WPA_REPLICAS"}
-    return {name: value for name, value in os.environ.items() if name not in ours}
+    env = {name: value for name, value in os.environ.items() if name not in ours} | dict(more or {})
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [env.get("PYTHONPATH"), str(PLUGIN)]))
+    return env
 
 
 def run_wpa(
     *arguments: str, url: str = "", cwd: Path | None = None, tenant: str = "", stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """A short ``wpa`` command, run to its end, as a process of its own."""
-    env = {**environment(), "COLUMNS": "200", "NO_COLOR": "1"}
+    env = environment({"COLUMNS": "200", "NO_COLOR": "1"})
     if url:
         env["WPA_NATS_URL"] = url
     if tenant:

@@ -30,6 +30,7 @@ class Losing:
 
     def __init__(self, client: Client, meanwhile: Awaitable[Any]) -> None:
         self._connection = client._nc
+        self.refusal = ""
         self._meanwhile: Awaitable[Any] | None = meanwhile
 
     async def request(self, subject: str, payload: bytes, timeout: float) -> Any:

@@ -200,7 +200,13 @@ async def test_large_variables_are_refused_and_a_large_final_output_is_not(
         status = await client.result(started.execution_id, timeout_s=30)
         assert status["status"] == "COMPLETED"
         assert status["output"]["$blob"]["size"] > 9_000_000
-        started = await client.start("good", variables={"x": "x" * 100_000})
+        large = {"x": "x" * 100_000}
+        with pytest.raises(TaskRejected, match="variables has 100008 bytes"):
+            await client.start("good", variables=large)
+        assert await client.dlq_list() == []
+        await client.publish_start(
+            {"type": "workflow_start", "workflow_id": "good", "payload": {"variables": large}}
+        )
         letters = await until(client.dlq_list)
         assert "$.payload.variables has" in letters[0]["message"]
 

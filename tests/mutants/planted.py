@@ -204,6 +204,12 @@ MUTANTS: Final = (
         "",
     ),
     Mutant(
+        "an accepted start runs on what is deployed after it",
+        "wpa/engine/door.py",
+        "        request.version = check_version(headers[VERSION_HEADER])\n",
+        "        pass\n",
+    ),
+    Mutant(
         "the lease is not kept alive",
         WORKER,
         "                held.request.lease.extend()\n",

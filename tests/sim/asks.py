@@ -104,9 +104,9 @@ def settle_all(world: SimWorld, tenant: str, execution: str) -> None:
         world.publish({"type": f"workflow_{kind}", "execution_id": execution, **body}, tenant)
 
 
-def send(world: SimWorld, tenant: str, task: dict[str, Any]) -> None:
+def send(world: SimWorld, tenant: str, task: dict[str, Any], version: str = "") -> None:
     """Publish a task; now and then twice, as one does whose first try was not answered."""
-    world.publish(task, tenant)
+    world.publish(task, tenant, version)
     if world.chance.random() < 0.15:
         world.faults["a task sent twice"] += 1
-        world.publish(task, tenant)
+        world.publish(task, tenant, version)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
+
+import msgspec
 
 from tests.sim.node import mark_of
 from tests.sim.story import Story
@@ -41,12 +42,13 @@ def check(world: SimWorld, *, prefixes: int) -> set[tuple[str, str]]:
     for attempt in world.began:
         began[attempt.tenant, attempt.execution].append(attempt)
     for key, story in stories.items():
-        check_end(world, story)
+        check_end(story)
         check_undone(story)
         check_pauses(story, began[key])
         check_times(world, story, began[key])
         check_children(story, stories)
         check_attempts(world, story, began[key])
+    check_accepted(world, stories)
     check_letters(world, stories)
     check_canaries(world)
     for story in stories.values():  # at last: this uses up their states
@@ -61,6 +63,7 @@ def check_journal(world: SimWorld, key: Key) -> Story:
     found = world.server.executions.get(story.name)
     assert found is not None, f"{story.name} has no snapshot"
     kept, state = decode_state(found[0]), story.state
+    story.kept_seq = kept.seq
     assert kept.seq <= state.seq
     if kept.seq == state.seq:
         assert found[0] == encode_state(state) or encode_state(kept) == encode_state(state), (
@@ -69,13 +72,11 @@ def check_journal(world: SimWorld, key: Key) -> Story:
     return story
 
 
-def check_end(world: SimWorld, story: Story) -> None:
+def check_end(story: Story) -> None:
     state = story.state
     assert is_terminal(state.status), f"{story.name} is stuck: {state.status}, open {state.open}"
     assert state.at_rest
-    found = world.server.executions.get(story.name)
-    assert found is not None
-    assert decode_state(found[0]).seq == state.seq, f"{story.name} ended, and its snapshot is older"
+    assert story.kept_seq == state.seq, f"{story.name} ended, and its snapshot is older"
 
 
 def check_replay(world: SimWorld, story: Story, prefixes: int) -> None:
@@ -90,6 +91,14 @@ def check_replay(world: SimWorld, story: Story, prefixes: int) -> None:
             Execution.rebuild(program, state, LIMITS)
         except Diverged as error:
             raise AssertionError(f"{story.name} can't be rebuilt from {length} events: {error}") from None
+
+
+def check_accepted(world: SimWorld, stories: dict[Key, Story]) -> None:
+    """What was accepted has begun, on the version that was told, whatever was deployed before."""
+    for key, version in world.accepted.items():
+        assert key in stories, f"{key} was accepted, and never began"
+        begun = stories[key].events[0].data["version"]
+        assert begun == version, f"{key} was accepted for version {version}, and runs on {begun}"
 
 
 def check_undone(story: Story) -> None:
@@ -173,7 +182,7 @@ def check_letters(world: SimWorld, stories: dict[Key, Story]) -> None:
     for subject in dead.subjects:
         tenant = subject.rpartition(".")[2]
         for letter in dead.read(subject):
-            task, code = json.loads(letter.data), letter.headers["Wpa-Code"]
+            task, code = msgspec.json.decode(letter.data), letter.headers["Wpa-Code"]
             about = f"{letter.headers}: {task}"
             at = recorded.get((tenant, f"{int(letter.headers['Wpa-Task-Sequence']):x}"))
             assert at is None or letter.stored_ms < at, f"recorded, and then rejected: {about}"

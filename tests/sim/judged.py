@@ -41,7 +41,7 @@ class JudgedWorld(SimWorld):
             self._definitions.append(Definition(tenant, *told))
         super().deploy(versions, tenant)
 
-    def publish(self, task: Mapping[str, Any], tenant: str = TENANT) -> None:
+    def publish(self, task: Mapping[str, Any], tenant: str = TENANT, version: str = "") -> None:
         kind, payload = task["type"].removeprefix("workflow_"), task.get("payload", {})
         self._calls.append(
             Call(
@@ -49,15 +49,16 @@ class JudgedWorld(SimWorld):
                 tenant=tenant,
                 execution=task["execution_id"],
                 outcome="ok",
-                via="publish",
+                via="api" if version else "publish",
                 workflow=task.get("workflow_id", ""),
                 input=payload.get("input_data", {}),
                 body=payload if kind == "signal" and payload["id"] else {},
+                version=version,
                 asked_ms=self.now_ms,
                 answered_ms=self.now_ms,
             )
         )
-        super().publish(task, tenant)
+        super().publish(task, tenant, version)
 
     def be_calm(self) -> None:
         self._calm_since_ms = self.now_ms

@@ -159,7 +159,7 @@ async def _work(
     await world.make_attempt(node, ctx, ms)
     if fatal:
         raise StepFailed("it can't be done", type="Fatal", retryable=False)
-    if world.failures(ctx.tenant, ctx.execution, ctx.idempotency_key) < fail:
+    if fail and world.failures(ctx.tenant, ctx.execution, ctx.idempotency_key) < fail:
         raise StepFailed("not this time", type="Flaky")
     return {"did": ctx.step, "mark": mark}
 

@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
-import json
 import logging
 import random
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 from unittest import mock
+
+import msgspec
 
 from tests.sim.asks import random_ask, send, settle_all
 from tests.sim.chaos import Weather
@@ -27,7 +28,7 @@ from tests.sim.checks import check
 from tests.sim.flows import FLOW, act, input_for, older
 from tests.sim.judged import JudgedWorld
 from tests.sim.node import SimNode, mark_of
-from tests.sim.plans import CHILDREN, draw, ticking, version_of
+from tests.sim.plans import CHILDREN, Version, draw, ticking, version_of
 from tests.sim.world import TENANT, Began, Key, SimWorld
 from wpa.engine import worker as engine_worker
 from wpa.model.times import rfc3339
@@ -203,6 +204,8 @@ class _Simulation:
         self._large = large
         self._started: list[Key] = []
         self._ticks = False
+        self._door = random.Random(f"door of {seed}")
+        """Which starts go through it, and what is deployed then. All else is the same as without it."""
 
     def run(self) -> set[tuple[str, str]]:
         """All of it. Raises AssertionError with what doesn't hold."""
@@ -249,7 +252,7 @@ class _Simulation:
         inputs = [
             input_for(chance, mark_of(tenant)) if chance.random() < 0.25 else None for _ in range(count)
         ]
-        text = json.dumps(inputs)
+        text = msgspec.json.encode(inputs).decode()
         world.has_queue |= b'"far"' in bytes(made.stored.document) or '"far"' in text
         children = [name for name in CHILD_VERSIONS if name in made.children or f'"{name}"' in text]
         world.deploy([made, *(CHILD_VERSIONS[name] for name in children)], tenant)
@@ -262,10 +265,12 @@ class _Simulation:
             self._ticks = world.follows = True
             world.deploy([ticking(mark_of(tenant))[0]], tenant)
         for number, acts in enumerate(inputs):
-            self._start(tenant, f"x{number}", acts)
+            self._start(tenant, f"x{number}", acts, later)
 
-    def _start(self, tenant: str, execution: str, acts: dict[str, Any] | None) -> None:
-        """Start a flow that plays ``acts``, or the plan."""
+    def _start(
+        self, tenant: str, execution: str, acts: dict[str, Any] | None, later: Callable[[], Version]
+    ) -> None:
+        """Start a flow that plays ``acts``, or the plan, of which there may be a ``later`` version by then."""
         world, chance = self._world, self._chance
         task: dict[str, Any] = {
             "type": "workflow_start",
@@ -276,7 +281,12 @@ class _Simulation:
         begins = world.now_ms + chance.randrange(3_000)
         if chance.random() < 0.1:
             task["start_at"] = rfc3339(begins + chance.choice((500, 1_500, 30_000)))
-        world.at(begins, lambda: send(world, tenant, task))
+        if acts or self._door.random() < 0.5:
+            world.at(begins, lambda: send(world, tenant, task))
+        else:
+            world.at(begins, lambda: send(world, tenant, task, world.latest(tenant, "sim")))
+            if self._door.random() < 0.2:
+                world.at(begins, lambda: world.deploy([later()], tenant))
         self._started.append((tenant, execution))
 
     def _upgrade(self, tenant: str) -> None:
@@ -363,7 +373,7 @@ class _Simulation:
     def _end_what_is_stuck(self) -> None:
         """End the flows that were begun by code that is gone: only a person can.
 
-        What is asked of them is handed back each second, and that for an hour is a thousand runs' work.
+        What is asked of them is handed back again and again, and that for hours is many runs' work.
         """
         world = self._world
         if world.has_stale and not world.server.tasks.is_empty:

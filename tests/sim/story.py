@@ -46,6 +46,8 @@ class Story:
         """When each slot was first opened, by the idempotency key of its attempts."""
         self.failed: set[tuple[str, int]] = set()
         """The attempts of which it is recorded that they failed, by key and number."""
+        self.kept_seq = 0
+        """The last event that its snapshot knows of."""
         self._undoable = world.undoable
         state: State | None = None
         for message in world.server.events.read(f"workflow.events.{key[0]}.{key[1]}"):
@@ -101,12 +103,8 @@ class Story:
         undoable = self._undoable.get((state.tenant, state.workflow, state.version))
         if undoable is None:
             return None
-        done = (state.slots[slot_id] for slot_id in reversed(state.order))
-        return [
-            f"{slot.id}:undo"
-            for slot in done
-            if slot.status == "completed" and slot.kind != "timer" and slot.step in undoable
-        ]
+        done = (state.slots[slot_id] for slot_id in reversed(state.order) if ":delay" not in slot_id)
+        return [f"{slot.id}:undo" for slot in done if slot.status == "completed" and slot.step in undoable]
 
     def _look_after(self, before: str, state: State, event: Event, stored_ms: int) -> None:
         data = event.data

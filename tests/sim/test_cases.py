@@ -20,6 +20,7 @@ from tests.sim.simulation import FLOWS, OLDER_FLOWS
 from tests.sim.world import TENANT, SimWorld
 from wpa.adapters.memory.stores import MemorySnapshots
 from wpa.engine.worker import Worker
+from wpa.kernel import waits
 from wpa.model.state import State
 from wpa.ports.tasks import Lease
 
@@ -130,6 +131,61 @@ def test_a_cancel_passes_down_and_leaves_no_letter() -> None:
     world = play(scenario, plan_of(calling("slow")), SLOW)
     assert (state_of(world).status, state_of(world, "x-c").status) == ("CANCELLED", "CANCELLED")
     assert not world.server.dead.subjects
+
+
+def test_children_whose_ids_are_spelled_alike_are_two() -> None:
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        start(world, "o", "one")
+        start(world, "o-a", "other")
+        passing(world, 10 * SECOND)
+
+    begins = {"uses": "core.workflow", "with": {"workflow": "quick"}}
+    world = play(
+        scenario,
+        plan_of({"id": "ship", "foreach": {"in": "${[1, 2]}"}, **begins}, {"id": "ship-2", **begins}),
+        plan_of({"id": "a-b", **begins}, id="one"),
+        plan_of({"id": "b", **begins}, id="other"),
+        plan_of(work("a"), id="quick"),
+    )
+    assert [state_of(world, name).status for name in ("x", "o", "o-a")] == ["COMPLETED"] * 3
+    begun = {name for _, name in world.executions()}
+    assert begun > {"o", "o-a", "o-a-b", "x", "x-ship", "x-ship-2"}
+    assert len(begun) == 8
+
+
+def test_a_child_that_an_older_worker_named_goes_by_that_name() -> None:
+    """Whoever takes over begins once more what is recorded as begun: the start may have been lost."""
+
+    def scenario(world: SimWorld) -> None:
+        with mock.patch.object(waits, "child_id", lambda parent, slot: f"{parent}-{slot}"):
+            start(world)
+            passing(world, SECOND)
+        world.kill(world.nodes[0])
+        world.add_node()
+        passing(world, 20 * SECOND)
+        assert state_of(world).status == "FAILED"
+        ask(world, "retry")
+        passing(world, 20 * SECOND)
+
+    frail = plan_of(work("a", ms=4 * SECOND, fatal=True), id="frail")
+    step = {"id": "c-2", "uses": "core.workflow", "with": {"workflow": "frail"}}
+    world = play(scenario, plan_of(step, work("beside", ms=2 * SECOND)), frail)
+    assert [name for _, name in world.executions()] == ["x", "x-c-2", "x-c-2-retry2"]
+
+
+def test_a_child_whose_id_is_anothers_says_whose() -> None:
+    def scenario(world: SimWorld) -> None:
+        start(world, "x-c", "slow")
+        start(world)
+        passing(world, 10 * SECOND)
+
+    error = state_of(play(scenario, plan_of(calling("slow")), SLOW)).error
+    assert error is not None
+    assert error.message == (
+        "the id that its child was to have is taken: execution x-c exists already, started with other content "
+        "(slow 1, status RUNNING); use another execution_id"
+    )
 
 
 def test_a_parent_that_is_tried_again_starts_its_child_anew() -> None:

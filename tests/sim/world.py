@@ -17,6 +17,7 @@ from tests.sim.loop import SimClock, SimLoop
 from tests.sim.node import ACK_WAIT_S, EPOCH_MS, SKEW_MS, SimNode
 from tests.sim.plans import Version
 from wpa.adapters.memory import MemoryServer, open_ports
+from wpa.engine.door import VERSION_HEADER
 from wpa.kernel.program import Program
 from wpa.model import events as ev
 from wpa.model.codec import decode_event
@@ -72,6 +73,8 @@ class SimWorld:
         """What went wrong, by kind."""
         self.nodes: list[SimNode] = []
         self.began: list[Began] = []
+        self.accepted: dict[Key, str] = {}
+        """The versions that executions are to run on, as whoever started them was told."""
         self.programs: dict[tuple[str, str, str], Program] = {}
         """What is deployed, by tenant, workflow and version."""
         self.undoable: dict[tuple[str, str, str], set[str]] = {}
@@ -89,6 +92,7 @@ class SimWorld:
         self._failures: dict[str, Failures] = {}
         self._names = itertools.count(1)
         self._later: list[tuple[int, int, Callable[[], object]]] = []
+        """By the loop's time, in nanoseconds."""
         self._numbers = itertools.count()
         self._calm = False
 
@@ -150,8 +154,16 @@ class SimWorld:
 
     # -- the outside -------------------------------------------------------------------------
 
-    def publish(self, task: Mapping[str, Any], tenant: str = TENANT) -> None:
-        self.loop.run(self.ports.tasks.publish(tenant, msgspec.json.encode(task), {}))
+    def publish(self, task: Mapping[str, Any], tenant: str = TENANT, version: str = "") -> None:
+        """Store a task; with ``version`` a start that was accepted for it, as the service's verb does."""
+        headers = {}
+        if version:
+            headers[VERSION_HEADER] = self.accepted[tenant, task["execution_id"]] = version
+        self.loop.run(self.ports.tasks.publish(tenant, msgspec.json.encode(task), headers))
+
+    def latest(self, tenant: str, workflow: str) -> str:
+        """The version of a plan that was deployed last."""
+        return self.loop.run(self.ports.definitions.latest(tenant, workflow)) or ""
 
     def executions(self) -> list[Key]:
         """Those that have begun."""
@@ -228,7 +240,7 @@ class SimWorld:
 
     def at(self, moment_ms: int, action: Callable[[], object]) -> None:
         """Do something at a moment, in milliseconds since the Unix epoch."""
-        heapq.heappush(self._later, (moment_ms, next(self._numbers), action))
+        heapq.heappush(self._later, (self.clock.ns_of(moment_ms), next(self._numbers), action))
 
     def until(self, limit_ms: int) -> None:
         """Let time pass; while nobody has a task in hand, straight to what comes next."""
@@ -237,7 +249,7 @@ class SimWorld:
         while True:
             loop.run_ready()
             assert self.server.events.last_sequence < EVENTS_MAX, "events come without end"
-            if later and later[0][0] <= self.now_ms:
+            if later and later[0][0] <= loop.now_ns:
                 heapq.heappop(later)[2]()
                 continue
             moment = self._next_ns()
@@ -252,7 +264,7 @@ class SimWorld:
         While a worker has a task in hand, its timers count. At rest, only the server's alarms do, and what
         comes from outside: a worker with nothing in hand may as well sleep through it.
         """
-        moment = self.clock.ns_of(self._later[0][0]) if self._later else None
+        moment = self._later[0][0] if self._later else None
         server = self.server
         other: int | None = None
         if not (server.tasks.is_empty and server.due.is_empty):

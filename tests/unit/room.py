@@ -53,6 +53,7 @@ class Room:
         self._exits = ExitStack()
         self._log = _Complaints()
         self._names = iter(range(1 << 30))
+        self._last_task = 0
 
     def __enter__(self) -> Self:
         self._exits.enter_context(mock.patch.object(driver, "EARLY_TRIES", 1))
@@ -113,8 +114,11 @@ class Room:
         assert answer["ok"], answer
         return answer
 
-    async def publish(self, data: bytes, headers: dict[str, str] | None = None) -> None:
-        await self.services.ports.tasks.publish(TENANT, data, headers or {})
+    async def publish(self, data: bytes, headers: dict[str, str] | None = None) -> bool:
+        """Whether it was stored: what has the id of a task that was stored a moment ago is not."""
+        sequence = await self.services.ports.tasks.publish(TENANT, data, headers or {})
+        before, self._last_task = self._last_task, max(sequence, self._last_task)
+        return sequence > before
 
     async def settled(self, within_s: float = 20) -> None:
         """Once there is no task left: each is done, or a dead letter."""

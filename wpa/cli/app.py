@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from wpa.cli import approvals, asks, definitions, dlq, executions, fleet, plugins, processes, replaying
+from wpa.cli import (
+    approvals,
+    asks,
+    definitions,
+    dlq,
+    doctor,
+    executions,
+    fleet,
+    plugins,
+    processes,
+    replaying,
+)
 
 __all__ = ["app"]
 
@@ -50,6 +61,7 @@ asks.register(app)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(fleet.app, name="schedule")
 fleet.register(app)
+doctor.register(app)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(plugins.plugin_app, name="plugin")
 plugins.register(app)

@@ -14,7 +14,9 @@ from wpa.cli.common import (
     NatsUrl,
     Tenant,
     console,
+    err,
     login_name,
+    looking,
     print_json,
     run_client,
     shown,
@@ -33,7 +35,7 @@ Comment = Annotated[str, typer.Option("--comment", "-m", help="why; it is record
 
 @app.command("list")
 def list_approvals(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)] = 100,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 100,
     nats: NatsUrl = "",
     tenant: Tenant = DEFAULT_TENANT,
     as_json: AsJson = False,
@@ -41,7 +43,11 @@ def list_approvals(
     """What waits for an approval, the oldest first."""
 
     async def main(client: Any) -> None:
-        rows = await client.approvals(limit=limit)
+        with looking() as looked:
+            found = await client.approvals(limit=None, looked=looked)
+        rows = found[:limit]
+        if len(found) > limit:
+            err.print(f"[yellow]{limit} of {len(found)}; --limit for more[/]", soft_wrap=True)
         if as_json:
             print_json(rows)
         elif not rows:

@@ -18,6 +18,7 @@ from wpa.cli.common import (
     Tenant,
     console,
     err,
+    looking,
     print_json,
     read_json,
     requester,
@@ -32,8 +33,6 @@ __all__ = ["register"]
 
 ExecutionIds = Annotated[list[str], typer.Argument(metavar="ID...", help="the executions' ids")]
 Reason = Annotated[str, typer.Option("--reason", "-m", help="why; it is recorded")]
-
-LIST_MAX = 1_000
 
 
 def register(app: typer.Typer) -> None:
@@ -279,17 +278,13 @@ def migrate(
 
 async def _candidates(client: Any, workflow: str, version: str, to: str) -> list[str]:
     """The executions of a workflow that are at rest, of ``version`` where one is given."""
-    rows = []
-    for status in ("WAITING", "PAUSED"):
-        found = await client.executions(limit=LIST_MAX, status=status, workflow=workflow)
-        if len(found) == LIST_MAX:
-            note = f"only the {LIST_MAX} most recent that are {status} are looked at; give the ids of others"
-            err.print(f"[yellow]{note}[/]", soft_wrap=True)
-        rows += found
-    busy = await client.executions(limit=LIST_MAX, status="RUNNING", workflow=workflow)
-    if busy:
-        err.print(f"{len(busy)} are running and stay: pause them first, or wait", soft_wrap=True)
-    ids = [row["execution_id"] for row in rows]
+    with looking() as looked:
+        rows = await client.executions(
+            limit=None, status="WAITING,PAUSED,RUNNING", workflow=workflow, looked=looked
+        )
+    ids = [row["execution_id"] for row in rows if row["status"] != "RUNNING"]
+    if busy := len(rows) - len(ids):
+        err.print(f"{busy} are running and stay: pause them first, or wait", soft_wrap=True)
     if version:
         ids = [one for one in ids if (await client.status(one))["version"] == version]
     return ids

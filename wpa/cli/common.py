@@ -7,7 +7,8 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -31,6 +32,7 @@ __all__ = [
     "find_url",
     "json_text",
     "login_name",
+    "looking",
     "make_console",
     "plain",
     "print_json",
@@ -146,6 +148,22 @@ def run_client(url: str, tenant: str, main: Callable[[Any], Awaitable[T]]) -> T:
             return await main(client)
 
     return run_async(session())
+
+
+@contextmanager
+def looking() -> Iterator[Callable[[int], None]]:
+    """Tell a person at the terminal how many executions have been looked at, where it takes its time."""
+    spinner = err.status("")
+
+    def looked(executions: int) -> None:
+        if err.is_terminal:
+            spinner.update(f"{executions:,} executions looked at")
+            spinner.start()
+
+    try:
+        yield looked
+    finally:
+        spinner.stop()
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:

@@ -20,6 +20,7 @@ from wpa.cli.common import (
     console,
     err,
     json_text,
+    looking,
     print_json,
     read_json,
     refuse_constant,
@@ -174,20 +175,24 @@ def history(
 
 
 def list_executions(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)] = 20,
-    status: Annotated[str, typer.Option("--status", help="WAITING, RUNNING, FAILED ...")] = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
+    status: Annotated[
+        str, typer.Option("--status", help="WAITING, RUNNING, FAILED ...; or several, with commas between")
+    ] = "",
     workflow: Annotated[str, typer.Option("--workflow", help="only this workflow's")] = "",
     nats: NatsUrl = "",
     tenant: Tenant = DEFAULT_TENANT,
     as_json: AsJson = False,
 ) -> None:
     """The most recently active executions."""
-    if status and status.upper() not in STATUSES:
-        err.print(f"[red]--status:[/] {shown(status)} is none of {', '.join(STATUSES)}", soft_wrap=True)
-        raise typer.Exit(EXIT_BAD_INPUT)
+    for one in filter(None, status.split(",")):
+        if one.strip().upper() not in STATUSES:
+            err.print(f"[red]--status:[/] {shown(one)} is none of {', '.join(STATUSES)}", soft_wrap=True)
+            raise typer.Exit(EXIT_BAD_INPUT)
 
     async def main(client: Any) -> None:
-        rows = await client.executions(limit=limit, status=status, workflow=workflow)
+        with looking() as looked:
+            rows = await client.executions(limit=limit, status=status, workflow=workflow, looked=looked)
         if as_json:
             print_json(rows)
             return

@@ -31,7 +31,8 @@ from wpa.cli.common import (
     print_problems,
     shown,
 )
-from wpa.errors import DefinitionError, PlatformError, TaskRejected, WpaError
+from wpa.cli.keeper import keep_alive, keep_writable
+from wpa.errors import DefinitionError, TaskRejected, WpaError
 from wpa.model.ids import DEFAULT_TENANT
 
 if TYPE_CHECKING:
@@ -66,8 +67,6 @@ Flows = Annotated[
         "--flows", help="register the flows and steps of a Python file, or of a module[:flow]; once for each"
     ),
 ]
-
-RESTART_FIRST_S, RESTART_MAX_S, RESTART_FORGET_S = 0.2, 5.0, 60.0
 
 GC_THRESHOLDS = (50_000, 20, 20)
 
@@ -270,34 +269,16 @@ async def _server(
     embedded = wire.embedded_server(settings, data_dir=data_dir, port=port, sync=sync)
     url = await embedded.start()
     address = data_dir / URL_FILE
-    keeper = asyncio.create_task(_keep_alive(embedded, stop))
+    keepers = [asyncio.create_task(keep_alive(embedded, stop)), asyncio.create_task(keep_writable(embedded))]
     try:
         address.write_text(json.dumps({"url": url, "pid": os.getpid()}))
         yield url
     finally:
-        keeper.cancel()
-        await asyncio.gather(keeper, return_exceptions=True)
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
         address.unlink(missing_ok=True)
         await embedded.stop()
-
-
-async def _keep_alive(embedded: Any, stop: asyncio.Event) -> None:
-    """Start the server again whenever it dies."""
-    delay = RESTART_FIRST_S
-    while True:
-        began = time.monotonic()
-        status = await embedded.wait()
-        if stop.is_set():
-            return
-        if time.monotonic() - began > RESTART_FORGET_S:
-            delay = RESTART_FIRST_S
-        err.print(f"[red]the NATS server ended (exit status {status}); starting it again[/]")
-        await asyncio.sleep(delay)
-        delay = min(delay * 2, RESTART_MAX_S)
-        try:
-            await embedded.restart()
-        except PlatformError as error:
-            err.print(f"[red]{shown(str(error))}[/]", soft_wrap=True)
 
 
 async def _work(

@@ -134,11 +134,6 @@ class Asks(Channel):
             return await self._send("answer", execution_id, metadata, **answer)
         return await self._ask("answer", execution_id, metadata, id, **answer)
 
-    async def approvals(self, *, limit: int = 100) -> list[Body]:
-        """What waits for somebody's approval, the oldest first: who may answer, and who has."""
-        rows: list[Body] = (await self.request("approvals", {"limit": limit}))["approvals"]
-        return rows
-
     # -- pause, cancel, retry ----------------------------------------------------------------
 
     async def pause(

@@ -12,11 +12,11 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 import nats.errors
-from nats.aio.client import Client as Connection
 
+from wpa.connection import Connection
 from wpa.errors import DefinitionError, OverLimit, Problem, TaskRejected, Unavailable
 
-__all__ = ["Away", "Body", "Channel", "Unanswered", "check_json"]
+__all__ = ["Away", "Body", "Channel", "Refused", "Unanswered", "check_json"]
 
 log = logging.getLogger("wpa.client")
 
@@ -53,7 +53,7 @@ class Channel:
 
         Tried again while nobody answers, and for ten seconds while a worker answers that the server is
         away (a cluster that elects a leader takes about seven). Raises TaskRejected or DefinitionError
-        with the engine's reasons, Unavailable when it stays like that.
+        with the engine's reasons, OverLimit for more than the server takes, Unavailable when it stays so.
         """
         deadline = time.monotonic() + AWAY_FOR_S
         while True:
@@ -81,13 +81,26 @@ class Channel:
                     raise Unavailable(reason) from None
                 await asyncio.sleep(pause)
             except (TimeoutError, nats.errors.TimeoutError):
+                self.check_let_in()
                 tries += 1
                 if tries == TRIES:
-                    raise Unanswered(f"no answer on {subject} within {REQUEST_TIMEOUT_S:g} s") from None
+                    raise Unanswered(
+                        f"no answer on {subject} within {REQUEST_TIMEOUT_S:g} s: the workers are too busy, "
+                        "or can't store what is asked; their logs say which"
+                    ) from None
+            except nats.errors.MaxPayloadError:
+                raise OverLimit(
+                    f"the server takes messages of {self._nc.max_payload} bytes at most"
+                ) from None
             except (nats.errors.Error, OSError) as error:
                 raise Unavailable(f"{subject}: {error}") from error
             else:
                 return self._unwrap(msgspec.json.decode(reply.data))
+
+    def check_let_in(self) -> None:
+        """Raise Refused where the server does not let us in just now."""
+        if self._nc.refusal:
+            raise Refused(f"the NATS server does not let us in: {self._nc.refusal}")
 
     @staticmethod
     def _unwrap(answer: Body) -> Body:
@@ -107,6 +120,10 @@ class Unanswered(Unavailable):
     """A worker may have taken the request, and have done what was asked."""
 
 
+class Refused(Unanswered):
+    """The server has thrown us out, and does not let us in again."""
+
+
 class Away:
     """Patience for somebody who waits: once a worker has answered, a silent while is no failure.
 
@@ -123,7 +140,7 @@ class Away:
         try:
             answer = await question
         except Unavailable as error:
-            if not self._answered:
+            if not self._answered or isinstance(error, Refused):
                 raise
             if not self._told:
                 log.warning("%s; still waiting", error)

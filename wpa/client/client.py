@@ -16,6 +16,7 @@ from wpa.client.asks import Asks
 from wpa.client.channel import Body, Unanswered, check_json
 from wpa.client.connecting import connect, flush
 from wpa.client.following import Following
+from wpa.client.listing import Listing
 from wpa.errors import Problem, TaskRejected, Unavailable
 from wpa.model.ids import DEFAULT_TENANT, check_tenant
 
@@ -25,15 +26,17 @@ PAYLOADS: Final = "wpa_payloads"
 
 
 class StartResult(msgspec.Struct, frozen=True):
-    """What a start was answered with. ``duplicate``: this very start was made before."""
+    """What a start was answered with, when it was stored."""
 
     execution_id: str
     workflow_id: str
     version: str
+    """It begins on this one, whatever is deployed before a worker takes it."""
     duplicate: bool = False
+    """This very start was made before, and has begun."""
 
 
-class Client(Following, Asks):
+class Client(Following, Listing, Asks):
     """Speaks for one tenant. Use it as ``async with await Client.connect(url) as client``."""
 
     @classmethod
@@ -64,6 +67,9 @@ class Client(Following, Asks):
         metadata: Body | None = None,
     ) -> StartResult:
         """Start an execution. Idempotent in ``execution_id``: the same start again is a duplicate.
+
+        Another start under an id that has begun is refused (``conflict``). One that is made before is
+        accepted, too: the one that a worker takes first begins, and the other becomes a dead letter.
 
         Args:
             workflow: the id of a deployed definition.

@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-import nats
 import nats.errors
-from nats.aio.client import Client as Connection
 
+from wpa.connection import Connection, NotLetIn
 from wpa.errors import Unavailable
 
 __all__ = ["connect", "flush", "without_password"]
@@ -20,7 +19,8 @@ TRIES: Final = 3
 
 
 async def connect(url: str, *, creds: Path | None = None) -> Connection:
-    """Connect to one of the servers in ``url``, separated by commas; reconnects by itself for ever.
+    """Connect to one of the servers in ``url``, separated by commas; reconnects by itself for ever, with
+    the credentials as they are then.
 
     Raises Unavailable where no server answers, or where it refuses us.
     """
@@ -29,7 +29,7 @@ async def connect(url: str, *, creds: Path | None = None) -> Connection:
     async def on_error(error: Exception) -> None:
         """Errors of the connection come back from the calls that they concern, but for a refusal:
         nats-py, told to reconnect for ever, would knock at a closed door for ever."""
-        if not refused.done() and "authorization" in str(error).lower():
+        if not refused.done() and isinstance(error, NotLetIn):
             refused.set_result(str(error))
 
     for tried in range(TRIES):
@@ -43,8 +43,9 @@ async def connect(url: str, *, creds: Path | None = None) -> Connection:
             "start one with `wpa dev`, or name it with --nats URL"
         )
     options: dict[str, Any] = {"user_credentials": str(creds)} if creds else {}
+    connection = Connection()
     connecting = asyncio.ensure_future(
-        nats.connect(
+        connection.connect(
             [server.strip() for server in url.split(",")],
             name="wpa client",
             connect_timeout=3,
@@ -61,7 +62,8 @@ async def connect(url: str, *, creds: Path | None = None) -> Connection:
         if not connecting.done():
             why = refused.result() if refused.done() else f"no answer within {WITHIN_S:g} s"
             raise Unavailable(f"the NATS server at {without_password(url)} does not let us in: {why}")
-        return connecting.result()
+        connecting.result()
+        return connection
     except (OSError, TimeoutError, ValueError, nats.errors.Error) as error:
         why = str(error) or type(error).__name__
         raise Unavailable(f"can't connect to {without_password(url)}: {why}") from error
@@ -74,10 +76,13 @@ async def flush(nc: Connection) -> None:
 
     nats-py's own flush puts its PING ahead of what still waits to be written, so that its PONG says nothing
     about that. But what waits is written while the PONG is on its way, and so the second PING goes behind it.
-    Raises what nats-py's does: nats.errors.Error where the connection is closed, or there is no answer.
+    Raises Unavailable where the connection is closed, or there is no answer.
     """
-    await nc.flush()
-    await nc.flush()
+    try:
+        await nc.flush()
+        await nc.flush()
+    except (nats.errors.Error, OSError) as error:
+        raise Unavailable(f"the NATS server does not answer: {error or type(error).__name__}") from error
 
 
 def without_password(url: str) -> str:

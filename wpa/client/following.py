@@ -21,6 +21,8 @@ from wpa.model.state import is_terminal
 __all__ = ["Following"]
 
 POLL_EVERY_S: Final = 2.0
+REFUSED_AFTER_S: Final = 5.0
+"""Where nothing came for so long, who watches wants to know whether it still could."""
 FIRST_POLL_S: Final = 0.25
 """In a cluster, a new subscription may miss what another node publishes in its first moments."""
 
@@ -44,12 +46,6 @@ class Following(Channel):
                 return events
             page = {"after": events[-1]["seq"], "position": answer.get("next", 0)}
 
-    async def executions(self, *, limit: int = 20, status: str = "", workflow: str = "") -> list[Body]:
-        """The most recently active executions."""
-        answer = await self.request("list", {"limit": limit, "status": status, "workflow_id": workflow})
-        rows: list[Body] = answer["executions"]
-        return rows
-
     async def result(self, execution_id: str, timeout_s: float | None = None) -> Body:
         """Wait until the execution has ended, through all its waits and pauses; its status document.
 
@@ -57,7 +53,8 @@ class Following(Channel):
 
         Survives reconnects, lost events and workers that come and go, by looking itself every few
         seconds. An id that nobody knows yet is waited for, too: its start may be queued. Raises
-        TimeoutError, InvalidName, and Unavailable where no worker answers the first question.
+        TimeoutError, InvalidName, and Unavailable where no worker answers the first question, or where the
+        server does not let us in any more.
         """
         check_execution(execution_id)
         ended = asyncio.Event()
@@ -97,7 +94,8 @@ class Following(Channel):
 
         Live events (``step_started``, ``step_progress``) come too; they have no ``seq``. Stored events
         come once each and, for one execution, in order. Raises InvalidName, and Unavailable where no
-        worker answers the first question; afterwards, workers may come and go.
+        worker answers the first question, or where the server does not let us in any more; workers may
+        come and go.
         """
         if execution_id is not None:
             check_execution(execution_id)
@@ -116,7 +114,13 @@ class Following(Channel):
         try:
             if execution_id is None:
                 while True:
-                    yield await queue.get()
+                    try:
+                        async with asyncio.timeout(REFUSED_AFTER_S):
+                            event = await queue.get()
+                    except TimeoutError:
+                        self.check_let_in()
+                    else:
+                        yield event
             async for event in self._follow(execution_id, queue):
                 yield event
         finally:

@@ -18,8 +18,9 @@ from wpa.engine.api_definitions import DefinitionVerbs, Follow
 from wpa.engine.api_executions import ExecutionVerbs
 from wpa.engine.api_fleet import FleetVerbs, Roster, Schedules
 from wpa.engine.api_letters import LetterVerbs
+from wpa.engine.api_lists import ListVerbs
 from wpa.engine.services import Services
-from wpa.errors import DefinitionError, PlatformError, TaskRejected
+from wpa.errors import DefinitionError, OverLimit, PlatformError, TaskRejected, TooLarge
 from wpa.model.codec import not_json
 from wpa.model.ids import check_tenant
 from wpa.model.steptype import StepSignature
@@ -57,6 +58,7 @@ class Api:
         self._services = services
         self._verbs: dict[str, Handler] = {
             **ExecutionVerbs(services, new_id).verbs(),
+            **ListVerbs(services).verbs(),
             **AskVerbs(services, new_id).verbs(),
             **DefinitionVerbs(services, signatures, schedules, follow).verbs(),
             **FleetVerbs(schedules, roster).verbs(),
@@ -79,6 +81,8 @@ class Api:
             return _refuse(rejected.as_dict())
         except TaskRejected as error:
             return _refuse(error.as_dict())
+        except TooLarge as error:
+            return _refuse(OverLimit(str(error)).as_dict())
         except PlatformError as error:
             return _refuse({"code": "unavailable", "message": f"{error}; try again"})
         except Exception as error:

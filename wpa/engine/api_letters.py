@@ -6,7 +6,8 @@ import base64
 import json
 
 from wpa.engine.api_common import Body, Handler, whole
-from wpa.engine.letters import SIZE_HEADER, original
+from wpa.engine.letters import REJECTED_HEADER, SIZE_HEADER, original
+from wpa.engine.receipts import Receipt, find_receipt, keep_receipt
 from wpa.errors import NotFound
 from wpa.ports import Ports
 
@@ -15,12 +16,15 @@ __all__ = ["LetterVerbs"]
 LETTER_TEXT_MAX = 64 * 1024
 LETTER_BYTES_MAX = 5 * 1024 * 1024
 
+Letter = tuple[bytes, dict[str, str]]
+"""Its bytes, and its headers."""
+
 
 class LetterVerbs:
     """Shows rejected tasks, and queues them again."""
 
     def __init__(self, ports: Ports) -> None:
-        self._tasks, self._blobs = ports.tasks, ports.blobs
+        self._tasks, self._blobs, self._records = ports.tasks, ports.blobs, ports.records
 
     def verbs(self) -> dict[str, Handler]:
         """What it answers, by verb."""
@@ -31,7 +35,8 @@ class LetterVerbs:
         return {"letters": [_letter(sequence, data, headers) for sequence, data, headers in letters]}
 
     async def show(self, tenant: str, body: Body) -> Body:
-        sequence, data, headers = await self._exhume(tenant, body)
+        sequence = whole(body, "sequence", 0, 1, 1 << 53)
+        data, headers = await self._opened(tenant, sequence, await self._tasks.exhume(tenant, sequence))
         letter = _letter(sequence, data, headers)
         letter["headers"] = headers
         letter["text"] = data[:LETTER_TEXT_MAX].decode(errors="replace")
@@ -40,23 +45,32 @@ class LetterVerbs:
         return {"letter": letter}
 
     async def retry(self, tenant: str, body: Body) -> Body:
-        """Queue the original bytes again, then remove the letter. At least once, if it is repeated."""
-        sequence, data, headers = await self._exhume(tenant, body)
-        kept = {name: value for name, value in headers.items() if not name.startswith("Wpa-")}
-        task_sequence = await self._tasks.publish(tenant, data, kept)
-        await self._tasks.discard(tenant, sequence)
-        return {"task_sequence": task_sequence}
+        """Queue the original bytes again, then remove the letter.
 
-    async def _exhume(self, tenant: str, body: Body) -> tuple[int, bytes, dict[str, str]]:
+        Asked for again after that, it is answered the same. Should it be queued twice, for what was asked
+        first was never answered, nothing is done twice: both tasks have the rejected one's name.
+        """
         sequence = whole(body, "sequence", 0, 1, 1 << 53)
+        known = await find_receipt(self._records, tenant, sequence)
         found = await self._tasks.exhume(tenant, sequence)
+        if known is None or (found is not None and found[1].get(REJECTED_HEADER, "") != known.rejected_at):
+            data, headers = await self._opened(tenant, sequence, found)
+            kept = {name: value for name, value in headers.items() if not name.startswith("Wpa-")}
+            task_sequence = await self._tasks.publish(tenant, data, kept)
+            known = Receipt(sequence, headers.get(REJECTED_HEADER, ""), task_sequence)
+            await keep_receipt(self._records, tenant, known)
+        await self._tasks.discard(tenant, sequence)
+        return {"task_sequence": known.task}
+
+    async def _opened(self, tenant: str, sequence: int, found: Letter | None) -> Letter:
+        """A letter that was looked for, with the original bytes. Raises NotFound (``unknown_letter``)."""
         if found is None:
             raise NotFound(
                 "unknown_letter",
                 f"tenant {tenant} has no dead letter {sequence}, or it was queued again; see `wpa dlq list`",
             )
         data, headers = found
-        return sequence, await original(self._blobs, data, headers), headers
+        return await original(self._blobs, data, headers), headers
 
 
 def _letter(sequence: int, data: bytes, headers: dict[str, str]) -> Body:
@@ -64,7 +78,7 @@ def _letter(sequence: int, data: bytes, headers: dict[str, str]) -> Body:
         "sequence": sequence,
         "code": headers.get("Wpa-Code", ""),
         "message": headers.get("Wpa-Reason", ""),
-        "timestamp": headers.get("Wpa-Rejected-At", ""),
+        "timestamp": headers.get(REJECTED_HEADER, ""),
         "subject": headers.get("Wpa-Subject", ""),
         "size": int(headers.get(SIZE_HEADER, len(data))),
     }

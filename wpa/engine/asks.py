@@ -11,14 +11,17 @@ from typing import Any, Final
 
 import msgspec
 
+from wpa.engine.commit import commit
 from wpa.engine.loading import Loaded, load, revive
 from wpa.engine.payloads import reference
 from wpa.engine.services import Services
-from wpa.errors import Conflict, NotFound, TaskRejected
+from wpa.errors import Conflict, NotFound, OverLimit, TaskRejected, TooLarge
 from wpa.kernel import requests, waits
-from wpa.kernel.draft import Draft
+from wpa.kernel.draft import Draft, seal
 from wpa.kernel.execution import Diverged
+from wpa.kernel.oversize import fewer_names
 from wpa.kernel.program import Approval, Want
+from wpa.model.events import Event
 from wpa.model.ids import idempotency_key
 from wpa.model.recordable import safe_failure
 from wpa.model.state import Signal, Slot, State, decode_state, encode_state, is_terminal
@@ -42,7 +45,7 @@ from wpa.model.tasks import (
 from wpa.model.times import parse_ms
 from wpa.plan.suggest import suggest
 
-__all__ = ["author", "decide", "find", "interrupts", "unknown_execution"]
+__all__ = ["append", "author", "decide", "find", "interrupts", "unknown_execution"]
 
 ENDING: Final = ("COMPENSATING", "COMPLETED", "FAILED", "ROLLED_BACK", "CANCELLED")
 
@@ -74,7 +77,9 @@ def interrupts(task: Envelope) -> bool:
     return isinstance(task, CancelTask) or (isinstance(task, ReasonTask) and task.type == TERMINATE)
 
 
-async def decide(services: Services, state: State, task: Envelope, identity: str) -> Draft | None:
+async def decide(
+    services: Services, state: State, task: Envelope, identity: str, name: str = ""
+) -> Draft | None:
     """The draft that records what ``task`` asks; None where there is nothing (more) to record.
 
     Args:
@@ -82,26 +87,28 @@ async def decide(services: Services, state: State, task: Envelope, identity: str
         state: the execution as it is now; it isn't changed.
         task: what is asked.
         identity: names this very message over its redeliveries; the lease of whoever drives on.
+        name: names what is asked where the task doesn't, over messages; ``identity`` by default.
 
     Raises TaskRejected with the reason where it can't be done; never for a task that is recorded already.
     """
-    asked = f"{task.type}:{task.task_id or identity}"
+    name = task.task_id or name or identity
+    asked = f"{task.type}:{name}"
     if asked in state.signal_ids:
         return None
-    draft = await _draft(services, state, task, identity)
+    draft = await _draft(services, state, task, identity, name)
     if draft is not None and isinstance(task, AnswerTask | CancelTask | MigrateTask | ReasonTask):
         draft.data["ask"] = asked  # signals and results have ids of their own
     return draft
 
 
-async def _draft(services: Services, state: State, task: Envelope, identity: str) -> Draft | None:
+async def _draft(services: Services, state: State, task: Envelope, identity: str, name: str) -> Draft | None:
     now = services.clock.now_ms()
     by = author(task)
     if isinstance(task, TimerDue):
         due = state.at_rest and state.wake_at and state.status in ("WAITING", "COMPENSATING")
         return requests.woken(state, now, identity) if due and parse_ms(state.wake_at) <= now else None
     if isinstance(task, SignalTask):
-        return requests.signalled(state, await _signal(services, state, task, identity), now, identity)
+        return requests.signalled(state, await _signal(services, state, task, name), now, identity)
     if isinstance(task, AnswerTask):
         answer = await _answer(services, state, task)
         return None if answer is None else requests.signalled(state, answer, now, identity)
@@ -125,10 +132,26 @@ async def _draft(services: Services, state: State, task: Envelope, identity: str
     raise TaskRejected("unknown_type", f"$.type is {task.type!r}, which asks nothing of an execution")
 
 
+async def append(services: Services, draft: Draft, state: State, epoch: int) -> tuple[Event, int]:
+    """Append what was asked; the event, and its position.
+
+    Raises Lost, and OverLimit for what has more bytes than the server takes.
+    """
+    while True:
+        event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=epoch)
+        try:
+            return event, await commit(services.ports.journal, event, state.position)
+        except TooLarge as error:
+            shorter = fewer_names(draft)
+            if shorter is None:
+                raise OverLimit(f"what is asked can't be recorded: {error}") from None
+            draft = shorter
+
+
 # -- signals ---------------------------------------------------------------------------------
 
 
-async def _signal(services: Services, state: State, task: SignalTask, identity: str) -> Signal:
+async def _signal(services: Services, state: State, task: SignalTask, name: str) -> Signal:
     payload = task.payload
     if not is_terminal(state.status):
         program = await services.library.program(state.tenant, state.workflow, state.version)
@@ -136,9 +159,7 @@ async def _signal(services: Services, state: State, task: SignalTask, identity: 
         if problems:
             raise TaskRejected("bad_signal", str(problems[0]), problems)
     stored = await services.payloads.store(state.tenant, state.execution, payload.payload)
-    return Signal(
-        id=payload.id or task.task_id or identity, name=payload.signal, payload=stored, by=author(task)
-    )
+    return Signal(id=payload.id or name, name=payload.signal, payload=stored, by=author(task))
 
 
 async def _answer(services: Services, state: State, task: AnswerTask) -> Signal | None:

@@ -49,6 +49,16 @@ class Crew:
         self._kept_until = 0.0
         self._asking = asyncio.Lock()
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether there are no other workers, by design."""
+        return self._roster is None
+
+    async def others(self) -> dict[str, dict[str, Any]]:
+        """What the other workers say of themselves, by name. Raises Unavailable."""
+        rows = [] if self._roster is None else await self._roster()
+        return {row["worker"]: row for row in rows if row["worker"] != self._worker}
+
     def is_able(self, program: Program) -> bool:
         """Whether this worker has what it takes, as far as that can be known, or is alone."""
         if self._roster is None or not isinstance(program, Plan):

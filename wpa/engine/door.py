@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from wpa.errors import TaskRejected
 from wpa.model.codec import decode_task, start_hash
 from wpa.model.events import Failure
-from wpa.model.ids import check_execution, check_workflow
+from wpa.model.ids import check_execution, check_version, check_workflow
 from wpa.model.limits import Limits
 from wpa.model.state import Parent, State
 from wpa.model.tasks import (
@@ -33,6 +34,7 @@ __all__ = [
     "ONCE_HEADER",
     "REPLY_HEADER",
     "TRIGGER_HEADER",
+    "VERSION_HEADER",
     "Heard",
     "Origin",
     "Request",
@@ -49,10 +51,18 @@ REPLY_HEADER = "Wpa-Reply"
 
 ONCE_HEADER = "Wpa-Idempotency-Key"
 """On a start: two starts of an execution under the same key are the same, whatever they carry."""
+VERSION_HEADER = "Wpa-Version"
+"""On a start that names no version: the one that it was checked against when it was accepted. It runs on that
+one, whatever is deployed before it is taken. No part of what was asked: the same start may be accepted again
+with a later one."""
 TRIGGER_HEADER = "Trigger"
 """On what is no task, but a message for a workflow's triggers: a dead letter of theirs that is tried again.
 It holds an :class:`Origin` as JSON."""
+NAME_HEADER = "Task-Name"
+"""On a dead letter, and on the task that is made of it again: what the rejected one was called. However often
+that is queued, and rejected again, the same follows from it."""
 
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _DUE = msgspec.json.Decoder(Envelope)
 _NOBODY = TaskMetadata()
 
@@ -61,9 +71,17 @@ def conflict(state: State) -> TaskRejected:
     """The execution id is taken by a start with other content."""
     return TaskRejected(
         "conflict",
-        f"execution {state.execution} exists already, started with other content "
+        f"execution {state.execution} exists already, started with other content{_by(state)} "
         f"({state.workflow} {state.version}, status {state.status}); use another execution_id",
     )
+
+
+def _by(state: State) -> str:
+    """Who has started it, as far as that is known."""
+    if state.parent is not None:
+        return f" by step {state.parent.slot} of execution {state.parent.execution_id}"
+    who = state.metadata.get("user_id") or state.metadata.get("source")
+    return f" by {who}" if who else ""
 
 
 class Request(msgspec.Struct, kw_only=True):
@@ -74,10 +92,17 @@ class Request(msgspec.Struct, kw_only=True):
     tenant: str
     execution: str
     workflow: str = ""
+    version: str = ""
+    """Of a start: the version that it runs on; empty for the one deployed last."""
     start_hash: str = ""
     traceparent: str = ""
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
     live: Live
+
+    @property
+    def name(self) -> str:
+        """Names what is asked, over redeliveries and over retries as a dead letter. A subject token."""
+        return _name(self.lease)
 
     def answer(self, body: dict[str, Any]) -> None:
         """Answer the requester, if the task named one."""
@@ -119,12 +144,20 @@ def admit(lease: Lease, limits: Limits, live: Live) -> Request:
     task = decode_task(lease.data, lease.tenant, limits)
     if not isinstance(task, Task):
         return _request(lease, task, task.execution_id, live, headers)
-    execution = task.execution_id or f"{task.workflow_id[:64]}-{lease.identity}"
+    execution = task.execution_id or f"{task.workflow_id[:64]}-{_name(lease)}"
     request = _request(lease, task, execution, live, headers)
     request.workflow = task.workflow_id
+    request.version = task.version
+    if not task.version and VERSION_HEADER in headers:
+        request.version = check_version(headers[VERSION_HEADER])
     once = headers.get(ONCE_HEADER)
     request.start_hash = _key_hash(task.workflow_id, once) if once else start_hash(task)
     return request
+
+
+def _name(lease: Lease) -> str:
+    given = lease.headers.get(NAME_HEADER, "")
+    return given if _NAME.fullmatch(given) else lease.identity
 
 
 def _key_hash(workflow: str, key: str) -> str:
@@ -222,6 +255,7 @@ def dead_letter_headers(lease: Lease, error: TaskRejected, worker: str, at_ms: i
     """Why a task was rejected, as headers beside its untouched bytes."""
     headers = letter_headers(lease.source.subject, error, worker, at_ms)
     headers["Wpa-Task-Sequence"] = str(lease.sequence)
+    headers[NAME_HEADER] = _name(lease)
     if TRIGGER_HEADER in lease.headers:  # without it, the letter could not be tried again
         headers[TRIGGER_HEADER] = lease.headers[TRIGGER_HEADER]
     return headers

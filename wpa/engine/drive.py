@@ -18,9 +18,10 @@ from wpa.engine.effects import Effects
 from wpa.engine.loading import Values
 from wpa.engine.services import Services
 from wpa.engine.snapshots import Keeper
-from wpa.errors import Conflict, Superseded, Unavailable
+from wpa.errors import Conflict, OverLimit, Superseded, TooLarge, Unavailable
 from wpa.kernel.draft import Draft, seal
 from wpa.kernel.execution import Attempt, Diverged, Execution
+from wpa.kernel.oversize import end_instead
 from wpa.kernel.rebase import rebase
 from wpa.model import events as ev
 from wpa.model.events import Event
@@ -206,21 +207,22 @@ class Drive:
         return await attempts.next(within)
 
     async def record(self, draft: Draft) -> bool:
-        """Append a draft, fold it, and do what it asks for. False where it has to be decided again."""
+        """Append a draft, fold it, and do what it asks for. False where it has to be decided again.
+
+        Instead of one that is too large to be stored, the execution's end is appended.
+        """
         execution, services = self._execution, self._services
         state = execution.state
         if draft.event in (ev.COMPLETED, ev.CONTINUED):
-            key = "output" if draft.event == ev.COMPLETED else "input"
-            value = draft.data[key]
-            stored = services.payloads.inline(value)
-            if stored is None:
-                stored = await services.payloads.store(state.tenant, state.execution, value)
-            draft.data[key] = stored
+            draft = await self._with_payload(draft)
         while True:
             event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=self.epoch)
             try:
                 position = await commit(services.ports.journal, event, state.position)
                 break
+            except TooLarge as error:
+                draft = self._end_instead(draft, error)
+                continue
             except Lost as lost:
                 await self._fold_in(lost.tail)
             rebased = rebase(draft, execution.state)
@@ -236,6 +238,30 @@ class Drive:
         if left:
             await self._effects.close(state, left)
         return True
+
+    async def _with_payload(self, draft: Draft) -> Draft:
+        """A draft of an output, or of another run's input, with that as the journal keeps it."""
+        payloads, state = self._services.payloads, self._execution.state
+        key = "output" if draft.event == ev.COMPLETED else "input"
+        value = draft.data[key]
+        stored = payloads.inline(value)
+        if stored is None:
+            try:
+                stored = await payloads.store(state.tenant, state.execution, value)
+            except OverLimit as error:
+                return self._end_instead(draft, error)
+        draft.data[key] = stored
+        return draft
+
+    def _end_instead(self, draft: Draft, error: OverLimit | TooLarge) -> Draft:
+        """The end in place of what there is no room for. Raises ``error`` where it is such an end already."""
+        execution = self._execution
+        state = execution.state
+        log.error("%s.%s: %s is too large: %s", state.tenant, state.execution, draft.event, error)
+        end = end_instead(draft, state, execution.run_view(), str(error))
+        if end is None:
+            raise error
+        return end
 
     async def begin(self, event: Event, position: int) -> None:
         """Fold the first event of a new execution, which is stored, and see to what it opens."""
@@ -309,7 +335,8 @@ class Drive:
         if not state.open and not state.start_at and state.status == "RUNNING":
             raise Diverged(f"{state.execution}: nothing runs, and nothing is to be run")
         before = state.wake_at
-        if not await self.record(execution.resting(self._services.clock.now_ms())):
+        recorded = await self.record(execution.resting(self._services.clock.now_ms()))
+        if not recorded or is_terminal(execution.state.status):
             return False
         await self.settle_down(execution.state, before)
         return True

@@ -19,13 +19,13 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from wpa.engine.asks import decide, interrupts, unknown_execution
+from wpa.engine.asks import append, decide, interrupts, unknown_execution
 from wpa.engine.commit import Lost, commit
 from wpa.engine.door import Request, conflict
 from wpa.engine.drive import Drive
 from wpa.engine.effects import Effects
 from wpa.engine.loading import Loaded, folded, load, load_latest, revive
-from wpa.engine.opening import open_new
+from wpa.engine.opening import append_first, open_new
 from wpa.engine.services import Services
 from wpa.engine.snapshots import Keeper
 from wpa.engine.turns import Line
@@ -153,7 +153,7 @@ class Driver:
         services, request = self._services, self._request
         opened = await open_new(services, request, task, self.epoch)
         execution, event = opened.execution, opened.event
-        position = await commit(services.ports.journal, event, 0)
+        position = await append_first(services, event)
         self._drive.take(execution, opened.values, self.epoch)
         await self._drive.begin(event, position)
         request.answer({"ok": True, "execution_id": request.execution, "workflow_id": event.workflow_id,
@@ -224,9 +224,8 @@ class Driver:
             # Whoever was blocked took over, and did not come to issue again what the one before had not.
             anew = "reopen" in draft.data or state.blocked is not None
             before, epoch = state.worker, state.epoch + driving
-            event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=epoch)
             try:
-                position = await commit(services.ports.journal, event, state.position)
+                event, position = await append(services, draft, state, epoch)
             except Lost as lost:
                 # Decide again, on what is there now.
                 loaded = loaded._replace(state=folded(state, lost.tail))
@@ -242,9 +241,12 @@ class Driver:
     async def _decided(self, state: State) -> Draft | None:
         services, request = self._services, self._request
         try:
-            return await decide(services, state, request.task, request.lease.identity)
+            return await decide(services, state, request.task, request.lease.identity, request.name)
         except Conflict as ahead:
             raise TaskRejected("not_waiting", str(ahead)) from None
+        except Diverged as error:  # whether what is asked can be done, only its own code can tell
+            await self._leave_to_other_code(state, error)
+            raise
 
     def _nothing_to_record(self, state: State) -> Callable[[], Awaitable[bool]]:
         task, again = self._request.task, self._may_be_behind

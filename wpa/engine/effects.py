@@ -16,7 +16,7 @@ from wpa.engine.door import letter_headers
 from wpa.engine.letters import bury
 from wpa.engine.patience import until_done
 from wpa.engine.services import Services
-from wpa.errors import OverLimit
+from wpa.errors import OverLimit, TooLarge
 from wpa.kernel.execution import Execution
 from wpa.model.events import Failure
 from wpa.model.ids import idempotency_key
@@ -104,17 +104,22 @@ class Effects:
                 input_data={} if child.input is None else child.input, execution_context=context
             ),
         )
-        if len(data := msgspec.json.encode(task)) > self._services.limits.task_bytes_max:
-            await self._reject_child(state, slot, data, parent)
+        data, most = msgspec.json.encode(task), self._services.limits.task_bytes_max
+        if len(data) > most:
+            await self._reject_child(state, slot, data, parent, f"{len(data)} bytes; the most is {most}")
             return
         headers = {"traceparent": state.traceparent} if state.traceparent else {}
-        await self._publish(state.tenant, task, headers)
+        try:
+            await self._publish(state.tenant, task, headers)
+        except TooLarge as error:  # its max_payload was lowered since this worker has begun
+            await self._reject_child(state, slot, data, parent, str(error))
 
-    async def _reject_child(self, state: State, slot: Slot, start: bytes, parent: Parent | None) -> None:
+    async def _reject_child(
+        self, state: State, slot: Slot, start: bytes, parent: Parent | None, why: str
+    ) -> None:
         """The door would reject this start, but it may not even fit through the server to get there."""
         services = self._services
-        most = services.limits.task_bytes_max
-        error = OverLimit(f"the start of {slot.name} has {len(start)} bytes; the most is {most}")
+        error = OverLimit(f"the start of {slot.name} has {why}")
         subject = Source(state.tenant).subject
         headers = letter_headers(subject, error, services.worker, services.clock.now_ms())
         await until_done(lambda: bury(services, state.tenant, start, headers))

@@ -21,7 +21,7 @@ from wpa.engine.door import Origin
 from wpa.engine.letters import bury
 from wpa.engine.messages import Messages, digest, own_subject
 from wpa.engine.services import Services
-from wpa.errors import Conflict, PlatformError, Problem, TaskRejected, TooLarge
+from wpa.errors import Conflict, OverLimit, PlatformError, Problem, TaskRejected
 from wpa.model.subjects import covers
 from wpa.model.times import parse_ms
 from wpa.plan import Plan
@@ -272,8 +272,6 @@ class Tap:
         """Publish what a message comes to, or bury it; then, and only then, ack it. Never raises."""
         try:
             await self._take(drawn)
-        except TooLarge as error:
-            log.error("%s: passed over, there is no room for it: %s", self._place(drawn), error)
         except PlatformError as error:
             log.debug("%s: is tried again: %s", self._place(drawn), error)
             drawn.nak(min(RETRY_S * 2 ** min(drawn.delivered - 1, 5), RETRY_MAX_S))
@@ -285,7 +283,7 @@ class Tap:
         drawn.ack()
 
     async def _take(self, drawn: Drawn) -> None:
-        inlet, tasks = self.inlet, self._services.ports.tasks
+        inlet = self.inlet
         origin = Origin(
             workflow=inlet.workflow,
             subject=drawn.subject,
@@ -298,8 +296,11 @@ class Tap:
         for made in self._messages.tasks(inlet.tenant, self.plan, origin, drawn.data):
             if isinstance(made, TaskRejected):
                 rejected = rejected or made
-            else:
-                await tasks.publish(inlet.tenant, *made)
+                continue
+            try:
+                await self._messages.publish(inlet.tenant, made)
+            except OverLimit as error:
+                rejected = rejected or error
         if rejected is not None:
             log.warning("%s: of no use to %s: %s", self._place(drawn), self._name, rejected)
             await bury(self._services, inlet.tenant, drawn.data, self._messages.letter(origin, rejected))

@@ -14,12 +14,13 @@ from wpa.engine.services import Services
 from wpa.errors import TooLarge
 from wpa.ports.blobs import Blobs
 
-__all__ = ["PAYLOAD_HEADER", "SIZE_HEADER", "bury", "original"]
+__all__ = ["PAYLOAD_HEADER", "REJECTED_HEADER", "SIZE_HEADER", "bury", "original"]
 
 PAYLOAD_HEADER: Final = "Wpa-Payload"
 """On a letter without bytes: where the original ones are."""
 SIZE_HEADER: Final = "Wpa-Size"
 """Beside it: how many they are."""
+REJECTED_HEADER: Final = "Wpa-Rejected-At"
 HEADER_CHARS_MAX: Final = 16_384
 """Of those that a letter has that is too large: longer ones are the publisher's, and left out."""
 

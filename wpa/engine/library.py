@@ -89,10 +89,7 @@ class Library:
         if workflow in self._flows:
             return self._flows[workflow]
         if await self._latest_version(FLOWS, workflow) is not None:
-            raise FlowMissing(
-                f"the flow {workflow!r} is not installed in this worker; "
-                "another one has to take it, or its plugin has to be installed here"
-            )
+            raise FlowMissing(workflow)
         if latest is None:
             raise await self._unknown(tenant, workflow)
         raise NotFound(

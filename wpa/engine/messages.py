@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import msgspec
 
-from wpa.engine.door import ONCE_HEADER, TRIGGER_HEADER, Origin, letter_headers
+from wpa.engine.door import ONCE_HEADER, TRIGGER_HEADER, VERSION_HEADER, Origin, letter_headers
 from wpa.engine.services import Services
-from wpa.errors import Problem, TaskRejected
+from wpa.errors import OverLimit, Problem, TaskRejected, TooLarge
 from wpa.model.codec import LABEL_CHARS_MAX, check_bytes, decode_task
 from wpa.model.tasks import SIGNAL, START, SignalPayload, SignalTask, StartPayload, Task, TaskMetadata
 from wpa.model.times import rfc3339
@@ -72,6 +72,13 @@ class Messages:
                 what = f"{type(error).__name__}: {error}"
                 yield TaskRejected("bad_mapping", f"triggers[{number}] of {plan.id} {plan.version}: {what}")
 
+    async def publish(self, tenant: str, made: Made) -> None:
+        """Queue what a message came to. Raises OverLimit for more than the server takes, and Unavailable."""
+        try:
+            await self._services.ports.tasks.publish(tenant, *made)
+        except TooLarge as error:
+            raise OverLimit(f"the task that the message comes to is too large: {error}") from None
+
     def letter(self, origin: Origin, error: TaskRejected) -> dict[str, str]:
         """The headers of a message that is a dead letter: why, and what is needed to try it again."""
         headers = letter_headers(origin.subject, error, self._services.worker, self._services.clock.now_ms())
@@ -92,7 +99,9 @@ class Messages:
             message = f"the input does not fit the input schema of {plan.id} {plan.version}: {problems[0]}"
             raise TaskRejected("invalid_input", message, problems)
         key = start.idempotency_key or _publishers_id(origin)
-        headers = {ONCE_HEADER: digest(key)} if key else {}
+        headers = {VERSION_HEADER: plan.version}  # its mapping made the input, for its schema
+        if key:
+            headers[ONCE_HEADER] = digest(key)
         if origin.stream and not key and not start.execution_id:
             # Delivered again, perhaps to another version: whatever that makes of it, it is the same start.
             headers[ONCE_HEADER] = name

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from wpa.engine.asks import find
+from wpa.engine.commit import commit
 from wpa.engine.door import Request
 from wpa.engine.loading import Values
 from wpa.engine.services import Services
-from wpa.errors import TaskRejected
+from wpa.errors import OverLimit, TaskRejected, TooLarge
 from wpa.kernel.draft import Draft
 from wpa.kernel.execution import Diverged, Execution, Start
 from wpa.kernel.fork import settled_before
@@ -18,7 +19,7 @@ from wpa.model.state import Slot
 from wpa.model.tasks import Fork, Task
 from wpa.model.times import parse_ms, rfc3339
 
-__all__ = ["Opened", "open_new"]
+__all__ = ["Opened", "append_first", "open_new"]
 
 
 class Opened(NamedTuple):
@@ -29,6 +30,14 @@ class Opened(NamedTuple):
     values: Values
 
 
+async def append_first(services: Services, event: Event) -> int:
+    """Append an execution's first event; its position. Raises Lost, and OverLimit where it is too large."""
+    try:
+        return await commit(services.ports.journal, event, 0)
+    except TooLarge as error:
+        raise OverLimit(f"the execution can't be started: {error}") from None
+
+
 async def open_new(services: Services, request: Request, task: Task, epoch: int) -> Opened:
     """The execution that ``task``, which is the request's, asks for. Payloads are stored, nothing else is.
 
@@ -36,9 +45,9 @@ async def open_new(services: Services, request: Request, task: Task, epoch: int)
     where another worker has to start it, and PlatformError where it has to be tried again.
     """
     # Nearly always, all of this is at hand: coroutines that wait for nothing would be the half of its cost.
-    program = services.library.at_hand(request.tenant, request.workflow, task.version)
+    program = services.library.at_hand(request.tenant, request.workflow, request.version)
     if program is None:
-        program = await services.library.program(request.tenant, request.workflow, task.version)
+        program = await services.library.program(request.tenant, request.workflow, request.version)
     problems = program.check_input(task.payload.input_data)
     if problems:
         raise TaskRejected(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Final
 
 from wpa.engine.door import Origin
@@ -21,7 +22,7 @@ from wpa.engine.letters import bury
 from wpa.engine.messages import Messages, digest, foreign, own_subject
 from wpa.engine.patience import until_done
 from wpa.engine.services import Services
-from wpa.errors import NotFound, TaskRejected, TooLarge
+from wpa.errors import NotFound, OverLimit, TaskRejected
 from wpa.plan import Plan
 from wpa.ports.clock import Clock
 from wpa.ports.inlets import Inlet
@@ -190,13 +191,13 @@ class Triggers:
             for made in self._messages.tasks(ear.tenant, plan, origin, data):
                 if isinstance(made, TaskRejected):
                     rejected = rejected or made
-                else:
-                    task, own = made
-                    await until_done(lambda: services.ports.tasks.publish(ear.tenant, task, own))  # noqa: B023
+                    continue
+                try:
+                    await until_done(partial(self._messages.publish, ear.tenant, made))
+                except OverLimit as error:
+                    rejected = rejected or error
             if rejected is not None:
                 await self._bury(ear.tenant, plan, origin, data, rejected)
-        except TooLarge as error:
-            log.error("a message on %s is lost, there is no room for it: %s", subject, error)
         except Exception:
             log.exception(
                 "a message on %s is lost by an error of the engine's own; please report it", subject
@@ -222,5 +223,5 @@ class Triggers:
             raise rejected[0]
         for found in made:
             if not isinstance(found, TaskRejected):
-                await self._services.ports.tasks.publish(lease.tenant, *found)
+                await self._messages.publish(lease.tenant, found)
         lease.ack()

@@ -18,6 +18,7 @@ from wpa.engine.deployments import Deployments
 from wpa.engine.door import Heard, Request, admit, answer, dead_letter_headers, refusal
 from wpa.engine.driver import Driver
 from wpa.engine.inbox import Inbox
+from wpa.engine.leaving import Leaving
 from wpa.engine.letters import bury
 from wpa.engine.library import is_reserved
 from wpa.engine.pace import Pace
@@ -25,7 +26,7 @@ from wpa.engine.remote import RemoteSteps
 from wpa.engine.schedules import Schedules
 from wpa.engine.services import Services
 from wpa.engine.triggers import Triggers
-from wpa.errors import CodeDiffers, PlatformError, StepsMissing, Superseded, TaskRejected, Unavailable
+from wpa.errors import CodeMissing, PlatformError, Superseded, TaskRejected, Unavailable
 from wpa.model.tasks import ScheduleDue, Task, TimerDue
 from wpa.ports.tasks import Feed, Lease, Source
 
@@ -47,8 +48,6 @@ CREDIT_MIN = 8
 time would double what a message costs."""
 HAND_BACK_S = 1.0
 """How long a task rests before it is tried again after trouble that is nobody's fault."""
-LEAVE_S = 0.2
-"""How long a task rests that another worker has to take; longer each time, up to the above."""
 DROP_WITHIN_S = 0.5
 """How long a worker that is cancelled waits for the steps that it cancels."""
 TRIGGERS_SHARE = 0.2
@@ -79,6 +78,7 @@ class Worker:
         self._services = services
         self._inbox = Inbox()
         self._remote = RemoteSteps(services)
+        self._leaving = Leaving(services.crew, services.clock)
         self._schedules = Schedules(services)
         self._triggers = Triggers(services)
         self._deployments = Deployments(services, [self._triggers.deployed, self._schedules.deployed])
@@ -118,6 +118,7 @@ class Worker:
         finally:
             self._triggers.abandon()
             self._remote.close()
+            self._leaving.close()
             self._pace.close()
             for task in [*background, *self._chores]:
                 task.cancel()
@@ -304,9 +305,8 @@ class Worker:
             await self._bury(request.lease, error)
         except Superseded as error:
             log.warning("stopped driving: %s", error)  # no ack, no nak: the lease is another's now
-        except (StepsMissing, CodeDiffers) as error:
-            log.info("%s is left to another worker: %s", name, error)
-            request.lease.nak(min(HAND_BACK_S, LEAVE_S * request.lease.delivered))
+        except CodeMissing as error:
+            await self._leaving.leave(request.lease, name, error)
         except PlatformError as error:
             log.warning("%s is handed back: %s", name, error)
             request.lease.nak(HAND_BACK_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from wpa.errors import PlatformError
+from wpa.errors import CodeMissing
 from wpa.kernel.program import Program
 from wpa.kernel.script import Script
 from wpa.model.state import Slot, State
@@ -31,7 +31,7 @@ _CHANGED_NOTHING: Final = (
 )
 
 
-class Diverged(PlatformError):
+class Diverged(CodeMissing):
     """The program doesn't ask for what the journal says was done."""
 
 

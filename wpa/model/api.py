@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from wpa.model import api_asks as asks
-from wpa.model.api_common import ApiProblem, ExecutionRequest, Ok, Refusal
+from wpa.model.api_common import ApiProblem, Before, ExecutionRequest, LookedBack, Ok, Refusal
 from wpa.model.api_status import ExecutionStatus
 from wpa.model.event_data import WaitingFor
 from wpa.model.event_parts import Moment
@@ -43,8 +43,10 @@ class StartReply(msgspec.Struct, frozen=True, kw_only=True):
     ok: Ok
     execution_id: str
     workflow_id: str
-    version: str
-    duplicate: Annotated[bool, Meta(description="the same start was made before; nothing new runs")]
+    version: Annotated[str, Meta(description="it begins on this one, whatever is deployed meanwhile")]
+    duplicate: Annotated[
+        bool, Meta(description="the same start was made before, and has begun; nothing new runs")
+    ]
 
 
 class StatusReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +74,11 @@ class ListRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The most recently active executions."""
 
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 20
-    status: Annotated[str, Meta(description="only executions in this status")] = ""
+    status: Annotated[
+        str, Meta(description="only those in this status; or in these, with commas between")
+    ] = ""
     workflow_id: Annotated[str, Meta(description="only executions of this workflow")] = ""
+    before: Before = 0
 
 
 class ExecutionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +96,7 @@ class ExecutionRow(msgspec.Struct, frozen=True, kw_only=True):
     blocked: Failure | UnsetType = UNSET
 
 
-class ListReply(msgspec.Struct, frozen=True, kw_only=True):
+class ListReply(LookedBack, frozen=True, kw_only=True):
     ok: Ok
     executions: list[ExecutionRow]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from wpa.model.api_common import Ok
+from wpa.model.api_common import Before, LookedBack, Ok
 from wpa.model.api_status import WaitingView
 from wpa.model.event_parts import Moment
 from wpa.model.tasks import TaskMetadata
@@ -116,9 +116,10 @@ class RerunReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApprovalsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The open approvals of the tenant's 1000 most recently active executions."""
+    """The open approvals, those of the most recently active executions first."""
 
-    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    limit: Annotated[int, Meta(ge=1, le=1_000, description="no more executions are asked from then on")] = 100
+    before: Before = 0
 
 
 class OpenApproval(WaitingView, frozen=True, kw_only=True):
@@ -129,9 +130,11 @@ class OpenApproval(WaitingView, frozen=True, kw_only=True):
     status: str
 
 
-class ApprovalsReply(msgspec.Struct, frozen=True, kw_only=True):
+class ApprovalsReply(LookedBack, frozen=True, kw_only=True):
     ok: Ok
-    approvals: Annotated[list[OpenApproval], Meta(description="the one that has waited longest first")]
+    approvals: Annotated[
+        list[OpenApproval], Meta(description="of those found, the one that has waited longest first")
+    ]
 
 
 class SchedulesRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,9 +7,22 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-__all__ = ["ApiError", "ApiProblem", "ExecutionRequest", "Ok", "Refusal"]
+__all__ = ["ApiError", "ApiProblem", "Before", "ExecutionRequest", "LookedBack", "Ok", "Refusal"]
 
 Ok = Annotated[Literal[True], Meta(description="the request was carried out")]
+
+
+Before = Annotated[int, Meta(ge=0, description="`next` of the last answer: look further back from there")]
+
+
+class LookedBack(msgspec.Struct, frozen=True, kw_only=True):
+    """How far back a look over all executions has come: far enough, or as far as one request may."""
+
+    more: Annotated[
+        bool, Meta(description="there are executions that were not looked at: ask again, `before` the `next`")
+    ]
+    next: Annotated[int, Meta(description="who was active there or later was looked at; 0: all were")]
+    looked_at: Annotated[int, Meta(description="so many executions, for this request")]
 
 
 class ApiProblem(msgspec.Struct, frozen=True, kw_only=True):

@@ -149,6 +149,7 @@ def _messages() -> dict[str, Schema]:
             Wpa_Task_Sequence="its sequence there",
             Wpa_Rejected_At="when it was rejected, RFC 3339",
             Wpa_Worker="who rejected it",
+            Task_Name="what it was called; the task that is made of it again is called the same",
         ),
     }
     emitted: Schema = {

@@ -308,10 +308,12 @@ def decode_event(data: bytes) -> Event:
 
 
 def start_hash(task: Task) -> str:
-    """What makes two starts the same: workflow, asked-for version, and payload.
+    """What makes two starts the same: workflow, asked-for version, payload, and what it is a rerun of.
 
     Not who asked, when, under which task id or priority. Keys may come in any order; ``1`` and
     ``1.0`` differ, as they do to a step.
     """
-    content = (task.workflow_id, task.version, task.payload)
+    content: tuple[Any, ...] = (task.workflow_id, task.version, task.payload)
+    if task.fork is not None:
+        content += (task.fork,)
     return hashlib.blake2b(_CANONICAL.encode(content), digest_size=16).hexdigest()

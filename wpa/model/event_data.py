@@ -321,7 +321,7 @@ class WorkflowCancelled(msgspec.Struct, frozen=True, kw_only=True):
     terminated: Annotated[bool, Meta(description="ended as it was: nothing was undone for it")]
     undone: StepNames
     not_undone: StepNames
-    error: Annotated[Failure, Meta(description="what went wrong in a flow's clean-up")] | UnsetType = UNSET
+    error: Annotated[Failure, Meta(description="what went wrong on the way there")] | UnsetType = UNSET
     duration_ms: DurationMs
     ask: Ask | UnsetType = UNSET
 

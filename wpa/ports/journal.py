@@ -40,6 +40,11 @@ class Journal(Protocol):
         """
         ...
 
-    async def recent(self, tenant: str, limit: int) -> list[Event]:
-        """The latest event of each of the tenant's ``limit`` most recently active executions."""
+    async def recent(self, tenant: str, most: int, before: int = 0) -> tuple[list[Stored], int]:
+        """Who was active, looking back from position ``before`` (0: from now): first who was so last.
+
+        Returns the last event before there of each execution that is met, ``most`` of them or fewer, and the
+        position before which to look on: 0 where nothing is left. As one look is of bounded effort, it may
+        find none and still not be the last. Who was active after ``before``, too, is met again.
+        """
         ...

@@ -19,7 +19,8 @@ class StepContext(Protocol):
     """What a running step knows and may do. The engine makes one for each attempt.
 
     ``idempotency_key`` is the same at every attempt of the same slot: pass it to whatever the step
-    changes, so that a second run (steps run at least once) changes nothing.
+    changes, so that a second run (steps run at least once) changes nothing. It is unique within the tenant:
+    executions of two tenants may have one id. Combine it with ``tenant`` where one account serves several.
     """
 
     @property

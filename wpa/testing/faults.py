@@ -102,8 +102,8 @@ class _Journal:
     async def latest(self, tenant: str, execution: str) -> int:
         return await self._inner.latest(tenant, execution)
 
-    async def recent(self, tenant: str, limit: int) -> list[Event]:
-        return await self._inner.recent(tenant, limit)
+    async def recent(self, tenant: str, most: int, before: int = 0) -> tuple[list[Stored], int]:
+        return await self._inner.recent(tenant, most, before)
 
 
 class _Snapshots:

@@ -82,9 +82,10 @@ async def test_a_get_gives_status_headers_and_json(base: str) -> None:
 
 
 async def test_a_post_carries_the_idempotency_key_and_the_name_as_host(base: str) -> None:
-    await request(fake_context(idempotency_key="e1:pay:1"), f"{base}/pay", "POST", json={"cents": 5})
+    ctx = fake_context(tenant="acme", idempotency_key="e1:pay:1")
+    await request(ctx, f"{base}/pay", "POST", json={"cents": 5})
     seen = Handler.seen[0]
-    assert seen["headers"]["Idempotency-Key"] == "e1:pay:1"
+    assert seen["headers"]["Idempotency-Key"] == "acme:e1:pay:1"
     assert seen["headers"]["Host"] == base.removeprefix("http://")
     assert json.loads(seen["body"]) == {"cents": 5}
 

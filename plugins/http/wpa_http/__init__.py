@@ -113,7 +113,8 @@ def _content(
         if "content-type" not in names:
             sent["Content-Type"] = "application/json"
     if method not in SAFE and "idempotency-key" not in names:
-        sent["Idempotency-Key"] = ctx.idempotency_key
+        # Whoever is asked may serve several tenants, whose executions may have one id.
+        sent["Idempotency-Key"] = f"{ctx.tenant}:{ctx.idempotency_key}"
     return content, sent
 
 

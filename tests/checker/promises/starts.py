@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tests.checker.case import Violation, told
 from tests.checker.facts import Body, Bounds, Call, Facts, Recorded
-from tests.checker.fold import child_name
+from tests.checker.names import next_child_name
 
 __all__ = ["check"]
 
@@ -59,11 +59,17 @@ def _wanted(
 
 def _opened(journal: list[Recorded], child: str, parent: str, slot: str) -> bool:
     """Whether the parent has opened a slot for this very child, or tried one again."""
+    run = 1
     for event in journal:
+        run += event.name == "workflow_continued"
         told = event.data.get("waits", {}).get(slot, {})
-        retries = (child_name(parent, slot, attempt) for attempt in range(2, RETRIES_MAX))
-        if told.get("kind") == "child" and (told.get("name") == child or child in retries):
-            return True
+        if told.get("kind") != "child":
+            continue
+        key, name = parent if run == 1 else f"{parent}.{run}", told["name"]
+        for attempt in range(1, RETRIES_MAX):
+            if name == child:
+                return True
+            name = next_child_name(name, key, slot, attempt)
     return False
 
 
@@ -76,6 +82,16 @@ def _answered(facts: Facts, key: Key, calls: list[Call], events: list[Recorded])
                 yield _broken(key, "a start was acknowledged, and there is no execution", call)
         elif call.kind == "start" and not _fits(facts, call, events[0]) and not _beside(facts, key, call):
             yield _broken(key, "the execution is not the one that was acknowledged", call, events[0])
+    if events and not _runs_as_told(facts, calls, events[0]):
+        yield _broken(key, "it runs on a version that nobody was told", *acknowledged, events[0])
+
+
+def _runs_as_told(facts: Facts, calls: list[Call], event: Recorded) -> bool:
+    """Whether somebody was told the version of a plan that it has begun on; or it may be another's start."""
+    plans = {(plan.tenant, plan.workflow, plan.version) for plan in facts.definitions}
+    made = [call for call in calls if call.outcome != "failed"]
+    sure = all((call.tenant, call.workflow, call.version) in plans for call in made)
+    return not made or not sure or event.data.get("version") in {call.version for call in made}
 
 
 def _fits(facts: Facts, call: Call, event: Recorded) -> bool:

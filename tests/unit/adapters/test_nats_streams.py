@@ -25,7 +25,9 @@ class LateCluster:
     """
 
     def __init__(self, late: int, *, refuses: bool = False) -> None:
-        self.nc = SimpleNamespace(_server_info={"version": "2.15.1", "jetstream": True})
+        self.nc = SimpleNamespace(
+            _server_info={"version": "2.15.1", "jetstream": True}, max_payload=8 * 1024 * 1024
+        )
         self._late = late
         self._refuses = refuses
         self._made: dict[str, dict[str, Any]] = {}
@@ -132,3 +134,65 @@ async def test_a_user_who_may_not_ask_is_not_waited_for(caplog: pytest.LogCaptur
     with pytest.raises(PlatformError, match=r"may not do what a worker has to: .*stream\.info\.x"):
         await streams.ensure(cluster, replicas=1)  # type: ignore[arg-type]
     assert told(caplog) == 0
+
+
+async def test_a_server_of_small_messages_is_refused_with_what_to_change() -> None:
+    cluster = LateCluster(0)
+    cluster.nc.max_payload = 65_536
+    with pytest.raises(PlatformError, match=r"65536 bytes at most, and wpa needs 262144: set max_payload"):
+        await streams.ensure(cluster, replicas=1)  # type: ignore[arg-type]
+
+
+EVENTS, TASKS, TIMERS, DLQ = "WPA_EVENTS", "WPA_TASKS", "WPA_TIMERS", "WPA_DLQ"
+DEFINITIONS, WORKERS, PAYLOADS = "KV_wpa_definitions", "KV_wpa_workers", "OBJ_wpa_payloads"
+DAY = 86_400 * 10**9
+
+
+async def see_edited(stream: str, **changes: Any) -> None:
+    """Look at what is there when somebody has edited a stream."""
+    cluster = LateCluster(0)
+    await streams.ensure(cluster, replicas=1)  # type: ignore[arg-type]
+    made = cluster.info(stream, b"")["config"]
+    cluster.create(stream, msgspec.json.encode({**made, **changes}))
+    await streams.ensure(cluster, replicas=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("stream", "changes", "told"),
+    [
+        (EVENTS, {"max_age": DAY}, "max_age = 86400 s, which loses journals.*EVENTS --max-age=0s`"),
+        (EVENTS, {"max_msgs": 10}, "max_msgs = 10, .*--max-msgs=-1` .a quota may stay, with --discard=new"),
+        (EVENTS, {"max_bytes": 10, "discard": "old"}, "max_bytes = 10"),
+        (EVENTS, {"max_msgs_per_subject": 1}, "max_msgs_per_subject = 1"),
+        (EVENTS, {"max_msgs_per_subject": 1, "discard": "new"}, "max_msgs_per_subject = 1"),
+        (EVENTS, {"max_msg_size": 4096}, "max_msg_size = 4096, which takes less"),
+        (DLQ, {"max_msg_size": 4096}, "max_msg_size = 4096"),
+        (TASKS, {"max_age": DAY}, "max_age"),
+        (TASKS, {"max_bytes": 10, "discard": "old"}, "max_bytes"),
+        (DEFINITIONS, {"max_age": DAY}, "max_age"),
+        (DEFINITIONS, {"max_bytes": 10, "discard": "old"}, "max_bytes"),
+        (PAYLOADS, {"max_age": DAY}, "max_age"),
+        (PAYLOADS, {"max_msgs_per_subject": 1}, "max_msgs_per_subject"),
+        (TIMERS, {"max_bytes": 10, "discard": "new"}, "max_bytes = 10, which loses timers"),
+    ],
+)
+async def test_a_limit_that_loses_what_is_stored_is_refused(
+    stream: str, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(PlatformError, match=rf"stream {stream} has {told}"):
+        await see_edited(stream, **changes)
+
+
+@pytest.mark.parametrize(
+    ("stream", "changes"),
+    [
+        (EVENTS, {"max_bytes": 10, "discard": "new"}),
+        (EVENTS, {"max_age": 0, "max_msgs": -1, "max_bytes": -1, "max_msg_size": -1}),
+        (TASKS, {"max_msgs_per_subject": 1_000, "discard_new_per_subject": True}),
+        (DEFINITIONS, {"max_msgs_per_subject": 5, "max_bytes": 10}),
+        (DLQ, {"max_age": DAY, "max_bytes": 10}),
+        (WORKERS, {"max_age": DAY}),
+    ],
+)
+async def test_a_quota_is_the_operators_business(stream: str, changes: dict[str, Any]) -> None:
+    await see_edited(stream, **changes)

@@ -109,7 +109,8 @@ class FakeClient:
         self._called("history", execution)
         return self.events
 
-    async def executions(self, **options: Any) -> list[Body]:
+    async def executions(self, *, looked: Any, **options: Any) -> list[Body]:
+        looked(4_000)
         self._called("executions", options)
         return self.rows
 
@@ -155,7 +156,8 @@ class FakeClient:
         self._called("rerun", (execution, options))
         return RerunResult(options["new_execution_id"] or "made", "order", "1", execution, self.duplicate)
 
-    async def approvals(self, limit: int) -> list[Body]:
+    async def approvals(self, *, limit: int | None, looked: Any) -> list[Body]:
+        looked(4_000)
         self._called("approvals", limit)
         return self.rows
 

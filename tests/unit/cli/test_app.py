@@ -11,6 +11,7 @@ from click.testing import Result
 COMMANDS = [
     *("dev", "server", "worker", "deploy", "validate", "graph", "schema", "start", "status", "history"),
     *("list", "watch", "plugins", "plugin", "dlq", "version", "definitions", "workers", "schedule"),
+    "doctor",
     *("signal", "approvals", "pause", "resume", "cancel", "terminate", "retry", "rerun", "migrate"),
 ]
 

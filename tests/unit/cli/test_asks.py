@@ -123,13 +123,15 @@ def test_migrate_moves_what_fits_and_says_why_the_others_do_not(wpa: Wpa, client
 
 
 def test_migrate_finds_those_of_a_workflow_and_a_version(wpa: Wpa, client: FakeClient) -> None:
-    client.rows = [{"execution_id": "e1"}]
+    client.rows = [{"execution_id": "e1", "status": "WAITING"}, {"execution_id": "e2", "status": "PAUSED"}]
+    client.rows.append({"execution_id": "e3", "status": "RUNNING"})
     client.ended = status(version="1")
     result = wpa("migrate", "--workflow", "order", "--from", "1", "--to", "2")
     assert result.exit_code == 0
-    assert [what["status"] for what in calls(client, "executions")] == ["WAITING", "PAUSED", "RUNNING"]
+    asked = {"limit": None, "status": "WAITING,PAUSED,RUNNING", "workflow": "order"}
+    assert calls(client, "executions") == [asked]
     assert "1 are running" in result.stderr
-    assert [what[0] for what in calls(client, "migrate")] == ["e1", "e1"]
+    assert [what[0] for what in calls(client, "migrate")] == ["e1", "e2"]
     client.calls.clear()
     assert "0 moved" in wpa("migrate", "--workflow", "order", "--from", "7", "--to", "2").stdout
     assert calls(client, "migrate") == []
@@ -182,6 +184,10 @@ def test_approvals_are_listed_with_those_who_may_and_those_who_have(wpa: Wpa, cl
     for words in ("review:2", "ada, role boss", "1 of 2 (bob)", "2026-01-02T03:04:05Z", "[/ship] it?"):
         assert words in text
     assert json.loads(wpa("approvals", "list", "--json").stdout) == client.rows
+    client.rows *= 3
+    cut = wpa("approvals", "list", "--limit", "2", "--json")
+    assert len(json.loads(cut.stdout)) == 2
+    assert "2 of 3" in cut.stderr
 
 
 @pytest.mark.parametrize(("command", "verdict"), [("approve", "approved"), ("reject", "rejected")])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from wpa.cli import processes
+from wpa.cli import keeper
 from wpa.errors import PlatformError
 
 Wpa = Callable[..., Result]
@@ -62,11 +62,11 @@ class DyingServer:
 async def test_a_dead_server_is_started_again_until_the_stop(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(processes, "RESTART_FIRST_S", 0.001)
+    monkeypatch.setattr(keeper, "RESTART_FIRST_S", 0.001)
     stop = asyncio.Event()
     server = DyingServer(stop)
     async with asyncio.timeout(30):
-        await processes._keep_alive(server, stop)
+        await keeper.keep_alive(server, stop)
     assert server.restarts == 2
     told = capsys.readouterr().err
     assert told.count("starting it again") == 2

@@ -18,6 +18,7 @@ class Connection:
     """Raises what it is told to, one request after the other; then it answers."""
 
     def __init__(self, *errors: Exception) -> None:
+        self.refusal = ""
         self.errors = list(errors)
         self.asked = 0
 
@@ -59,6 +60,14 @@ async def test_silence_is_waited_out_a_few_times(slept: list[float]) -> None:
         await Channel(connection, "t").request("list")  # type: ignore[arg-type]
     assert connection.asked == TRIES
     assert slept == []
+
+
+async def test_who_is_refused_is_told_so_the_first_time(slept: list[float]) -> None:
+    connection = Connection(*[nats.errors.TimeoutError()] * 20)
+    connection.refusal = "Authorization Violation"
+    with pytest.raises(Unavailable, match="does not let us in: Authorization Violation"):
+        await Channel(connection, "t").request("list")  # type: ignore[arg-type]
+    assert connection.asked == 1
 
 
 async def test_a_start_that_may_have_been_taken_is_told_its_id(slept: list[float]) -> None:

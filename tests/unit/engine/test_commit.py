@@ -45,8 +45,8 @@ class Journal:
             return []
         return [(index + 1, event) for index, event in enumerate(self.stored) if index >= after]
 
-    async def recent(self, tenant: str, limit: int) -> list[Event]:
-        return []
+    async def recent(self, tenant: str, most: int, before: int = 0) -> tuple[list[Stored], int]:
+        return [], 0
 
 
 @pytest.mark.parametrize(

@@ -125,9 +125,8 @@ async def waiting(room: Room) -> str:
 async def published(room: Room, given: list[tuple[Any, dict[str, str]]]) -> None:
     """Each is done or becomes a letter, with its own bytes; nothing else does."""
     name = await waiting(room)
-    sent = [encoded(one).replace(b"@", name.encode()) for one, _ in given]
-    for data, (_, headers) in zip(sent, given, strict=True):
-        await room.publish(data, headers)
+    tasks = [(encoded(one).replace(b"@", name.encode()), headers) for one, headers in given]
+    sent = [(data, headers) for data, headers in tasks if await room.publish(data, headers)]
     await room.settled()
     await room.ended(name)
     await room.settled()
@@ -136,7 +135,7 @@ async def published(room: Room, given: list[tuple[Any, dict[str, str]]]) -> None
         assert letter.headers["Wpa-Code"]
         assert letter.headers["Wpa-Reason"]
     kept = [letter.data for letter in letters]
-    for data, (_, headers) in zip(sent, given, strict=True):
+    for data, headers in sent:
         try:
             if "Trigger" not in headers:
                 decode_task(data, TENANT, Limits())
@@ -299,7 +298,7 @@ FIELDS: Body = {
     "execution_id": "@", "metadata": ADA, "signal": "go", "payload": {"n": 1}, "id": "s1", "step": "ok",
     "approved": True, "comment": "well", "reason": "so", "compensate": False, "version": "2", "from_step": "wait",
     "input": {"n": 1}, "new_execution_id": "@-again", "workflow_id": "order", "limit": 5, "after": 0, "position": 0,
-    "status": "WAITING", "sequence": 1, "task_id": "t", "global_task_id": "g",
+    "before": 0, "status": "WAITING", "sequence": 1, "task_id": "t", "global_task_id": "g",
 }  # fmt: skip
 
 

@@ -221,16 +221,16 @@ async def test_a_letter_is_tried_again_by_the_triggers_on_its_stream(bench: Benc
     assert bench.world.started == ["mended-1"]
 
 
-async def test_what_there_is_no_room_for_is_passed_over(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_what_there_is_no_room_for_becomes_a_letter(bench: Bench) -> None:
     await bench.deploy(START)
     failing(bench, "tasks", "publish", TooLarge("9 MB; the server takes 8"))
     await bench.publish({"n": 1})
     await bench.publish({"n": 2})
     await bench.advance(3e6)
     assert bench.inputs == [2]
-    assert "message 1 of stream DATA" in caplog.text
+    ((data, headers),) = bench.world.letters
+    assert (data, headers["Wpa-Code"]) == (b'{"n": 1}', "over_limit")
+    assert headers["Wpa-Reason"].endswith("9 MB; the server takes 8")
 
 
 async def test_an_error_of_the_engines_own_holds_up_nothing_else(

@@ -12,7 +12,7 @@ from wpa.engine.deployments import Deployments
 from wpa.engine.door import ONCE_HEADER, TRIGGER_HEADER, Heard, admit
 from wpa.engine.messages import foreign, own_subject
 from wpa.engine.triggers import Triggers
-from wpa.errors import TaskRejected, Unavailable
+from wpa.errors import TaskRejected, TooLarge, Unavailable
 from wpa.plan import Plan
 from wpa.ports.tasks import Lease, Source
 
@@ -74,6 +74,14 @@ async def test_each_message_starts_one(bench: Bench) -> None:
     assert first["execution_id"].startswith("w-")
     assert first["metadata"]["source"] == "trigger"
     assert first["payload"]["execution_context"] == {"trigger": {"subject": "data.raw.a"}}
+
+
+async def test_what_a_version_made_of_a_message_runs_on_that_version(bench: Bench) -> None:
+    await bench.deploy(START)
+    await bench.publish("data.raw.a", {"n": 1})
+    await bench.world.deploy("2", "w")
+    [lease] = await bench.leases()
+    assert admit(lease, bench.world.services.limits, bench.world.ports.live).version == "1"
 
 
 async def test_a_filter_leaves_messages_alone(bench: Bench) -> None:
@@ -252,6 +260,19 @@ async def test_a_server_that_is_away_is_waited_for(bench: Bench) -> None:
     assert bench.inputs == []
     await asyncio.sleep(0.4)
     assert bench.inputs == [{"n": 1}]
+
+
+async def test_what_the_server_does_not_take_becomes_a_letter(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def publish(*_: Any) -> int:
+        raise TooLarge("9 MB; the server takes 8")
+
+    await bench.deploy(START)
+    monkeypatch.setattr(bench.world.ports.tasks, "publish", publish)
+    await bench.publish("data.raw.a", b'{"n": 1}')
+    ((data, headers),) = bench.world.letters
+    assert (data, headers["Wpa-Code"]) == (b'{"n": 1}', "over_limit")
 
 
 async def test_what_was_heard_is_seen_to_before_the_end(bench: Bench) -> None:

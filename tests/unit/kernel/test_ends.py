@@ -173,6 +173,20 @@ def test_a_child_that_failed_is_started_anew_under_another_id() -> None:
     assert table.state.status == "COMPLETED"
 
 
+def test_a_child_that_an_older_journal_names_is_awaited_and_tried_again_under_that_name() -> None:
+    table = Table(Toy(Node("c-2", kind="child", wait=Wait(child=Child(workflow="w")), policy=ONCE)))
+    opened = next(event for event in table.journal if "waits" in event.data)
+    opened.data["waits"]["c-2"]["name"] = "x1-c-2"
+    table.crash()
+    assert table.state.slots["c-2"].name == "x1-c-2"
+    table.tell("c-2", {"status": "FAILED"}, id="child:c-2:1:1")
+    retry(table)
+    table.crash()
+    assert table.state.slots["c-2"].name == "x1-c-2-retry2"
+    table.tell("c-2", {"status": "COMPLETED", "output": 1}, id="child:c-2:1:2")
+    assert table.state.status == "COMPLETED"
+
+
 def test_a_wait_that_timed_out_waits_as_long_once_more() -> None:
     table = Table(Toy(Node("w", kind="signal", wait=Wait(signal="go", delay_ms=HOUR), policy=ONCE)))
     table.now_ms += HOUR

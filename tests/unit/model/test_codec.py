@@ -369,6 +369,15 @@ class TestStartHash:
     def test_other_content_is_another_start(self, more: dict[str, Any]) -> None:
         assert start_hash(decode(MINIMAL)) != start_hash(decode(MINIMAL, **more))
 
+    def test_a_rerun_from_another_step_is_another_start(self) -> None:
+        forks = [None, {"execution_id": "x"}, {"execution_id": "x", "step": "a"}, {"execution_id": "y"}]
+        assert len({start_hash(decode(MINIMAL, fork=fork)) for fork in forks}) == len(forks)
+
+    def test_it_is_recorded_and_so_the_same_for_ever(self) -> None:
+        told = decode(MINIMAL, version="2", payload={"input_data": {"n": [1.0, "ü"]}, "variables": {"b": 1}})
+        assert start_hash(decode(MINIMAL)) == "431f5db5d5a55cf28181764d54e223a0"
+        assert start_hash(told) == "f49c7265ec11387af550dea5c74a6db9"
+
 
 def test_events_survive_the_codec() -> None:
     event = Event(

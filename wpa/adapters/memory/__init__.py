@@ -27,8 +27,8 @@ __all__ = ["MemoryServer", "VirtualClock", "open_ports"]
 async def open_ports(server: MemoryServer | None = None, *, ack_wait_s: float = 5.0) -> Ports:
     """Connect to ``server``, or to a new one of its own, and open every port.
 
-    ``ack_wait_s`` is how long a lease lasts without ``extend``; as on the server, the last to open a
-    source's feed decides for all.
+    ``ack_wait_s`` is how long a lease lasts without ``extend``; as on the server, whoever opens a source's
+    feed and wants it longest decides for all.
     """
     server = server or MemoryServer()
     connection = Connection(server)

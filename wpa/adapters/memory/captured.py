@@ -21,7 +21,7 @@ class CapturedStream:
         self.subjects = subjects
         self.inlets: dict[str, InletConsumer] = {}
         self._clock = clock
-        self._kept = _Kept(clock)
+        self._kept = _Kept(clock, duplicate_window_ms=0)  # as short as an owner may make it
 
     def take(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
         """Keep what was published, if it is on one of the stream's subjects."""
@@ -35,7 +35,7 @@ class CapturedStream:
         if inlet.name not in self.inlets:
             after = 0 if since_ms is None else self._kept.before(min(since_ms, self._clock.now_ms() + 1))
             consumer = InletConsumer(self._kept, self._clock, inlet, after)
-            consumer.ack_wait_s = ack_wait_s
+            consumer.lengthen(ack_wait_s)
             self.inlets[inlet.name] = consumer
 
     def remove(self, inlet: Inlet) -> None:
@@ -93,11 +93,6 @@ class InletConsumer(Consumer):
                 self._lost.remove(lost)
 
         return forget
-
-    def ack(self, sequence: int) -> None:
-        super().ack(sequence)
-        if sequence in self._overdue:
-            self._overdue.remove(sequence)
 
     def end(self) -> None:
         """Deliver nothing any more."""

@@ -2,14 +2,15 @@
 
 A message is *fresh* until its first delivery, then *leased* until a deadline, and *overdue* when the
 deadline has passed without an answer (or at once, after a nak): overdue ones are delivered before
-fresh ones. An ack removes it from wherever it is; as on the server, whoever sends it.
+fresh ones, in the order in which they became so. An ack removes it from wherever it is; a nak with a
+delay puts it off, an overdue one, too; as on the server, whoever sends it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Protocol
 
 from wpa.adapters.memory.storage import Message, Stream
@@ -37,16 +38,16 @@ class Consumer:
 
     def __init__(self, stream: Stream, clock: Clock, source: Source) -> None:
         self.source = source
-        self.ack_wait_s = 5.0
+        self.ack_wait_s = 0.0
         self._clock = clock
         self._stream = stream
         self._feeds: deque[Taker] = deque()
         self._subject = source.subject
         self._cursor = 0
         """The last message that is not fresh any more."""
-        self._overdue: deque[int] = deque()
+        self._overdue: OrderedDict[int, None] = OrderedDict()
         self._leased: dict[int, float] = {}
-        """Deadlines, on the monotonic clock."""
+        """When each lease began, on the monotonic clock. Its deadline is that plus what leases last *now*."""
         self._deliveries: dict[int, int] = {}
         self._pumping: asyncio.Handle | None = None
         self._alarm: asyncio.Task[None] | None = None
@@ -68,6 +69,12 @@ class Consumer:
                 self._pumping.cancel()
             self._alarm = self._pumping = None
 
+    def lengthen(self, ack_wait_s: float) -> None:
+        """Let leases last at least so long without an answer, those that have begun, too."""
+        if ack_wait_s > self.ack_wait_s:
+            self._end_leases()
+            self.ack_wait_s = ack_wait_s
+
     # -- from the leases ---------------------------------------------------------------------
 
     @property
@@ -77,21 +84,32 @@ class Consumer:
 
     def ack(self, sequence: int) -> None:
         self._leased.pop(sequence, None)
+        self._overdue.pop(sequence, None)
         self._deliveries.pop(sequence, None)
         self._stream.remove(sequence)
 
     def nak(self, sequence: int, delay_s: float) -> None:
-        if sequence in self._leased:
-            if delay_s > 0:
-                self._leased[sequence] = self._clock.monotonic_s() + delay_s
-            else:
-                del self._leased[sequence]
-                self._overdue.append(sequence)
-            self.wake()
+        self._end_leases()
+        if delay_s <= 0:
+            if self._leased.pop(sequence, None) is not None:
+                self._overdue[sequence] = None
+        elif sequence in self._leased or sequence in self._overdue:
+            self._overdue.pop(sequence, None)
+            self._leased[sequence] = self._clock.monotonic_s() + delay_s - self.ack_wait_s
+        self.wake()
 
     def extend(self, sequence: int) -> None:
+        self._end_leases()
         if sequence in self._leased:
-            self._leased[sequence] = self._clock.monotonic_s() + self.ack_wait_s
+            self._leased[sequence] = self._clock.monotonic_s()
+
+    def _end_leases(self) -> None:
+        """Those that are over by now become overdue, in the order of their deadlines."""
+        begun_by = self._clock.monotonic_s() - self.ack_wait_s + SOON_S
+        ended = sorted((began, sequence) for sequence, began in self._leased.items() if began <= begun_by)
+        for _, sequence in ended:
+            del self._leased[sequence]
+            self._overdue[sequence] = None
 
     # -- delivery ----------------------------------------------------------------------------
 
@@ -102,15 +120,13 @@ class Consumer:
 
     def _pump(self) -> None:
         self._pumping = None
+        self._end_leases()
         now = self._clock.monotonic_s()
-        for sequence in sorted(seq for seq, deadline in self._leased.items() if deadline <= now + SOON_S):
-            del self._leased[sequence]
-            self._overdue.append(sequence)
         while (feed := self._next_feed()) is not None and (message := self._next_message()) is not None:
             feed.credit -= 1
             self._feeds.rotate(-1)  # feeds with credit take turns
             delivered = self._deliveries[message.sequence] = self._deliveries.get(message.sequence, 0) + 1
-            self._leased[message.sequence] = now + self.ack_wait_s
+            self._leased[message.sequence] = now
             try:
                 feed.take(message, delivered)
             except Exception:
@@ -125,19 +141,23 @@ class Consumer:
         return None
 
     def _next_message(self) -> Message | None:
-        while self._overdue:
-            message = self._stream.get(self._overdue.popleft())
-            if message is not None:  # acked in the meantime otherwise
-                return message
+        if self._overdue:
+            sequence, _ = self._overdue.popitem(last=False)
+            return self._stream.get(sequence)
         message = self._stream.first(self._subject, self._cursor)
         if message is not None:
             self._cursor = message.sequence
         return message
 
+    @property
+    def _first_deadline(self) -> float:
+        """When the first lease ends; 0, a moment long past, where nothing is leased."""
+        return min(self._leased.values()) + self.ack_wait_s if self._leased else 0.0
+
     def _set_alarm(self, now: float) -> None:
         if not self._leased or not self._feeds:
             return
-        deadline = min(self._leased.values())
+        deadline = self._first_deadline
         if self._alarm is not None:
             if self._alarm_at <= deadline:
                 return  # should it be too early, it is put off
@@ -149,7 +169,7 @@ class Consumer:
         """Look for what is overdue when the first lease ends: those that it was set for may be extended."""
         while delay_s >= SOON_S:
             await self._clock.sleep(delay_s)
-            self._alarm_at = min(self._leased.values(), default=0.0)
+            self._alarm_at = self._first_deadline
             delay_s = self._alarm_at - self._clock.monotonic_s()
         self._alarm = None
         self.wake()

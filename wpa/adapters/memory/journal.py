@@ -38,7 +38,8 @@ class MemoryJournal:
         last = self._stream.last(f"workflow.events.{tenant}.{execution}")
         return 0 if last is None else last.sequence
 
-    async def recent(self, tenant: str, limit: int) -> list[Event]:
+    async def recent(self, tenant: str, most: int, before: int = 0) -> tuple[list[Stored], int]:
         await self._connection.turn()
-        found = self._stream.last_messages(f"workflow.events.{tenant}.*")
-        return [decode_event(message.data) for message in found[:limit]]
+        found = self._stream.last_messages(f"workflow.events.{tenant}.*", before)
+        met = [(message.sequence, decode_event(message.data)) for message in found[:most]]
+        return met, met[-1][0] if len(found) > most else 0

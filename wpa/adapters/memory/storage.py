@@ -1,19 +1,25 @@
 """Streams and buckets, kept in dictionaries.
 
 They keep to what was measured of the real ones: sequences grow over a whole stream, not over one
-subject; an expected last sequence is that of the subject, 0 where it holds nothing.
+subject; an expected last sequence is that of the subject, 0 where it holds nothing, and is looked at
+before the message's id, by which a message that was stored a moment ago is not stored again.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from wpa.errors import Conflict
 from wpa.model.subjects import matches
 from wpa.ports.clock import Clock
 
 __all__ = ["Bucket", "Message", "Stream"]
+
+
+ID_HEADER: Final = "Nats-Msg-Id"
+DUPLICATE_WINDOW_MS: Final = 1_000
+"""So long the engine's own streams remember ids."""
 
 
 class Message(NamedTuple):
@@ -29,20 +35,33 @@ class Message(NamedTuple):
 class Stream:
     """Messages in one order over all subjects."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, duplicate_window_ms: int = DUPLICATE_WINDOW_MS) -> None:
         self._clock = clock
+        self._duplicate_window_ms = duplicate_window_ms
         self._last = 0
         self._messages: dict[int, Message] = {}
         self._subjects: dict[str, list[int]] = {}
+        self._by_id: dict[str, Message] = {}
+        """By id, of the messages that have one: what was stored last."""
 
     def append(self, subject: str, data: bytes, headers: dict[str, str], after: int | None = None) -> Message:
-        """Store a message, if ``after`` is its subject's last sequence. Raises Conflict otherwise."""
+        """Store a message, if ``after`` is its subject's last sequence. Raises Conflict otherwise.
+
+        Returns it; or the one that was stored under the same id a moment ago, be it still there or not.
+        """
         sequences = self._subjects.get(subject, [])
         last = sequences[-1] if sequences else 0
         if after is not None and after != last:
             raise Conflict(f"{subject}: the last sequence is {last}, not {after}")
+        now_ms = self._clock.now_ms()
+        id = headers.get(ID_HEADER, "")
+        known = self._by_id.get(id)
+        if known is not None and now_ms < known.stored_ms + self._duplicate_window_ms:
+            return known
         self._last += 1
-        message = Message(self._last, subject, data, headers, self._clock.now_ms())
+        message = Message(self._last, subject, data, headers, now_ms)
+        if id:
+            self._by_id[id] = message
         self._messages[self._last] = message
         self._subjects.setdefault(subject, []).append(self._last)
         return message
@@ -86,9 +105,13 @@ class Stream:
             if not sequences:
                 del self._subjects[message.subject]
 
-    def last_messages(self, pattern: str) -> list[Message]:
-        """The last message of each subject that matches, the newest first."""
-        last = [seqs[-1] for subject, seqs in self._subjects.items() if matches(pattern, subject)]
+    def last_messages(self, pattern: str, before: int = 0) -> list[Message]:
+        """The last message (before a sequence, if given) of each subject that matches, the newest first."""
+        last = []
+        for subject, sequences in self._subjects.items():
+            place = bisect_left(sequences, before) if before else len(sequences)
+            if place and matches(pattern, subject):
+                last.append(sequences[place - 1])
         return [self._messages[sequence] for sequence in sorted(last, reverse=True)]
 
     @property

@@ -105,8 +105,9 @@ class MemoryTasks:
 
     async def _publish(self, source: Source, data: bytes, headers: dict[str, str]) -> int:
         await self._connection.turn()
-        message = self._server.tasks.append(source.subject, bytes(data), clean_headers(headers))
-        self._server.publish(message.subject, message.data, message.headers)
+        subject, data, headers = source.subject, bytes(data), clean_headers(headers)
+        message = self._server.tasks.append(subject, data, headers)
+        self._server.publish(subject, data, headers)
         self._server.consumer(source).wake()
         return message.sequence
 
@@ -125,7 +126,7 @@ class MemoryTasks:
     async def open(self, source: Source | str, deliver: Callable[[Lease], None]) -> MemoryFeed:
         await self._connection.turn()
         consumer = self._server.consumer(Source.of(source))
-        consumer.ack_wait_s = self._ack_wait_s
+        consumer.lengthen(self._ack_wait_s)
         feed = MemoryFeed(self._connection, consumer, deliver)
         consumer.join(feed)
         self._connection.at_close(feed.stop)
@@ -133,9 +134,9 @@ class MemoryTasks:
 
     async def bury(self, tenant: str, data: bytes, headers: dict[str, str]) -> int:
         await self._connection.turn()
-        subject = f"workflow.dlq.{tenant}"
-        message = self._server.dead.append(subject, bytes(data), clean_headers(headers))
-        self._server.publish(subject, message.data, message.headers)
+        subject, data, headers = f"workflow.dlq.{tenant}", bytes(data), clean_headers(headers)
+        message = self._server.dead.append(subject, data, headers)
+        self._server.publish(subject, data, headers)
         return message.sequence
 
     async def buried(self, tenant: str, limit: int) -> list[tuple[int, bytes, dict[str, str]]]:

@@ -26,7 +26,7 @@ from wpa.adapters.nats.transport import Transport
 from wpa.errors import PlatformError
 from wpa.ports import Ports
 
-__all__ = ["NatsPorts", "open_ports"]
+__all__ = ["NatsPorts", "examine", "open_ports"]
 
 log = logging.getLogger("wpa.nats")
 
@@ -70,6 +70,11 @@ class NatsPorts(Ports):
             return 0
 
     @property
+    def message_bytes_max(self) -> int:
+        """What the server takes in one message, its headers included."""
+        return self.transport.nc.max_payload
+
+    @property
     def server_version(self) -> str:
         """Of the nats-server that it is connected to."""
         return streams.server_version(self.transport)
@@ -83,6 +88,18 @@ class NatsPorts(Ports):
             "one replica: a killed process loses nothing; a power cut may lose what the server had not "
             "synced yet (100 ms with wpa's own configuration, two minutes with the server's default)"
         )
+
+
+async def examine(url: str, creds: str | None = None) -> list[str]:
+    """What of a server, its streams and buckets won't do for a worker; nothing is made, or changed.
+
+    Raises Unavailable where no server answers, or lets us in, and PlatformError where it can't be asked.
+    """
+    transport = await Transport.connect(url, name="wpa doctor", creds=creds)
+    try:
+        return await streams.examine(transport)
+    finally:
+        await transport.close()
 
 
 async def open_ports(

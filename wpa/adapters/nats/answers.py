@@ -9,10 +9,15 @@ import msgspec
 from wpa.adapters.nats.wire_parser import Message
 from wpa.errors import Conflict, Unavailable
 
-__all__ = ["Refused", "sequence_of", "status_of"]
+__all__ = ["NoAnswer", "Refused", "sequence_of", "status_of"]
 
 WRONG_LAST_SEQUENCE: Final = 10071
 WRITE_IN_FLIGHT: Final = 10164
+STORE_IS_FULL: Final = {10023, 10047}
+WHEN_FULL: Final = (
+    "the server's store is full, by its max_file_store, or without one by three quarters of what was free "
+    "when it was started; make room there, then restart it"
+)
 
 
 class Refused(Unavailable):
@@ -24,6 +29,10 @@ class Refused(Unavailable):
     def __init__(self, message: str, err_code: int) -> None:
         self.err_code = err_code
         super().__init__(f"{message} ({err_code})")
+
+
+class NoAnswer(Unavailable):
+    """Nobody has answered in time, over a connection that is up: the outcome is unknown."""
 
 
 class _ApiError(msgspec.Struct):
@@ -56,7 +65,8 @@ def sequence_of(subject: str, data: bytes, head: bytes) -> int | None:
     if error.err_code == WRONG_LAST_SEQUENCE:
         raise Conflict(f"{subject}: {error.description}")
     if error.err_code != WRITE_IN_FLIGHT:
-        raise Refused(f"{subject}: {error.description}", error.err_code)
+        hint = f"; {WHEN_FULL}" if error.err_code in STORE_IS_FULL else ""
+        raise Refused(f"{subject}: {error.description}{hint}", error.err_code)
     return None
 
 

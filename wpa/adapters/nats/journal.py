@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -19,8 +20,10 @@ Publish = Callable[[str, bytes, bytes], Coroutine[Any, Any, int]]
 """(subject, payload, header lines) to sequence: ``publish_acked`` of a transport, or of a group commit."""
 
 BATCH = 1_000
-RECENT_WINDOW = 2_000
-RECENT_WINDOW_MAX = 64_000
+WINDOW, WINDOW_MAX = 2_000, 64_000
+"""So many sequences of the stream are looked through at a time for who was active."""
+READS_MAX = 64
+"""So many requests are one look at most."""
 
 
 class NatsJournal:
@@ -69,25 +72,37 @@ class NatsJournal:
         found = await stored_message(self._transport, EVENTS, last_by_subj=subject)
         return 0 if found is None else int(found["seq"])
 
-    async def recent(self, tenant: str, limit: int) -> list[Event]:
-        info = await api(self._transport, f"STREAM.INFO.{EVENTS}")
-        first, last = info["state"]["first_seq"], info["state"]["last_seq"]
-        window = RECENT_WINDOW
-        while True:
-            # Look back from the end of the stream, further and further: recent is what is asked for.
-            start = max(first, last - window + 1)
-            latest: dict[str, Event] = {}
-            while messages := await self._next(f"workflow.events.{tenant}.*", start, BATCH):
-                for message in messages:
-                    event = decode_event(message.data)
-                    latest.pop(event.execution_id, None)
-                    latest[event.execution_id] = event
-                start = _sequence(messages[-1]) + 1
-                if len(messages) < BATCH:
-                    break
-            if len(latest) >= limit or last - window + 1 <= first or window >= RECENT_WINDOW_MAX:
-                return list(latest.values())[::-1][:limit]
-            window *= 4
+    async def recent(self, tenant: str, most: int, before: int = 0) -> tuple[list[Stored], int]:
+        state = (await api(self._transport, f"STREAM.INFO.{EVENTS}"))["state"]
+        first, end = state["first_seq"], state["last_seq"] + 1
+        end = min(end, before or end)
+        subject = f"workflow.events.{tenant}.*"
+        met: dict[str, Message] = {}
+        window, reads = WINDOW, 0
+        while len(met) < most and end > first and reads < READS_MAX:
+            start = max(first, end - window)
+            messages = await self._between(subject, start, end)
+            for message in reversed(messages):
+                met.setdefault(message.headers["Nats-Subject"], message)
+            reads += 1 + len(messages) // BATCH
+            # Where other tenants are busy, little is found in much.
+            window = min(window * 4, WINDOW_MAX) if len(messages) < BATCH else WINDOW
+            end = start
+        last = [(_sequence(message), decode_event(message.data)) for message in islice(met.values(), most)]
+        following = last[-1][0] if len(met) > most else end
+        return last, following if following > first else 0
+
+    async def _between(self, subject: str, start: int, end: int) -> list[Message]:
+        """The messages from sequence ``start`` up to, and without, ``end``."""
+        found: list[Message] = []
+        while start < end:
+            batch = min(BATCH, end - start)
+            messages = await self._next(subject, start, batch)
+            found += (message for message in messages if _sequence(message) < end)
+            if len(messages) < batch:
+                break
+            start = _sequence(messages[-1]) + 1
+        return found
 
     async def _next(self, subject: str, start: int, batch: int) -> list[Message]:
         body = msgspec.json.encode({"seq": start, "next_by_subj": subject, "batch": batch})

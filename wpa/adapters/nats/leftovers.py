@@ -4,6 +4,7 @@ A lease ends when its time is over, for the server can't know that its holder is
 is connected: a request to a worker that is gone is answered at once, "no responders". So a worker that
 starts and finds itself the only one there lets all leases end. Should another be there all the same, cut off
 just now, nothing is lost: it is taken over from, as after any lease that ran out (the epoch sees to that).
+Nobody is there, then, either whom shorter leases than before could surprise.
 """
 
 from __future__ import annotations
@@ -47,16 +48,18 @@ async def release(transport: Transport, ack_wait_s: float) -> int:
     Only for a worker that is alone, before it takes its first message.
     """
     pages = await asyncio.gather(*(_consumers(transport, name) for name in (streams.TASKS, streams.TIMERS)))
-    consumers = [consumer for page in pages for consumer in page if consumer["num_ack_pending"]]
-    if not consumers:
-        return 0
-    await asyncio.gather(*(_update(transport, one, SHORT_S) for one in consumers))
+    consumers = [consumer for page in pages for consumer in page]
+    holding = [consumer for consumer in consumers if consumer["num_ack_pending"]]
+    lasting = [consumer for consumer in consumers if consumer["config"]["ack_wait"] > int(ack_wait_s * 1e9)]
+    await asyncio.gather(*(_update(transport, one, SHORT_S) for one in holding))
     try:
-        await asyncio.sleep(EXPIRED_AFTER_S)
+        if holding:
+            await asyncio.sleep(EXPIRED_AFTER_S)
     finally:
         # Not what it was before: another that starts just now may have shortened it, too.
-        await asyncio.gather(*(_update(transport, one, ack_wait_s) for one in consumers))
-    return sum(one["num_ack_pending"] for one in consumers)
+        changed = {(one["stream_name"], one["name"]): one for one in [*holding, *lasting]}
+        await asyncio.gather(*(_update(transport, one, ack_wait_s) for one in changed.values()))
+    return sum(one["num_ack_pending"] for one in holding)
 
 
 async def _consumers(transport: Transport, stream: str) -> list[dict[str, Any]]:

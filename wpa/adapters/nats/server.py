@@ -33,6 +33,10 @@ log = logging.getLogger("wpa.server")
 READY_WITHIN_S: Final = 300.0
 """After a crash it reads its streams again before it listens: half a minute for a million executions."""
 STOP_WITHIN_S: Final = 5.0
+ANSWER_WITHIN_S: Final = 2.0
+ROOM_BYTES: Final = 32 * 1024 * 1024
+"""So much has to be free for a start. Three quarters of what is free then are the server's limit, as it runs;
+and where nothing is, it can't even say on which port it listens."""
 PR_SET_PDEATHSIG: Final = 1
 
 CONFIG = """\
@@ -40,6 +44,7 @@ CONFIG = """\
 server_name: "wpa-embedded"
 host: "127.0.0.1"
 port: {port}
+http: "127.0.0.1:-1"
 ports_file_dir: {ports}
 pid_file: {pid}
 log_file: {log}
@@ -84,6 +89,8 @@ class EmbeddedServer:
         self._sync = sync
         self._process: asyncio.subprocess.Process | None = None
         self._lock: IO[str] | None = None
+        self._monitoring = 0
+        """The port on 127.0.0.1 where it tells how it is."""
         self._log_from = 0
         """Where in the log this server's own lines begin."""
 
@@ -116,24 +123,57 @@ class EmbeddedServer:
         return await self._process.wait()
 
     async def restart(self) -> None:
-        """Start it again, on the same port, after it has died."""
+        """Start it again, on the same port, after it has died or was ended. Raises PlatformError."""
+        if lacking := self.lacks_room():
+            raise PlatformError(lacking)
         await self._spawn()
         await self._wait_ready()
 
-    async def stop(self) -> None:
-        """Stop the server and wait for its end. Idempotent."""
-        process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
-            try:
-                async with asyncio.timeout(STOP_WITHIN_S):
-                    await process.wait()
-            except TimeoutError:
-                log.warning("nats-server %d does not stop; killing it", process.pid)
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+    async def write_error(self) -> str:
+        """What keeps a stream from being written, in the server's words; "" where nothing does.
+
+        One failed write is enough: the server then takes no more of them for that stream until it is started
+        again, whatever room there is by then, and answers nothing to those who wait.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                health = await _get(self._monitoring, "/healthz")
+            said = str(json.loads(health).get("error", ""))
+        except (OSError, ValueError, TimeoutError):
+            return ""
+        return said if "write error" in said else ""
+
+    def lacks_room(self) -> str:
+        """What is missing on the disk for a server that is to be started; "" where there is enough room."""
+        try:
+            free = shutil.disk_usage(self.data_dir).free
+        except OSError as error:
+            return f"the data directory {self.data_dir} can't be used: {error.strerror}"
+        if free >= ROOM_BYTES:
+            return ""
+        least = f"{ROOM_BYTES >> 20} MB at least"
+        return f"the disk of {self.data_dir} has {free >> 20} MB left; make room: {least}"
+
+    async def end(self) -> None:
+        """End the server's process and wait for that; :meth:`restart` starts it again. Idempotent."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S):
                 await process.wait()
+        except TimeoutError:
+            log.warning("nats-server %d does not stop; killing it", process.pid)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def stop(self) -> None:
+        """Stop the server, wait for its end, and give up the data directory. Idempotent."""
+        await self.end()
+        self._process = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -157,6 +197,9 @@ class EmbeddedServer:
             raise PlatformError(
                 f"{self.data_dir} is in use by {holder}; stop it, or give another --data-dir"
             ) from None
+        if lacking := self.lacks_room():
+            lock.close()
+            raise PlatformError(lacking)
         lock.truncate(0)
         lock.write(f"process {os.getpid()}")
         lock.flush()
@@ -224,9 +267,9 @@ class EmbeddedServer:
         while loop.time() < deadline:
             if process.returncode is not None:
                 raise PlatformError(self._why_it_died())
-            port = self._found_port(process.pid)
-            if port is not None and await _answers(port):
-                self.port = port
+            ports = self._found_ports(process.pid)
+            if ports is not None and await _answers(ports[0]):
+                self.port, self._monitoring = ports
                 return
             await asyncio.sleep(0.01)
         raise PlatformError(f"nats-server is not ready after {READY_WITHIN_S:g} s; see {self._log_file}")
@@ -235,14 +278,17 @@ class EmbeddedServer:
     def _log_file(self) -> Path:
         return self.data_dir / "nats-server.log"
 
-    def _found_port(self, pid: int) -> int | None:
+    def _found_ports(self, pid: int) -> tuple[int, int] | None:
+        """Where it listens, and where it tells how it is."""
         for path in (self.data_dir / "ports").glob(f"*_{pid}.ports"):
             try:
                 found: dict[str, Any] = json.loads(path.read_text())
             except (OSError, ValueError):
                 return None  # being written
-            for url in found.get("nats", ()):
-                return int(url.rpartition(":")[2])
+            urls = [*found.get("nats", ())[:1], *found.get("monitoring", ())[:1]]
+            if len(urls) == 2:
+                nats, monitoring = (int(url.rpartition(":")[2]) for url in urls)
+                return nats, monitoring
         return None
 
     def _why_it_died(self) -> str:
@@ -298,5 +344,15 @@ async def _answers(port: int) -> bool:
         return False
     try:
         return (await reader.read(5)).startswith(b"INFO")
+    finally:
+        writer.close()
+
+
+async def _get(port: int, path: str) -> bytes:
+    """What ``http://127.0.0.1`` answers, whatever its status. Raises OSError."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        return (await reader.read()).partition(b"\r\n\r\n")[2]
     finally:
         writer.close()

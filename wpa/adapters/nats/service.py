@@ -80,7 +80,11 @@ class ApiService:
 
     async def stop(self) -> None:
         """Take no more requests, and finish those that are under way, if that doesn't take long."""
-        await self._service.stop()
+        try:
+            async with asyncio.timeout(FINISH_WITHIN_S):
+                await self._service.stop()
+        except (nats.errors.Error, OSError) as error:
+            log.debug("the service ends with its connection: %s", error)  # without it, nothing comes anyway
         if self._answering:
             _, left = await asyncio.wait(self._answering, timeout=FINISH_WITHIN_S)
             for task in left:

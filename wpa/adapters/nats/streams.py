@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -19,12 +20,14 @@ from wpa.errors import PlatformError, Unavailable
 __all__ = [
     "DLQ",
     "EVENTS",
+    "MESSAGE_BYTES_MIN",
     "TASKS",
     "TIMERS",
     "ApiError",
     "allow_batches",
     "api",
     "ensure",
+    "examine",
     "is_at_least",
     "server_version",
     "stored_message",
@@ -46,9 +49,27 @@ RECORDS_BUCKET: Final = "wpa_records"
 _SECOND: Final = 1_000_000_000
 _DAY: Final = 86_400 * _SECOND
 SERVER_MIN: Final = (2, 12)
+MESSAGE_BYTES_MIN: Final = 256 * 1024
+"""A server that takes less in one message has no room for the limits of wpa to shrink to."""
+
+SIZE: Final = "max_msg_size"
+LIFTS: Final = {
+    "max_age": "--max-age=0s",
+    "max_msgs": "--max-msgs=-1",
+    "max_bytes": "--max-bytes=-1",
+    "max_msgs_per_subject": "--max-msgs-per-subject=-1",
+    SIZE: "--max-msg-size=-1",
+}
+"""The limits that a stream may have, and what lifts them."""
+QUOTAS: Final = ("max_msgs", "max_bytes")
+LOSS: Final = {
+    TIMERS: "loses timers without a word",
+    EVENTS: "loses journals: what waits never goes on, and what has ended may run again",
+}
 
 STREAM_NAME_IN_USE: Final = 10058
 NO_SUCH: Final = 404
+CONSUMER_EXISTS: Final = 10148
 NOT_READY: Final = {10005, 10008, 10009, 10118}
 """What a cluster answers that has too few nodes up as yet: no peers for the replicas, unavailable, no leader,
 stream offline."""
@@ -180,13 +201,8 @@ async def ensure(transport: Transport, replicas: int) -> None:
     Raises PlatformError, at once, where what is there won't do, and Unavailable where JetStream isn't ready
     within ``READY_WITHIN_S``.
     """
-    if not is_at_least(transport, SERVER_MIN):
-        raise PlatformError(
-            f"nats-server {server_version(transport)} is too old: "
-            f"wpa needs {SERVER_MIN[0]}.{SERVER_MIN[1]} or newer"
-        )
-    if not transport.nc._server_info.get("jetstream"):  # noqa: SLF001
-        raise PlatformError("this NATS server runs without JetStream; start it with `-js` and a store_dir")
+    if unfit := await _unfit(transport):
+        raise PlatformError(unfit)
     clock = asyncio.get_running_loop().time
     began = tell_at = clock()
     while (missing := await _ensure_all(transport, replicas)) is not None:
@@ -200,6 +216,54 @@ async def ensure(transport: Transport, replicas: int) -> None:
             log.warning("waiting for JetStream and its leader, up to %.0f s more: %s", left, missing)
             tell_at = clock() + TELL_EVERY_S
         await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def examine(transport: Transport) -> list[str]:
+    """All for which :func:`ensure` would refuse a server; nothing is made, or changed.
+
+    Raises PlatformError where it can't be asked. What is not there yet is no fault: a worker makes it.
+    """
+    if unfit := await _unfit(transport):
+        return [unfit]
+    faults: list[str] = []
+    for wanted in _wanted(replicas=1):
+        try:
+            found = (await api(transport, f"STREAM.INFO.{wanted['name']}"))["config"]
+        except ApiError as error:
+            if error.code != NO_SUCH:
+                raise
+        else:
+            faults += _faults(wanted["name"], wanted, found)
+    return faults
+
+
+async def _unfit(transport: Transport) -> str:
+    """Why the server as such won't do; empty where it does."""
+    if not is_at_least(transport, SERVER_MIN):
+        version = server_version(transport)
+        return f"nats-server {version} is too old: wpa needs {SERVER_MIN[0]}.{SERVER_MIN[1]} or newer"
+    if not await _has_jetstream(transport):
+        return (
+            "this NATS server runs without JetStream; start it with `-js` and a store_dir; "
+            "where it has them, its disk was full: make room, then restart it"
+        )
+    if transport.nc.max_payload < MESSAGE_BYTES_MIN:
+        return (
+            f"this NATS server takes messages of {transport.nc.max_payload} bytes at most, and wpa needs "
+            f"{MESSAGE_BYTES_MIN}: set max_payload in the server's configuration, best to 8MB"
+        )
+    return ""
+
+
+async def _has_jetstream(transport: Transport) -> bool:
+    """Whether this server has it, or others of its cluster: a node may do without, or have given it up."""
+    if transport.nc._server_info.get("jetstream"):  # noqa: SLF001
+        return True
+    try:
+        await api(transport, "INFO")
+    except PlatformError:
+        return False
+    return True
 
 
 async def _ensure_all(transport: Transport, replicas: int) -> Unavailable | None:
@@ -230,7 +294,8 @@ async def _ensure_one(transport: Transport, wanted: dict[str, Any]) -> None:
                 raise Unavailable(str(error)) from None
             raise
         if found is not None:
-            _check(name, wanted, found)
+            if (fault := next(_faults(name, wanted, found), None)) is not None:
+                raise PlatformError(fault)
             return
         # A cluster may say that it is made before it is there, others may be making it: look again.
         await asyncio.sleep(0.05 * tried)
@@ -264,25 +329,40 @@ async def allow_batches(transport: Transport) -> None:
         await api(transport, f"STREAM.UPDATE.{EVENTS}", {**found, "allow_atomic": True})
 
 
-def _check(name: str, wanted: dict[str, Any], found: dict[str, Any]) -> None:
-    """Refuse what would break a promise; other differences are the operator's business."""
+def _faults(name: str, wanted: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
+    """What would break a promise; other differences are the operator's business."""
     for key in ("subjects", "retention", "deny_delete", "deny_purge", "allow_direct", "allow_msg_schedules"):
         if key in wanted and found.get(key, False) != wanted[key]:
-            raise PlatformError(
+            yield (
                 f"stream {name} has {key} = {found.get(key)!r} where wpa needs {wanted[key]!r}; "
                 f"change it with `nats stream edit {name}`, or let wpa make a new one"
             )
-    for limit in ("max_msgs", "max_msgs_per_subject", "max_bytes", "max_age"):
-        # A stream with schedules can't refuse what is too much: it would drop the oldest alarms.
-        if name == TIMERS and found.get(limit, 0) > 0:
-            raise PlatformError(
-                f"stream {name} has {limit} = {found[limit]}, which loses timers without a word; "
-                f"lift the limit with `nats stream edit {name}`"
-            )
-    if found.get("persist_mode") == "async":
-        raise PlatformError(
-            f"stream {name} has persist_mode: async, which loses acknowledged writes; wpa refuses it"
+    for limit in _losing(name, found):
+        value = f"{found[limit] / _SECOND:g} s" if limit == "max_age" else found[limit]
+        loss = "takes less than its server" if limit == SIZE else LOSS.get(name, "loses data without a word")
+        hint = " (a quota may stay, with --discard=new)" if limit in QUOTAS and name != TIMERS else ""
+        yield (
+            f"stream {name} has {limit} = {value}, which {loss}; "
+            f"lift it with `nats stream edit {name} {LIFTS[limit]}`{hint}"
         )
+    if found.get("persist_mode") == "async":
+        yield f"stream {name} has persist_mode: async, which loses acknowledged writes; wpa refuses it"
+
+
+def _losing(name: str, found: dict[str, Any]) -> Iterator[str]:
+    """The limits by which a stream loses what it has, or does not take what the server would.
+
+    A quota that refuses what is new is the operator's business: whoever stores something waits for room. So
+    is how long dead letters are kept.
+    """
+    kept = name not in (DLQ, f"KV_{WORKERS_BUCKET}")
+    # A stream with schedules can't refuse what is too much: it would drop the oldest alarms.
+    refuses = found.get("discard") == "new" and name != TIMERS
+    history = name.startswith("KV_") or (refuses and found.get("discard_new_per_subject", False))
+    for limit in LIFTS:
+        harmless = (refuses and limit in QUOTAS) or (history and limit == "max_msgs_per_subject")
+        if found.get(limit, 0) > 0 and (limit == SIZE or (kept and not harmless)):
+            yield limit
 
 
 def server_version(transport: Transport) -> str:

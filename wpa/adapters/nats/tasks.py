@@ -80,6 +80,7 @@ class NatsTasks:
     def __init__(self, transport: Transport, ack_wait_s: float) -> None:
         self._transport = transport
         self._ack_wait_s = ack_wait_s
+        self._told = False
 
     async def publish(self, tenant: str, data: bytes, headers: dict[str, str]) -> int:
         return await self._transport.publish_acked(Source(tenant).subject, data, header_lines(headers))
@@ -117,11 +118,7 @@ class NatsTasks:
             "deliver_policy": "all",
             "replay_policy": "instant",
         }
-        await api(
-            self._transport,
-            f"CONSUMER.CREATE.{stream}.{name}.{source.subject}",
-            {"stream_name": stream, "config": config},
-        )
+        await self._ensure(stream, config)
 
         def take(message: Message) -> None:
             deliver(NatsLease(self._transport, source, message))
@@ -129,6 +126,38 @@ class NatsTasks:
         pull = Pull(self._transport, stream, name, take)
         await pull.start()
         return pull
+
+    async def _ensure(self, stream: str, config: dict[str, Any]) -> None:
+        """Make a consumer, or give the one that is there this configuration.
+
+        Its leases only ever get longer: another worker may hold some, and renews them as seldom as it may by
+        its own setting. A worker that starts where no other is makes them shorter
+        (:mod:`wpa.adapters.nats.leftovers`).
+        """
+        name = config["durable_name"]
+        verb = f"CONSUMER.CREATE.{stream}.{name}.{config['filter_subject']}"
+        body = {"stream_name": stream, "config": config}
+        try:
+            await api(self._transport, verb, {**body, "action": "create"})
+            return
+        except ApiError as error:
+            if error.err_code != streams.CONSUMER_EXISTS:
+                raise
+        there = (await api(self._transport, f"CONSUMER.INFO.{stream}.{name}"))["config"]["ack_wait"]
+        if there > config["ack_wait"]:
+            self._tell(there / 1e9)
+            config["ack_wait"] = there
+        await api(self._transport, verb, body)
+
+    def _tell(self, ack_wait_s: float) -> None:
+        if not self._told:
+            self._told = True
+            log.warning(
+                "a silent worker's tasks move on after %g s, not %g s: another worker had a longer "
+                "WPA_ACK_WAIT_S; for a shorter one, stop all workers before the first is started again",
+                ack_wait_s,
+                self._ack_wait_s,
+            )
 
     async def bury(self, tenant: str, data: bytes, headers: dict[str, str]) -> int:
         return await self._transport.publish_acked(f"workflow.dlq.{tenant}", data, header_lines(headers))

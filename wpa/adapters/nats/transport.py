@@ -26,13 +26,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-import nats
-from nats.aio.client import Client
+import nats.errors
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
-from wpa.adapters.nats.answers import Refused, sequence_of, status_of
+from wpa.adapters.nats.answers import NoAnswer, Refused, sequence_of, status_of
+from wpa.adapters.nats.complaints import Complaints
 from wpa.adapters.nats.wire_parser import CRLF, Direct, Handler, Message, WireParser
+from wpa.connection import Connection, NotLetIn
 from wpa.errors import PlatformError, TooLarge, Unavailable
 
 __all__ = ["ACK_TIMEOUT_S", "Handler", "Message", "Refused", "Transport"]
@@ -40,12 +41,9 @@ __all__ = ["ACK_TIMEOUT_S", "Handler", "Message", "Refused", "Transport"]
 ACK_TIMEOUT_S: Final = 5.0
 SWEEP_EVERY_S: Final = 0.5
 TRANSIENT_TRIES: Final = 20
-WARN_EVERY_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
 HEAD_BYTES: Final = len(b"NATS/1.0\r\n" + b"\r\n")
 """What a block of headers has before and after them."""
-
-REFUSAL: Final = re.compile(r"\b(authorization|authentication)\b", re.IGNORECASE)
 
 log = logging.getLogger("wpa.nats")
 
@@ -57,7 +55,7 @@ class Transport:
     """A connection with a publish path and a receive path of our own. Belongs to the running event loop."""
 
     def __init__(self) -> None:
-        self.nc: Client = Client()
+        self.nc = Connection()
         # Asking for the running loop is a system call (getpid) in Python 3.11: too dear for each message.
         self._loop = asyncio.get_running_loop()
         self._pending: dict[bytes, asyncio.Future[Answer]] = {}
@@ -72,12 +70,11 @@ class Transport:
         self._sweeper: asyncio.Task[None] | None = None
         self._reconnected: list[Callable[[], None]] = []
         self._closing = False
-        self._refused: asyncio.Future[str] | None = None
-        """Done, with the server's words, when it does not let us in while we connect."""
+        self._refused: asyncio.Future[NotLetIn] = self._loop.create_future()
+        """Done when the server did not let us in for the first time."""
         self._trouble = ""
         """The last error of the connection."""
-        self._warned_at = float("-inf")
-        self._unwarned = 0
+        self._complaints = Complaints(self.request)
 
     # -- life --------------------------------------------------------------------------------
 
@@ -98,7 +95,7 @@ class Transport:
         options: dict[str, Any] = {"user_credentials": creds} if creds else {}
         if tls is not None:
             options["tls"] = tls
-        self.nc = await self._connect(url, name=name, **options)
+        await self._connect(url, name=name, **options)
         await self._receive()
         self._sweeper = asyncio.create_task(self._sweep(), name="wpa-ack-sweeper")
         return self
@@ -111,11 +108,11 @@ class Transport:
         replies = await self.nc.subscribe(f"{self._inbox}.*")
         parser.expect_replies(self._inbox, replies._id, self._on_reply, self._on_stored)  # noqa: SLF001
 
-    async def _connect(self, url: str, **options: Any) -> Client:
+    async def _connect(self, url: str, **options: Any) -> None:
         """nats-py's own connect, ended at a refusal: told to reconnect, it would knock for ever."""
-        refused = self._refused = self._loop.create_future()
+        refused = self._refused
         connecting = asyncio.ensure_future(
-            nats.connect(
+            self.nc.connect(
                 [server.strip() for server in url.split(",")],
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.1,
@@ -135,15 +132,17 @@ class Transport:
         try:
             await asyncio.wait(either, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
             if connecting.done():
-                return connecting.result()
+                connecting.result()
+                return
         except (OSError, ValueError, nats.errors.Error) as error:
             raise Unavailable(f"can't connect to {shown}: {error or type(error).__name__}") from error
         finally:
             connecting.cancel()
         if refused.done():
+            why = refused.result()
+            hint = "; give user and password in the URL, or a credentials file in WPA_NATS_CREDS"
             raise Unavailable(
-                f"the NATS server at {shown} does not let us in: {refused.result()}; "
-                "give user and password in the URL, or a credentials file in WPA_NATS_CREDS"
+                f"the NATS server at {shown} does not let us in: {why}{hint if why.about_credentials else ''}"
             )
         raise Unavailable(
             f"no NATS server answers at {shown} ({self._trouble or 'no answer'}); "
@@ -153,6 +152,7 @@ class Transport:
     async def close(self) -> None:
         """Flush what was sent and close the connection."""
         self._closing = True
+        self._complaints.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
         self._fail_pending("the connection was closed")
@@ -259,16 +259,8 @@ class Transport:
                 await asyncio.sleep(random.uniform(0.001, 0.003) * (tried + 1))
             raise Unavailable(f"{subject}: writes on this subject keep colliding")
         except Unavailable as error:
-            self._warn(error)
+            self._complaints.failed(subject, error)
             raise
-
-    def _warn(self, error: Unavailable) -> None:
-        """One line for an outage every few seconds, however many writes it concerns."""
-        now = self._loop.time()
-        self._unwarned += 1
-        if now - self._warned_at >= WARN_EVERY_S:
-            log.warning("writes fail and are tried again (%d so far): %s", self._unwarned, error)
-            self._warned_at, self._unwarned = now, 0
 
     def _ask(self, subject: str, payload: bytes, headers: bytes = b"") -> asyncio.Future[Answer]:
         """Send a request. Its answer is awaited; who does not wait any longer cancels the future."""
@@ -371,7 +363,7 @@ class Transport:
                 del self._pending[token]
                 if not future.done():
                     future.set_exception(
-                        Unavailable(f"no answer within {ACK_TIMEOUT_S} s: the outcome is unknown")
+                        NoAnswer(f"no answer within {ACK_TIMEOUT_S} s: the outcome is unknown")
                     )
 
     async def _on_disconnected(self) -> None:
@@ -381,8 +373,7 @@ class Transport:
         self._fail_pending("the connection was lost")
 
     async def _on_reconnected(self) -> None:
-        url = self.nc.connected_url
-        log.warning("connected to NATS again, at %s", url.netloc if url else "?")
+        log.warning("connected to NATS again, at %s", self.nc.address)
         for callback in self._reconnected:
             callback()
 
@@ -390,6 +381,5 @@ class Transport:
         self._trouble = str(error) or type(error).__name__
         if not self._closing:
             log.debug("nats: %s", self._trouble)
-        refused = self._refused
-        if refused is not None and not refused.done() and REFUSAL.search(self._trouble):
-            refused.set_result(self._trouble)
+        if isinstance(error, NotLetIn) and not self._refused.done():
+            self._refused.set_result(error)
