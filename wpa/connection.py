@@ -20,8 +20,8 @@ __all__ = ["Connection", "NotLetIn"]
 REFUSED_WAIT_S: Final = 2.0
 """Between two tries at a server that refuses us, which logs each of them."""
 TELL_EVERY_S: Final = 30.0
-OURS: Final = "permissions violation"
-"""What the server says of one subject, and goes on."""
+NOT_PERMITTED: Final = "permissions violation"
+"""What the server says of one subject; it does not end the connection."""
 
 # What nats-py makes of the server's "-ERR".
 _SAID = re.compile(r"nats: '(.*)'\s*", re.DOTALL)
@@ -76,7 +76,7 @@ class Connection(Client):
         """
         words = err_msg.strip("'")
         self._err = nats.errors.Error(f"nats: {words}")
-        if OURS not in words:
+        if NOT_PERMITTED not in words:
             log.warning("the NATS server ends the connection: %s", words)
         await self._error_cb(self._err)
 

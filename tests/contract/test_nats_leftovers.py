@@ -110,3 +110,15 @@ async def test_what_is_taken_meanwhile_stays_with_its_holder(connect: Connect) -
     await until(lambda: more.leases)
     await asyncio.sleep(0.3)
     assert more.data == [b"old"]
+
+
+async def test_what_others_made_is_left_as_it_is(connect: Connect) -> None:
+    ports = await connect("dead")
+    for name in ("tasks-of-ours", "theirs"):
+        subject = "workflow.steps.acme.cobol" if name == "theirs" else "workflow.steps.acme.fortran"
+        config = {"durable_name": name, "ack_policy": "explicit", "ack_wait": int(2 * LONG_S * 1e9)}
+        where = f"CONSUMER.CREATE.{streams.TASKS}.{name}"
+        config |= {"filter_subjects": [subject, f"{subject}.urgent"]}
+        await streams.api(ports.transport, where, {"stream_name": streams.TASKS, "config": config})
+    assert await release(ports.transport, LONG_S) == 0
+    assert await ack_wait_s(ports, "theirs") == 2 * LONG_S

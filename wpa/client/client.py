@@ -31,7 +31,7 @@ class StartResult(msgspec.Struct, frozen=True):
     execution_id: str
     workflow_id: str
     version: str
-    """It begins on this one, whatever is deployed before a worker takes it."""
+    """A plan begins on this one, whatever is deployed before a worker takes it; a flow, on that worker's."""
     duplicate: bool = False
     """This very start was made before, and has begun."""
 

@@ -61,7 +61,7 @@ class Listing(Channel):
         while True:
             answer = await self.request(verb, {**asked, "before": before})
             yield answer
-            if not answer["more"]:
+            if not answer.get("more"):  # a worker of before looks once, and says nothing of it
                 return
             before = answer["next"]
             looked_at += answer["looked_at"]

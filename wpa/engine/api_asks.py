@@ -15,12 +15,12 @@ from typing import Any, Final
 import msgspec
 
 from wpa.engine.api_common import Body, Handler, execution_of, flag, text
-from wpa.engine.asks import decide, find, interrupts
-from wpa.engine.commit import Lost, commit
+from wpa.engine.asks import append, decide, find, interrupts
+from wpa.engine.commit import Lost
 from wpa.engine.loading import Loaded
 from wpa.engine.services import Services
 from wpa.errors import NotFound, Problem, TaskRejected
-from wpa.kernel.draft import Draft, seal
+from wpa.kernel.draft import Draft
 from wpa.model.codec import decode_task
 from wpa.model.events import TERMINAL
 from wpa.model.state import State, is_terminal
@@ -159,11 +159,13 @@ class AskVerbs:
             await clock.sleep(LOOK_EVERY_S)
 
     async def _record(self, state: State, task: Envelope, draft: Draft) -> bool:
-        """Append what is asked, and tell the driver. False where it has to be decided again."""
+        """Append what is asked, and tell the driver. False where it has to be decided again.
+
+        Raises OverLimit for what has more bytes than the server takes.
+        """
         services = self._services
-        event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=state.epoch)
         try:
-            await commit(services.ports.journal, event, state.position)
+            await append(services, draft, state, state.epoch)
         except Lost:
             return False
         reason = "cancel" if interrupts(task) else "news"

@@ -6,6 +6,7 @@ import base64
 import json
 
 from wpa.engine.api_common import Body, Handler, whole
+from wpa.engine.door import ONCE_HEADER
 from wpa.engine.letters import REJECTED_HEADER, SIZE_HEADER, original
 from wpa.engine.receipts import Receipt, find_receipt, keep_receipt
 from wpa.errors import NotFound
@@ -55,7 +56,11 @@ class LetterVerbs:
         found = await self._tasks.exhume(tenant, sequence)
         if known is None or (found is not None and found[1].get(REJECTED_HEADER, "") != known.rejected_at):
             data, headers = await self._opened(tenant, sequence, found)
-            kept = {name: value for name, value in headers.items() if not name.startswith("Wpa-")}
+            kept = {
+                name: value
+                for name, value in headers.items()
+                if name == ONCE_HEADER or not name.startswith("Wpa-")
+            }
             task_sequence = await self._tasks.publish(tenant, data, kept)
             known = Receipt(sequence, headers.get(REJECTED_HEADER, ""), task_sequence)
             await keep_receipt(self._records, tenant, known)

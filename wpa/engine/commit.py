@@ -35,8 +35,9 @@ class Lost(Conflict):
 async def commit(journal: Journal, event: Event, after: int) -> int:
     """Append ``event`` after position ``after`` and return its position, exactly once.
 
-    Waits out a server that is away, however long. Raises Lost where another event follows ``after``.
-    Cancellable; the outcome is then unknown, and the next load of the journal tells.
+    Waits out a server that is away, however long. Raises Lost where another event follows ``after``, and
+    TooLarge, with nothing stored, for more bytes than the server takes. Cancellable; the outcome is then
+    unknown, and the next load of the journal tells.
     """
     delay = BACKOFF_FIRST_S
     while True:

@@ -256,8 +256,8 @@ def dead_letter_headers(lease: Lease, error: TaskRejected, worker: str, at_ms: i
     headers = letter_headers(lease.source.subject, error, worker, at_ms)
     headers["Wpa-Task-Sequence"] = str(lease.sequence)
     headers[NAME_HEADER] = _name(lease)
-    if TRIGGER_HEADER in lease.headers:  # without it, the letter could not be tried again
-        headers[TRIGGER_HEADER] = lease.headers[TRIGGER_HEADER]
+    # Without them, what is tried again would be no message for triggers, and another start.
+    headers |= {name: lease.headers[name] for name in (TRIGGER_HEADER, ONCE_HEADER) if name in lease.headers}
     return headers
 
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from wpa.adapters.memory import MemoryServer, VirtualClock, open_ports
+from wpa.adapters.memory.storage import Stream
 from wpa.errors import Unavailable
 from wpa.model.subjects import matches
 from wpa.ports.tasks import Lease
@@ -74,6 +75,19 @@ class TestVirtualClock:
             await clock.advance(seconds + 1e-8)
             assert task.done()
             assert clock.monotonic_s() >= until
+
+
+class TestStream:
+    async def test_ids_are_kept_no_longer_than_they_may_be_asked_for(self) -> None:
+        clock = VirtualClock()
+        stream = Stream(clock)
+        for number in range(30):
+            assert stream.append("s", b"", {"Nats-Msg-Id": f"m{number}"}).sequence == number + 1
+            again = max(0, number - 9)
+            assert stream.append("s", b"", {"Nats-Msg-Id": f"m{again}"}).sequence == again + 1
+            await clock.advance(0.1)
+        assert list(stream._by_id) == [f"m{number}" for number in range(20, 30)]
+        assert stream.append("s", b"", {"Nats-Msg-Id": "m1"}).sequence == 31
 
 
 class TestConnections:

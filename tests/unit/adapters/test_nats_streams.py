@@ -105,6 +105,17 @@ async def test_a_cluster_that_is_not_ready_is_waited_for_and_told_of_once_in_a_w
     assert told(caplog) == 1
 
 
+async def test_a_node_without_jetstream_waits_for_the_leader_of_those_that_have_it(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "LOOK_EVERY_S", 0.001)
+    cluster = NotReady(100, NO_LEADER)
+    cluster.nc._server_info = {"version": "2.15.1"}
+    await streams.ensure(cluster, replicas=3)  # type: ignore[arg-type]
+    assert cluster.all_known()
+    assert told(caplog) == 1
+
+
 @pytest.mark.usefixtures("in_haste")
 async def test_a_cluster_that_does_not_get_ready_is_given_up_with_the_last_reason() -> None:
     with pytest.raises(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit.room import Body, Room
+from wpa.engine.door import ONCE_HEADER, VERSION_HEADER
 from wpa.errors import Unavailable
 
 PLAN = {
@@ -114,6 +115,29 @@ def test_a_letter_of_a_stream_that_was_made_anew_is_another(room: Room) -> None:
     assert buried(room, b"not JSON") == letter
     assert asked_again(room, letter)["task_sequence"] != first["task_sequence"]
     assert [row["code"] for row in room.run(room.ok("dlq_list"))["letters"]] == ["not_json"]
+
+
+def test_a_start_is_not_kept_to_the_version_that_it_was_accepted_for(room: Room) -> None:
+    room.run(room.publish(START, {VERSION_HEADER: "gone"}))
+    room.run(room.settled())
+    (letter,) = room.run(room.ok("dlq_list"))["letters"]
+    room.run(room.ok("deploy", document=PLAN))
+    assert asked_again(room, letter["sequence"])["ok"]
+    assert len(executions(room)) == 1
+
+
+def test_a_start_keeps_its_key(room: Room) -> None:
+    key = {ONCE_HEADER: "message 7"}
+    start = START.replace(b"}", b', "execution_id": "x"}')
+    room.run(room.publish(start, key))
+    room.run(room.settled())
+    (letter,) = room.run(room.ok("dlq_list"))["letters"]
+    room.run(room.ok("deploy", document=PLAN))
+    assert asked_again(room, letter["sequence"])["ok"]
+    room.run(room.publish(start.replace(b"}", b', "payload": {"input_data": {"n": 1}}}'), key))
+    room.run(room.settled())
+    assert len(executions(room)) == 1
+    assert room.run(room.ok("dlq_list"))["letters"] == []
 
 
 def test_only_the_last_ones_are_remembered(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,14 @@ class Asking(Listing):
         return await self._talk.ok(verb, **body)
 
 
+class AskingBefore(Asking):
+    """One that asks a worker of a release that did not say how far it has looked."""
+
+    async def request(self, verb: str, body: Answer) -> Answer:
+        answer = await super().request(verb, body)
+        return {key: answer[key] for key in answer.keys() - {"more", "next", "looked_at"}}
+
+
 @pytest.fixture(autouse=True)
 def soon_weary(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_lists, "LOOK_MAX", 3)
@@ -103,3 +111,11 @@ async def test_the_client_asks_until_all_were_looked_at() -> None:
         assert len(await client.executions(limit=None)) == 12
         assert names(await client.executions(limit=2)) == ["n9", "n8"]
         assert names(await client.executions(workflow="asks", limit=None)) == ["second", "first"]
+
+
+async def test_a_worker_of_before_is_asked_once() -> None:
+    async with talking() as talk:
+        await two_that_wait_behind(talk, 0)
+        client = AskingBefore(talk)
+        assert names(await client.executions(status="WAITING")) == ["second", "first"]
+        assert len(await client.approvals()) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -48,6 +49,8 @@ def saga(*then: Body) -> Body:
 
 
 FAILS: Body = {"id": "boom", "uses": "core.fail", "with": {"retryable": False}}
+AGAIN: Body = {"max_attempts": 1_000, "backoff": {"initial": "100ms", "factor": 1}}
+TRIES: Body = {"id": "try", "uses": "core.fail", "retry": AGAIN}
 WAITS: Body = {"id": "wait", "uses": "core.wait", "with": {"signal": "go"}}
 
 
@@ -75,7 +78,7 @@ async def test_a_rollback_too_long_to_be_written_down_fails_and_says_so(
 
 
 @pytest.mark.parametrize("verb", ["cancel", "terminate"])
-async def test_one_that_names_too_many_steps_at_its_end_can_be_ended(
+async def test_one_at_rest_that_names_too_many_steps_at_its_end_can_be_ended(
     talk: Talk, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     await talk.ok("deploy", document=saga(WAITS))
@@ -86,6 +89,18 @@ async def test_one_that_names_too_many_steps_at_its_end_can_be_ended(
     ended = await talk.comes_to("x", "CANCELLED")
     assert f"not_undone has {ITEMS} names, of which these are {NAMES_MAX}" in ended["error"]["message"]
     assert len(ended["not_undone"]) == NAMES_MAX
+
+
+async def test_one_that_is_driven_can_be_ended_as_well(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await talk.ok("deploy", document=saga(TRIES))
+    await talk.start("x", items=list(range(ITEMS)))
+    async with asyncio.timeout(20):
+        while "workflow_step_failed" not in [event["event"] for event in await events(talk)]:
+            await asyncio.sleep(0.01)
+    narrow(talk, monkeypatch)
+    assert not (await talk.ok("terminate", execution_id="x"))["queued"]
+    ended = await talk.comes_to("x", "CANCELLED")
+    assert f"not_undone has {ITEMS} names, of which these are {NAMES_MAX}" in ended["error"]["message"]
 
 
 async def test_what_a_step_came_to_and_what_it_opens(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class Stream:
         self._messages: dict[int, Message] = {}
         self._subjects: dict[str, list[int]] = {}
         self._by_id: dict[str, Message] = {}
-        """By id, of the messages that have one: what was stored last."""
+        """By id, of the messages that have one: what was stored last, the oldest first."""
 
     def append(self, subject: str, data: bytes, headers: dict[str, str], after: int | None = None) -> Message:
         """Store a message, if ``after`` is its subject's last sequence. Raises Conflict otherwise.
@@ -55,16 +55,27 @@ class Stream:
             raise Conflict(f"{subject}: the last sequence is {last}, not {after}")
         now_ms = self._clock.now_ms()
         id = headers.get(ID_HEADER, "")
+        if id:
+            self._forget_ids(now_ms)
         known = self._by_id.get(id)
         if known is not None and now_ms < known.stored_ms + self._duplicate_window_ms:
             return known
         self._last += 1
         message = Message(self._last, subject, data, headers, now_ms)
         if id:
+            self._by_id.pop(id, None)
             self._by_id[id] = message
         self._messages[self._last] = message
         self._subjects.setdefault(subject, []).append(self._last)
         return message
+
+    def _forget_ids(self, now_ms: int) -> None:
+        """Keep no more of them than may be asked for."""
+        while self._by_id:
+            id, oldest = next(iter(self._by_id.items()))
+            if now_ms < oldest.stored_ms + self._duplicate_window_ms:
+                return
+            del self._by_id[id]
 
     @property
     def is_empty(self) -> bool:

@@ -61,7 +61,7 @@ class Complaints:
             _warn(count, str(error))
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Look for no reasons any more: what still fails is told of without one, or not at all."""
         if self._looking is not None:
             self._looking.cancel()
 

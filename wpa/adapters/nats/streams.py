@@ -256,11 +256,16 @@ async def _unfit(transport: Transport) -> str:
 
 
 async def _has_jetstream(transport: Transport) -> bool:
-    """Whether this server has it, or others of its cluster: a node may do without, or have given it up."""
+    """Whether this server has it, or others of its cluster, which may have no leader just now.
+
+    A node may do without, or have given it up.
+    """
     if transport.nc._server_info.get("jetstream"):  # noqa: SLF001
         return True
     try:
         await api(transport, "INFO")
+    except ApiError as error:
+        return error.err_code in NOT_READY
     except PlatformError:
         return False
     return True
