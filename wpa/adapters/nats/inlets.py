@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from wpa.adapters.nats.pull import Held, Pull
-from wpa.adapters.nats.streams import CONSUMER_EXISTS, NO_SUCH, ApiError, api
+from wpa.adapters.nats.streams import CONSUMER_EXISTS, NO_SUCH, STREAM_MISSING, ApiError, api
 from wpa.adapters.nats.transport import Message, Transport
 from wpa.errors import PlatformError
 from wpa.model.times import parse_ms, rfc3339
@@ -19,7 +19,6 @@ MAX_ACK_PENDING: Final = 4_096
 """So many of an inlet's messages may be in the hands of all workers together."""
 PULL_EXPIRES_S: Final = 10.0
 """Short: the stream is its owner's, who may delete it at any time."""
-STREAM_MISSING: Final = 10059
 
 
 class NatsDrawn(Held):

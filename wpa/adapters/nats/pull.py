@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import msgspec
 from nats.aio.subscription import Subscription
@@ -21,6 +21,9 @@ __all__ = ["Held", "Pull"]
 PULL_EXPIRES_S: Final = 10.0
 """With a node that is cut off, a pull is lost without a word: nothing comes for so long, and LATE_S."""
 PULL_RETRY_S: Final = 0.25
+PULL_RETRY_MAX_S: Final = 1.0
+"""A pull that is refused is sent again after the first of these; refused on and on, after twice as long each
+time, up to the second."""
 LATE_S: Final = 3.0
 """So long after its time is over, a pull that was not answered is given up."""
 
@@ -86,6 +89,8 @@ class Pull:
         take: called for each message that is delivered.
         gone: called where it turns out that the consumer is not there, or can't be reached; nothing is asked
             for any more then. Without it, it is asked for again and again.
+        mend: started where ``gone`` would be called, while the pull is sent again and again: makes the
+            consumer anew, if that is what is missing. Never runs twice at a time, and must not raise.
         expires_s: how long a pull stays open. One that reaches the server just when the consumer is deleted
             is never answered, so for so long, and some seconds, that may go unnoticed.
     """
@@ -98,12 +103,15 @@ class Pull:
         take: Callable[[Message], None],
         gone: Callable[[], None] | None = None,
         expires_s: float = PULL_EXPIRES_S,
+        mend: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._transport = transport
         self._expires_s = expires_s
         self._name = f"{stream}.{consumer}"
         self._deliver = take
         self._gone = gone
+        self._mend = mend
+        self._mending: asyncio.Task[None] | None = None
         self._inbox = transport.new_inbox()
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._name}"
         self._subscription: Subscription | None = None
@@ -113,6 +121,7 @@ class Pull:
         """Deliveries that the server has been asked for and has not made."""
         self._closed = False
         self._retry: asyncio.TimerHandle | None = None
+        self._retry_s = PULL_RETRY_S
         self._watchdog: asyncio.TimerHandle | None = None
         self._forget: Callable[[], None] | None = None
 
@@ -137,7 +146,7 @@ class Pull:
 
     def _stop(self) -> None:
         self._closed = True
-        for handle in (self._retry, self._watchdog):
+        for handle in (self._retry, self._watchdog, self._mending):
             if handle is not None:
                 handle.cancel()
 
@@ -165,6 +174,7 @@ class Pull:
 
     def _take(self, message: Message) -> None:
         if message.reply.startswith("$JS.ACK."):
+            self._retry_s = PULL_RETRY_S
             self._wanted = max(0, self._wanted - 1)
             self._asked = max(0, self._asked - 1)
             self._deliver(message)
@@ -173,12 +183,20 @@ class Pull:
         headers = message.headers
         status, why = headers.get("Status", ""), headers.get("Description", "")
         if status == "408":  # the pull's time is over: so many of it were not used
+            self._retry_s = PULL_RETRY_S
             self._asked = max(0, self._asked - int(headers.get("Nats-Pending-Messages", self._asked)))
             self._pull()
         elif status in ("404", "409", "503"):
             log.debug("pull of %s: %s %s", self._name, status, why)
-            if self._gone is not None and (status == "503" or why.lower() == GONE):
-                self._stop()
-                self._gone()
-            elif self._retry is None and not self._closed:
-                self._retry = asyncio.get_running_loop().call_later(PULL_RETRY_S, self._again)
+            self._refused(missing=status == "503" or why.lower() == GONE)
+
+    def _refused(self, missing: bool) -> None:
+        """The server won't: there may be no consumer, or it has none just now who answers for it."""
+        if missing and self._gone is not None:
+            self._stop()
+            self._gone()
+        elif self._retry is None and not self._closed:
+            self._retry = asyncio.get_running_loop().call_later(self._retry_s, self._again)
+            self._retry_s = min(self._retry_s * 2, PULL_RETRY_MAX_S)
+            if missing and self._mend is not None and (self._mending is None or self._mending.done()):
+                self._mending = asyncio.create_task(self._mend(), name=f"wpa-mend-{self._name}")

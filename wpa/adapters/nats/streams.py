@@ -69,6 +69,8 @@ LOSS: Final = {
 
 STREAM_NAME_IN_USE: Final = 10058
 NO_SUCH: Final = 404
+STREAM_MISSING: Final = 10059
+CONSUMER_MISSING: Final = 10014
 CONSUMER_EXISTS: Final = 10148
 NOT_READY: Final = {10005, 10008, 10009, 10118}
 """What a cluster answers that has too few nodes up as yet: no peers for the replicas, unavailable, no leader,

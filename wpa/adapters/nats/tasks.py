@@ -26,6 +26,11 @@ from wpa.ports.tasks import Feed, Lease, Source
 __all__ = ["NatsTasks"]
 
 MAX_ACK_PENDING: Final = 50_000
+SETTLED_AFTER_S: Final = 0.5
+"""A server tells that a consumer is deleted before it has removed its files, which one that is made anew at
+once would take its leases from, and then lose."""
+TELL_EVERY_S: Final = 60.0
+"""That a consumer can't be made anew is told once in so long, for each reason."""
 
 PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(=[a-z0-9_-]{1,32})?", re.ASCII)
 
@@ -81,6 +86,8 @@ class NatsTasks:
         self._transport = transport
         self._ack_wait_s = ack_wait_s
         self._told = False
+        self._complained: dict[str, float] = {}
+        """What was complained of, and when: seconds of the event loop's clock."""
 
     async def publish(self, tenant: str, data: bytes, headers: dict[str, str]) -> int:
         return await self._transport.publish_acked(Source(tenant).subject, data, header_lines(headers))
@@ -123,7 +130,10 @@ class NatsTasks:
         def take(message: Message) -> None:
             deliver(NatsLease(self._transport, source, message))
 
-        pull = Pull(self._transport, stream, name, take)
+        async def mend() -> None:
+            await self._mend(stream, config)
+
+        pull = Pull(self._transport, stream, name, take, mend=mend)
         await pull.start()
         return pull
 
@@ -148,6 +158,49 @@ class NatsTasks:
             self._tell(there / 1e9)
             config["ack_wait"] = there
         await api(self._transport, verb, body)
+
+    async def _mend(self, stream: str, config: dict[str, Any]) -> None:
+        """Make a consumer anew that someone has deleted: nothing of its source would ever be taken again.
+
+        It hands out all that the stream has, also what workers hold: as after any lease that ran out, the
+        first to write goes on. A stream is not made anew: what it held is lost, which has to be noticed.
+        """
+        name = config["durable_name"]
+        await asyncio.sleep(SETTLED_AFTER_S)
+        try:
+            if not await self._is_missing(stream, config):
+                return
+            await self._ensure(stream, config)
+        except ApiError as error:
+            if error.err_code == streams.STREAM_MISSING:
+                self._complain(f"stream {stream} is missing; a worker that starts makes it again, empty")
+            elif error.err_code not in streams.NOT_READY:
+                self._complain(f"consumer {name} of stream {stream} is missing, can't be made: {error}")
+        except PlatformError as error:  # no leader just now, or no connection: the next refusal comes
+            log.debug("consumer %s of %s: %s", name, stream, error)
+        else:
+            log.warning("consumer %s of stream %s was deleted; it is made anew", name, stream)
+
+    async def _is_missing(self, stream: str, config: dict[str, Any]) -> bool:
+        """Whether a consumer is not there, for sure. Raises ApiError where even its stream isn't.
+
+        Made anew by another worker, it may have shorter leases than this one needs: they are made longer.
+        """
+        try:
+            info = await api(self._transport, f"CONSUMER.INFO.{stream}.{config['durable_name']}")
+        except ApiError as error:
+            if error.err_code != streams.CONSUMER_MISSING:
+                raise
+            return True
+        if info["config"]["ack_wait"] < config["ack_wait"]:
+            await self._ensure(stream, config)
+        return False
+
+    def _complain(self, what: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._complained.get(what, -TELL_EVERY_S) + TELL_EVERY_S:
+            self._complained[what] = now
+            log.warning("no tasks are taken: %s", what)
 
     def _tell(self, ack_wait_s: float) -> None:
         if not self._told:
