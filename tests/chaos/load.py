@@ -178,11 +178,13 @@ async def check_end(caller: Caller, client: Client, kind: str, execution: str, w
 
 
 async def _end(caller: Caller, client: Client, kind: str, execution: str) -> dict[str, Any]:
+    held_s = HELD_S.get(kind)
     while True:
         try:
-            return await client.result(execution, timeout_s=HELD_S.get(kind))
+            return await client.result(execution, timeout_s=held_s)
         except TimeoutError:
             await resume(caller, client.tenant, execution)
+            held_s = held_s and held_s * 2  # it may have ended: workers that are busy are slow to say so
         except Unavailable:
             await asyncio.sleep(AGAIN_S)
 
