@@ -19,7 +19,7 @@ from typing import Any, Final
 import nats.errors
 from nats.aio.client import Client
 
-__all__ = ["Connection", "NotLetIn"]
+__all__ = ["NOT_PERMITTED", "Connection", "NotLetIn", "barrier"]
 
 REFUSED_WAIT_S: Final = 2.0
 """Between two tries at a server that refuses us, which logs each of them."""
@@ -45,6 +45,17 @@ class NotLetIn(nats.errors.Error):
     def __init__(self, words: str) -> None:
         super().__init__(words)
         self.about_credentials = bool(_CREDENTIALS.search(words))
+
+
+async def barrier(nc: Client) -> None:
+    """Return once the server has all that was sent before on this connection, the subscriptions, too.
+
+    nats-py's own flush puts its PING ahead of what still waits to be written, so that its PONG says nothing
+    about that. But what waits is written while the PONG is on its way, and so the second PING goes behind it.
+    Raises nats.errors.Error, or OSError, where the connection is closed, or there is no answer.
+    """
+    await nc.flush()
+    await nc.flush()
 
 
 class Connection(Client):
@@ -132,9 +143,7 @@ class Connection(Client):
             for sid in sorted(asked):
                 if (wanted := self._subs.get(sid)) is not None:
                     await self._send_subscribe(wanted)
-            # nats-py's PING may overtake what still waits to be written, but the second does not.
-            await self.flush()
-            await self.flush()
+            await barrier(self)
         except (nats.errors.Error, OSError) as error:
             log.debug("asking for subscriptions again: %s", error or type(error).__name__)
             return

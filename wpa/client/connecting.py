@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import nats.errors
 
-from wpa.connection import Connection, NotLetIn
+from wpa.connection import Connection, NotLetIn, barrier
 from wpa.errors import Unavailable
 
 __all__ = ["connect", "flush", "without_password"]
@@ -72,15 +72,9 @@ async def connect(url: str, *, creds: Path | None = None) -> Connection:
 
 
 async def flush(nc: Connection) -> None:
-    """Wait until the server has taken all that was sent on ``nc`` before, subscriptions, too.
-
-    nats-py's own flush puts its PING ahead of what still waits to be written, so that its PONG says nothing
-    about that. But what waits is written while the PONG is on its way, and so the second PING goes behind it.
-    Raises Unavailable where the connection is closed, or there is no answer.
-    """
+    """See :func:`wpa.connection.barrier`. Raises Unavailable where it raises."""
     try:
-        await nc.flush()
-        await nc.flush()
+        await barrier(nc)
     except (nats.errors.Error, OSError) as error:
         raise Unavailable(f"the NATS server does not answer: {error or type(error).__name__}") from error
 

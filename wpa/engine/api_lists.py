@@ -64,7 +64,7 @@ class ListVerbs:
 
         picks = workflow or len(statuses) < len(STATUSES)
         most = LOOK_MAX if picks else limit
-        rows, where = await self._look_back(tenant, body, (limit, most), may_fit, look)
+        rows, where = await self._look_back(tenant, body, limit, most, may_fit, look)
         return {"executions": rows, **where}
 
     async def _status_after(self, event: Event) -> str:
@@ -78,7 +78,7 @@ class ListVerbs:
     async def approvals(self, tenant: str, body: Body) -> Body:
         """What waits for somebody, the oldest first."""
         limit = whole(body, "limit", 100, 1, LIST_MAX)
-        rows, where = await self._look_back(tenant, body, (limit, LOOK_MAX), _may_ask, self._open_approvals)
+        rows, where = await self._look_back(tenant, body, limit, LOOK_MAX, _may_ask, self._open_approvals)
         return {"approvals": sorted(rows, key=lambda row: str(row["since"])), **where}
 
     async def _open_approvals(self, event: Event) -> list[Body]:
@@ -99,15 +99,21 @@ class ListVerbs:
     # -- looking back ------------------------------------------------------------------------
 
     async def _look_back(
-        self, tenant: str, body: Body, room: tuple[int, int], may_fit: Callable[[Event], bool], look: Look
+        self,
+        tenant: str,
+        body: Body,
+        limit: int,
+        most: int,
+        may_fit: Callable[[Event], bool],
+        look: Look,
     ) -> tuple[list[Body], Body]:
         """What executions contribute, who was active last first; and how far back that is.
 
         Args:
-            room: so many contributions are enough, and so many executions to look at for them.
+            limit: so many contributions are enough.
+            most: so many executions are looked at for them.
             may_fit: whether an execution of this last event may contribute at all.
         """
-        limit, most = room
         before = whole(body, "before", 0, 0, 1 << 53)
         met, following = await self._services.ports.journal.recent(tenant, most, before)
         fitting = [found for found in met if may_fit(found[1])]

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from wpa.adapters.nats import streams
 from wpa.adapters.nats.streams import api
+from wpa.adapters.nats.tasks import CONSUMERS
 from wpa.adapters.nats.transport import Transport
 from wpa.errors import PlatformError, Unavailable
-from wpa.ports.tasks import SourceKind
 
 __all__ = ["is_connected", "release"]
 
@@ -27,9 +27,6 @@ EXPIRED_AFTER_S: Final = 0.15
 """A server looks for leases that are over a tenth of a second after their length was changed."""
 SHORT_S: Final = 0.4
 """How long a lease is for that moment: those of a worker that has begun since we looked are younger."""
-
-OURS: Final = tuple(f"{kind}-" for kind in get_args(SourceKind))
-"""What the names of workers' consumers begin with."""
 
 log = logging.getLogger("wpa.nats")
 
@@ -73,9 +70,8 @@ async def _consumers(transport: Transport, stream: str) -> list[dict[str, Any]]:
         page = await api(transport, f"CONSUMER.LIST.{stream}", {"offset": len(found)})
         found += page["consumers"]
         if not page["consumers"] or len(found) >= page["total"]:
-            return [
-                one for one in found if one["name"].startswith(OURS) and "filter_subject" in one["config"]
-            ]
+            ours = (one for one in found if one["name"].startswith(CONSUMERS))
+            return [one for one in ours if "filter_subject" in one["config"]]
 
 
 async def _update(transport: Transport, consumer: dict[str, Any], ack_wait_s: float) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from wpa.adapters.nats.transport import Transport
+from wpa.connection import NOT_PERMITTED
 from wpa.errors import PlatformError, Unavailable
 
 __all__ = [
@@ -286,7 +287,7 @@ async def _ensure_all(transport: Transport, replicas: int) -> Unavailable | None
             raise outcome
     if missing is not None:
         trouble = str(transport.nc.last_error or "")
-        if "permissions violation" in trouble.lower():  # whoever may not ask is given no answer
+        if NOT_PERMITTED in trouble.lower():  # whoever may not ask is given no answer
             raise PlatformError(f"the NATS user may not do what a worker has to: {trouble}")
     return missing
 

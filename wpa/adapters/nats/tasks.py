@@ -11,7 +11,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -21,9 +21,9 @@ from wpa.adapters.nats.pull import Held, Pull
 from wpa.adapters.nats.streams import ApiError, api
 from wpa.adapters.nats.transport import Message, Transport
 from wpa.errors import PlatformError
-from wpa.ports.tasks import Feed, Lease, Source
+from wpa.ports.tasks import Feed, Lease, Source, SourceKind
 
-__all__ = ["NatsTasks"]
+__all__ = ["CONSUMERS", "NatsTasks"]
 
 MAX_ACK_PENDING: Final = 50_000
 SETTLED_AFTER_S: Final = 0.5
@@ -33,6 +33,9 @@ TELL_EVERY_S: Final = 60.0
 """That a consumer can't be made anew is told once in so long, for each reason."""
 
 PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(=[a-z0-9_-]{1,32})?", re.ASCII)
+
+CONSUMERS: Final = tuple(f"{kind}-" for kind in get_args(SourceKind))
+"""What the names of :func:`consumer_name` begin with."""
 
 log = logging.getLogger("wpa.nats")
 
