@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgspec
-
 from wpa.adapters.nats import streams
+from wpa.adapters.nats.api import api
 from wpa.adapters.nats.headers import header_lines, own_headers
 from wpa.adapters.nats.kv import Bucket
+from wpa.adapters.nats.pages import read_page
 from wpa.adapters.nats.transport import Transport
 
 __all__ = ["fill"]
@@ -55,8 +55,7 @@ Part = tuple[bytes, bytes, bytes]
 
 async def _parts(transport: Transport, like: str) -> list[Part]:
     """The messages of the execution that is copied; its snapshot is the last."""
-    body = msgspec.json.encode({"seq": 1, "next_by_subj": f"workflow.events.{TENANT}.{like}", "batch": 1_000})
-    events = await transport.collect(f"$JS.API.DIRECT.GET.{streams.EVENTS}", body)
+    events, _ = await read_page(transport, streams.EVENTS, f"workflow.events.{TENANT}.{like}", 1)
     snapshot = await Bucket(transport, streams.EXECUTIONS_BUCKET).get(f"{TENANT}.{like}")
     if not events or snapshot is None:
         raise RuntimeError(f"{like} has {len(events)} events, and {'a' if snapshot else 'no'} snapshot")
@@ -85,6 +84,6 @@ def _copy(parts: list[Part], like: bytes, number: int) -> Iterator[tuple[str, by
 async def _stored(transport: Transport) -> dict[str, Any]:
     """How many messages the streams hold."""
     return {
-        stream: (await streams.api(transport, f"STREAM.INFO.{stream}"))["state"]["messages"]
+        stream: (await api(transport, f"STREAM.INFO.{stream}"))["state"]["messages"]
         for stream in (streams.EVENTS, BUCKET)
     }

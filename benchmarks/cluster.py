@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from wpa.adapters.nats import streams
+from wpa.adapters.nats.api import api
 from wpa.adapters.nats.server import find_binary
 from wpa.adapters.nats.transport import Transport
 from wpa.errors import PlatformError
@@ -57,7 +58,7 @@ class Cluster:
         """The node that leads the journals."""
         transport = await Transport.connect(self.url, name="bench")
         try:
-            info = await streams.api(transport, f"STREAM.INFO.{streams.EVENTS}")
+            info = await api(transport, f"STREAM.INFO.{streams.EVENTS}")
         finally:
             await transport.close()
         return int(info["cluster"]["leader"].removeprefix("n"))
@@ -97,7 +98,7 @@ class Cluster:
                 try:
                     transport = await Transport.connect(self.url, name="bench")
                     try:
-                        await streams.api(transport, "INFO")
+                        await api(transport, "INFO")
                         return
                     finally:
                         await transport.close()

@@ -19,7 +19,7 @@ from typing import Any, Final
 import nats.errors
 from nats.aio.client import Client
 
-__all__ = ["NOT_PERMITTED", "Connection", "NotLetIn", "barrier"]
+__all__ = ["NOT_PERMITTED", "Connection", "NotLetIn", "barrier", "without_password"]
 
 REFUSED_WAIT_S: Final = 2.0
 """Between two tries at a server that refuses us, which logs each of them."""
@@ -34,6 +34,8 @@ NOT_PERMITTED: Final = "permissions violation"
 _SAID = re.compile(r"nats: '(.*)'\s*", re.DOTALL)
 # In small letters, as all that nats-py's parser hands over.
 _SUBSCRIPTION = re.compile(r'permissions violation for subscription to "([^"]*)"')
+# Up to the last @ of each server: there is nothing that no password has in it.
+_SECRET = re.compile(r"(?:(?<=://)|^(?!\s*\w+://))(?:(?!,\s*\w+://).)*@")
 _CREDENTIALS = re.compile(r"authoriz|authentic|credentials", re.IGNORECASE)
 
 log = logging.getLogger("wpa.nats")
@@ -45,6 +47,11 @@ class NotLetIn(nats.errors.Error):
     def __init__(self, words: str) -> None:
         super().__init__(words)
         self.about_credentials = bool(_CREDENTIALS.search(words))
+
+
+def without_password(url: str) -> str:
+    """A server's URL, or those of several, as it may be shown: without user, password or token."""
+    return _SECRET.sub("", url)
 
 
 async def barrier(nc: Client) -> None:
@@ -65,6 +72,8 @@ class Connection(Client):
         super().__init__()
         self.refusal = ""
         """Why a server did not let us in when it was last asked to; "" since one has."""
+        self.lapses = 0
+        """Counts up when it may have missed what came before: made anew, or listening again."""
         self._was_in = False
         self._usual_wait_s = 0.0
         self._told_at = float("-inf")
@@ -139,6 +148,7 @@ class Connection(Client):
         """Send their SUB again, which does nothing where the server has it, and see which it refuses."""
         asked = set(self._deaf)
         self._still_deaf = set()
+        self.lapses += 1
         try:
             for sid in sorted(asked):
                 if (wanted := self._subs.get(sid)) is not None:
@@ -168,6 +178,7 @@ class Connection(Client):
             if isinstance(error, NotLetIn):
                 self._refused(error)
             raise error
+        self.lapses += self._was_in
         self._was_in = True
         self.refusal = ""
         self._told_at = float("-inf")

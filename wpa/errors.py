@@ -11,9 +11,10 @@ The class of an error answers one question: what becomes of it?
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 __all__ = [
+    "Broken",
     "CodeDiffers",
     "CodeMissing",
     "Conflict",
@@ -34,6 +35,9 @@ __all__ = [
     "WorkflowError",
     "WpaError",
 ]
+
+PLACES_SHOWN: Final = 3
+"""Of a task's problems, in a log."""
 
 
 class WpaError(Exception):
@@ -89,6 +93,12 @@ class TaskRejected(WpaError):
         self.problems = problems or []
         super().__init__(f"{code}: {message}")
 
+    @property
+    def outline(self) -> str:
+        """What is wrong and where, without a word of what the task holds: for a log, which tenants share."""
+        places = ", ".join(problem.path for problem in self.problems[:PLACES_SHOWN])
+        return f"{self.code} at {places}" if places else self.code
+
     def as_dict(self) -> dict[str, Any]:
         body: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.problems:
@@ -112,6 +122,20 @@ class OverLimit(TaskRejected):
 
 class NotFound(TaskRejected):
     """What was asked for (a workflow, a version, an execution) isn't there."""
+
+
+class Broken(NotFound):
+    """A definition that is stored and can't be read: as if it weren't there, until somebody mends it.
+
+    Args:
+        key: where it is stored.
+        reason: what is wrong with it.
+        remedy: what to do.
+    """
+
+    def __init__(self, key: str, reason: str, remedy: str) -> None:
+        message = f"what is stored under wpa_definitions {key} can't be read ({reason}): {remedy}"
+        super().__init__("broken_definition", message)
 
 
 class WorkflowError(WpaError):

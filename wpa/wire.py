@@ -48,6 +48,8 @@ PRESENCE_AGAIN_S = 1.0
 LEAVE_WITHIN_S = 2.0
 HEADERS_BYTES = 16 * 1024
 """Room beside a task in one message."""
+ENVELOPE_BYTES = 1024
+"""Room beside the rows of an answer in one message: for ``ok``, ``more``, ``next`` and the like."""
 INLINE_PER_MESSAGE = 8
 """An event has room for so many inline payloads: it has at most three, and names."""
 STUCK_LEASES, STUCK_MIN_S = 6, 3.0
@@ -119,11 +121,12 @@ def limits_of(settings: Settings, message_bytes_max: int) -> Limits:
     """The limits at the door that these settings ask for, or less, where the server takes no such messages.
 
     A task has to leave as it has come: with headers, and as the task of a child or a dead letter. An event
-    carries a few inline payloads, and names beside them.
+    carries a few inline payloads, and names beside them. An answer is a message, too.
     """
     return Limits(
         task_bytes_max=min(settings.task_bytes_max, message_bytes_max - HEADERS_BYTES),
         inline_bytes_max=min(settings.inline_bytes_max, message_bytes_max // INLINE_PER_MESSAGE),
+        answer_bytes_max=message_bytes_max - ENVELOPE_BYTES,
     )
 
 

@@ -134,6 +134,8 @@ class Fold:
         if asked := data.get("ask"):
             self._remember(event, asked)
         plain["recorded"] += data.get("recorded", ())
+        if plain["start_at"] and "next" in data and body["timestamp"] >= plain["start_at"]:
+            plain["start_at"] = ""
         for slot_id in data.get("dropped", ()):
             slot = self.slots[slot_id]
             if slot["status"] == "open":
@@ -161,9 +163,10 @@ class Fold:
             **{name: body.get(name, "") for name in ("task_id", "global_task_id", "traceparent")},
             "created_at": body["timestamp"], "run_started_at": data.get("start_at") or body["timestamp"],
             "input": data.get("input"), "parent": data.get("parent"), "run": 1, "run_seq": 0, "lost": 0,
-            "wake_at": "", "finished_at": "", "failing": "", "on_error": "", "failed_step": "", "error": None,
+            "wake_at": "", "rest_epoch": 0, "finished_at": "", "failing": "", "on_error": "", "failed_step": "", "error": None,
             "undo": [], "undone": [], "not_undone": [], "output": None, "cancel": None, "blocked": None,
             "cleanup": None, "signal_ids": [], "recorded": [],
+            "taken_seeds": list(data.get("taken_seeds", ())),
         }  # fmt: skip
         for told in data.get("settled", ()):
             error = failure(told["error"]) if told.get("error") else None
@@ -187,7 +190,7 @@ class Fold:
             slot["uses"], slot["started_at"] = data.get("uses", ""), data.get("started_at", "")
             slot["attempt"] = data.get("attempt", slot["attempt"])
         if status is not None:
-            told = {"status": status, "retry_at": ""}
+            told = {"status": status, "retry_at": "", "undoes": data.get("undoes", "")}
             slot.update(told, finished_at=data.get("finished_at") or event.body["timestamp"])
             if slot_id in self.open:
                 self.open.remove(slot_id)
@@ -226,6 +229,8 @@ class Fold:
 
     def _recovered(self, event: Recorded) -> None:
         now, lost = event.body["timestamp"], []
+        for slot_id, uses in event.data.get("uses", {}).items():
+            self.slots[slot_id]["uses"] = uses
         for slot_id in self.open:
             slot = self.slots[slot_id]
             if slot["kind"] == "step" and slot["retry_at"] <= now:
@@ -268,7 +273,9 @@ class Fold:
         blocked = failure(data["blocked"]) if "blocked" in data else None
         if self.status == "WAITING" and blocked is None:
             self._wrong(event, "it comes to rest twice")
-        self.plain.update(lease="", wake_at=data.get("until", ""), blocked=blocked)
+        self.plain.update(
+            lease="", wake_at=data.get("until", ""), blocked=blocked, rest_epoch=event.body["epoch"]
+        )
 
     def _signalled(self, event: Recorded) -> None:
         told = event.data["signal"]
@@ -300,12 +307,11 @@ class Fold:
                 self._wrong(event, "it cleans up, and has no reason to, or does so already")
             told = {"until": begun["until"], "compensate": begun["compensate"]}
             plain["cleanup"] = {"after": len(self.order), "began_at": event.body["timestamp"], **told}
-        if plain["start_at"] and event.body["timestamp"] >= plain["start_at"]:
-            plain["start_at"] = ""
         if self.status == "FAILED":
             plain.update(failing="", on_error="", failed_step="", finished_at="", error=None, not_undone=[])
             for slot_id in event.data.get("reopen", ()):
                 self._reopen(self.slots[slot_id], event.body["timestamp"])
+            plain["deadline_at"] = event.data.get("deadline_at", plain["deadline_at"])
 
     def _reopen(self, slot: Slot, now: str) -> None:
         """A slot begins anew; its time counts from now, and a child that is tried again is another one."""
@@ -328,7 +334,9 @@ class Fold:
             self._wrong(event, f"run {event.data['run']} follows run {self.plain['run']}")
         self.plain.update(input=event.data.get("input"), run=self.plain["run"] + 1, run_seq=event.seq)
         self.plain["run_started_at"] = event.body["timestamp"]
-        for kept in (self.slots, self.order, self.open, self.plain["recorded"]):
+        self.plain["seed"] = event.data.get("seed", self.plain["seed"])
+        for kept in (self.slots, self.order, self.open, self.plain["recorded"],
+                     self.plain["taken_seeds"]):  # fmt: skip
             kept.clear()
         self.signals = [signal for signal in self.signals if not signal["slot"]]
 
@@ -356,6 +364,9 @@ class Fold:
         """The moments at which something is due by itself, escalations of approvals apart."""
         plain = self.plain
         slots = [self.slots[slot_id] for slot_id in self.open]
+        if plain["failing"] and self.status != "COMPENSATING":  # what is made elsewhere is waited for still
+            works = [slot for slot in slots if slot["kind"] == "remote" and not slot["retry_at"]]
+            return [moment_ms(slot["until"]) for slot in works if slot["until"]]
         texts = [slot["retry_at"] or slot["until"] for slot in slots]
         if self.status != "COMPENSATING":
             texts += [plain["start_at"], (plain["cleanup"] or {"until": plain["deadline_at"]})["until"]]

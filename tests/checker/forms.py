@@ -24,7 +24,7 @@ def new_slot(slot_id: str, opened_at: str) -> Slot:
     return {
         "id": slot_id, "kind": "step", "status": "open", "uses": "", "attempt": 1, "failures": 0, "lost": 0,
         "opened_at": opened_at, "started_at": "", "finished_at": "", "retry_at": "", "until": "", "name": "",
-        "escalations": 0, "abandon": False, "output": None, "error": None,
+        "escalations": 0, "abandon": False, "undoes": "", "output": None, "error": None,
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from tests.checker.case import Case, Violation, cases_of
 from tests.checker.facts import Bounds, Facts
 from tests.checker.promises import (
     chain,
+    children,
     effects,
     ends,
     pauses,
@@ -36,6 +37,7 @@ PROMISES: Final = {
     "I10": "replaying any journal gives the same commands",
     "I11": "an at_most_once step's side effect happens at most once; others at least once with one "
     "idempotency key",
+    "I12": "no child lives on when nobody waits for it any more, unless it was to be abandoned",
 }
 
 UNREADABLE: Final = "the facts can't be read"
@@ -55,6 +57,7 @@ _OF_EACH: Final[dict[str, Callable[[Case], Iterator[Violation]]]] = {
     "I8": pauses.check,
     "I10": replay.check,
     "I11": effects.check,
+    "I12": children.check,
 }
 
 

@@ -186,10 +186,10 @@ class Plan:
     def policy(self, name: str) -> Policy:
         """Of a step, or of each of its items or rounds."""
         item = self.items[name]
-        if "switch" in item:
-            return Policy()
         saga = any(other.get("compensate") for other in self.items.values())
         on_error = item.get("on_error") or ("compensate" if saga else "fail")
+        if "switch" in item:
+            return Policy(on_error=on_error)
         if item.get("foreach", {}).get("on_error") == "continue":
             on_error = "continue"
         priority = item.get("priority", 5)

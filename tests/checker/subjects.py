@@ -50,6 +50,8 @@ def _judged(facts: Facts, flows: bool) -> Iterator[str]:
         yield "I10"
     if happened or ran & set(facts.ledgered):
         yield "I11"
+    if any(event.name == "workflow_started" and event.data.get("parent") for event in facts.events):
+        yield "I12"
 
 
 def _is_timed(event: Recorded) -> bool:

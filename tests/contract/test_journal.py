@@ -11,6 +11,7 @@ from wpa.errors import Conflict
 from wpa.model.codec import decode_event
 from wpa.model.events import Event
 from wpa.ports import Ports
+from wpa.ports.journal import EVERY
 
 
 def event(tenant: str, seq: int, execution: str = "x1", **more: Any) -> Event:
@@ -124,6 +125,23 @@ async def test_executions_and_tenants_are_apart(ports: Ports, tenant: str) -> No
     assert len(await ports.journal.read(tenant, "x1")) == 2
     assert len(await ports.journal.read(tenant, "x2")) == 1
     assert len(await ports.journal.read(f"{tenant}-b", "x1")) == 3
+
+
+async def test_all_journals_of_a_tenant_are_read_as_one(ports: Ports, tenant: str) -> None:
+    assert await ports.journal.latest(tenant, EVERY) == 0
+    first, second = await fill(ports, tenant, 2, "x1")
+    (third,) = await fill(ports, tenant, 1, "x2")
+    await fill(ports, f"{tenant}-b", 1, "x1")
+    fourth = await ports.journal.append(event(tenant, 3, "x1"), second)
+    await fill(ports, f"{tenant}-b", 1, "x2")
+    stored = await ports.journal.read(tenant, EVERY)
+    assert [position for position, _ in stored] == [first, second, third, fourth]
+    assert [(found.execution_id, found.seq) for _, found in stored] == [
+        ("x1", 1), ("x1", 2), ("x2", 1), ("x1", 3),
+    ]  # fmt: skip
+    assert await ports.journal.read(tenant, EVERY, second, 1) == [stored[2]]
+    assert await ports.journal.read(tenant, EVERY, fourth) == []
+    assert await ports.journal.latest(tenant, EVERY) == fourth
 
 
 async def test_recent_executions_the_latest_first(ports: Ports, tenant: str) -> None:

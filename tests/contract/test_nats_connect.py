@@ -10,6 +10,7 @@ import pytest
 
 from tests.servers import NatsServer
 from wpa.adapters.nats import open_ports, streams
+from wpa.adapters.nats.api import api
 from wpa.adapters.nats.server import find_binary
 from wpa.adapters.nats.transport import Transport
 from wpa.errors import PlatformError, Unavailable
@@ -66,9 +67,7 @@ async def test_a_worker_waits_for_nothing_where_a_stream_is_another(
     server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     transport = await Transport.connect(server.url, name="w")
-    await streams.api(
-        transport, f"STREAM.CREATE.{streams.TASKS}", {"name": streams.TASKS, "subjects": ["mine"]}
-    )
+    await api(transport, f"STREAM.CREATE.{streams.TASKS}", {"name": streams.TASKS, "subjects": ["mine"]})
     await transport.close()
     with pytest.raises(PlatformError, match=r"WPA_TASKS has subjects = \['mine'\] where wpa needs"):
         await open_ports(server.url, worker="w")

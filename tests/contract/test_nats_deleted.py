@@ -6,14 +6,17 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from tests.contract.test_nats_leftovers import ack_wait_s, take
 from tests.contract.worlds import Hands
 from tests.servers import NatsServer
 from tests.waiting import until
-from wpa.adapters.nats import NatsPorts, open_ports, streams
-from wpa.adapters.nats.tasks import consumer_name, stream_of
+from wpa.adapters.nats import NatsPorts, open_ports
+from wpa.adapters.nats.api import ApiError, api
+from wpa.adapters.nats.consumers import consumer_name, stream_of
+from wpa.ports.definitions import StoredDefinition
 from wpa.ports.tasks import Source
 
 LONG_S = 30.0
@@ -27,7 +30,7 @@ async def ports(server: NatsServer) -> AsyncIterator[NatsPorts]:
 
 
 async def delete(ports: NatsPorts, source: Source) -> None:
-    await streams.api(ports.transport, f"CONSUMER.DELETE.{stream_of(source)}.{consumer_name(source)}")
+    await api(ports.transport, f"CONSUMER.DELETE.{stream_of(source)}.{consumer_name(source)}")
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -76,7 +79,7 @@ async def test_the_longest_lease_of_all_workers_is_kept(ports: NatsPorts, server
     async def is_long() -> bool:
         try:
             return await ack_wait_s(ports, "tasks-acme") == LONG_S
-        except streams.ApiError:
+        except ApiError:
             return False
 
     try:
@@ -93,7 +96,7 @@ async def test_a_stream_that_was_deleted_is_told_of_and_not_made(
 ) -> None:
     hands = await take(ports, "acme", 10)
     await take(ports, "globex", 10)
-    await streams.api(ports.transport, "STREAM.DELETE.WPA_TASKS")
+    await api(ports.transport, "STREAM.DELETE.WPA_TASKS")
     await until(lambda: told(caplog))
     await asyncio.sleep(2.5)
     assert told(caplog) == [
@@ -105,3 +108,17 @@ async def test_a_stream_that_was_deleted_is_told_of_and_not_made(
         await until(lambda: hands.leases)
     finally:
         await newcomer.aclose()
+
+
+@pytest.mark.parametrize("key", ["acme.order", "acme.order.1"])
+async def test_a_definition_that_was_deleted_can_be_deployed_again(ports: NatsPorts, key: str) -> None:
+    definition = StoredDefinition(
+        workflow="order", version="1", hash="h", kind="plan", document=msgspec.Raw(b"{}"), deployed_at=""
+    )
+    await ports.definitions.put("acme", definition)
+    deletion = b"KV-Operation: DEL\r\n"
+    await ports.transport.publish_acked(f"$KV.wpa_definitions.{key}", b"", deletion)
+    async with asyncio.timeout(20):
+        assert await ports.definitions.put("acme", definition) is (key == "acme.order.1")
+    assert await ports.definitions.latest("acme", "order") == "1"
+    assert await ports.definitions.get("acme", "order", "1") is not None

@@ -119,10 +119,9 @@ async def test_a_feed_goes_on_after_a_restart(world: NatsWorld, server: NatsServ
     await asyncio.to_thread(server.restart)
     await again(ports, tenant)
     await ports.tasks.publish(tenant, b"after", {})
-    await world.until(lambda: {b"before", b"after"} <= set(hands.data) and len(hands.data) >= 3)
-    redelivered = [lease for lease in hands.leases if lease.data == b"before"][-1]
-    assert redelivered.delivered >= 2
-    assert redelivered.identity == hands.leases[0].identity
+    await world.until(lambda: b"after" in hands.data and hands.data.count(b"before") >= 2)
+    # By its identity it is the same; not by its count, for a server that is killed may forget a delivery.
+    assert len({lease.identity for lease in hands.leases if lease.data == b"before"}) == 1
 
     async def all_done() -> bool:
         for lease in hands.leases:

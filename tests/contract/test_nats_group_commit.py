@@ -14,7 +14,9 @@ from tests.contract.worlds import NatsWorld
 from tests.servers import NatsServer
 from wpa.adapters import nats as adapter
 from wpa.adapters.nats import NatsPorts, open_ports, streams
+from wpa.adapters.nats.api import api
 from wpa.adapters.nats.group_commit import BATCH_MIN
+from wpa.adapters.nats.pages import read_page
 from wpa.errors import Conflict, Unavailable
 from wpa.ports import Ports
 
@@ -46,8 +48,8 @@ async def world(syncing: NatsServer) -> AsyncIterator[NatsWorld]:
 async def batches(ports: Ports, tenant: str) -> Counter[str]:
     """How many of the tenant's events came in each batch; under "", those that came alone."""
     assert isinstance(ports, NatsPorts)
-    found = await ports.journal._next(f"workflow.events.{tenant}.*", 1, 1_000)  # type: ignore[attr-defined]
-    return Counter(message.headers.get("Nats-Batch-Id", "") for message in found)
+    found = await read_page(ports.transport, streams.EVENTS, f"workflow.events.{tenant}.*", 1)
+    return Counter(message.headers.get("Nats-Batch-Id", "") for message in found.messages)
 
 
 async def append_all(ports: Ports, tenant: str, executions: list[str]) -> list[int | BaseException]:
@@ -135,7 +137,7 @@ async def test_a_stream_from_before_is_changed_as_little_as_can_be(syncing: Nats
     configs = []
     for grouping in (False, True, True, False):
         ports = await open_ports(syncing.url, worker="w", group_appends=grouping)
-        config = (await streams.api(ports.transport, f"STREAM.INFO.{streams.EVENTS}"))["config"]
+        config = (await api(ports.transport, f"STREAM.INFO.{streams.EVENTS}"))["config"]
         del config["metadata"]  # the server's own notes on who may read it
         configs.append(config)
         await ports.aclose()
@@ -163,6 +165,6 @@ async def test_where_it_is_of_no_use_it_is_left_aside(
     assert "WPA_GROUP_APPENDS is left aside" in caplog.text
     await append_all(ports, tenant, [f"x{n}" for n in range(MANY)])
     assert await batches(ports, tenant) == {"": MANY}
-    config = (await streams.api(ports.transport, f"STREAM.INFO.{streams.EVENTS}"))["config"]
+    config = (await api(ports.transport, f"STREAM.INFO.{streams.EVENTS}"))["config"]
     assert not config.get("allow_atomic")
     await ports.aclose()

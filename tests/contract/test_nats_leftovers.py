@@ -11,6 +11,7 @@ from tests.contract.worlds import Hands
 from tests.servers import NatsServer
 from tests.waiting import until
 from wpa.adapters.nats import NatsPorts, open_ports, streams
+from wpa.adapters.nats.api import api
 from wpa.adapters.nats.leftovers import release
 from wpa.ports.tasks import Source
 
@@ -49,7 +50,7 @@ async def take(ports: NatsPorts, source: Source | str, count: int) -> Hands:
 
 
 async def ack_wait_s(ports: NatsPorts, consumer: str) -> float:
-    info = await streams.api(ports.transport, f"CONSUMER.INFO.{streams.TASKS}.{consumer}")
+    info = await api(ports.transport, f"CONSUMER.INFO.{streams.TASKS}.{consumer}")
     return float(info["config"]["ack_wait"]) / 1e9
 
 
@@ -84,7 +85,7 @@ async def test_beside_another_nothing_is_touched(connect: Connect) -> None:
 
     newcomer = await connect("newcomer")
     assert await newcomer.release_leftovers("newcomer", LONG_S) == 0
-    info = await streams.api(newcomer.transport, f"CONSUMER.INFO.{streams.TASKS}.tasks-acme")
+    info = await api(newcomer.transport, f"CONSUMER.INFO.{streams.TASKS}.tasks-acme")
     assert info["num_ack_pending"] == 1
     more = await take(newcomer, "acme", 1)
     await asyncio.sleep(0.5)
@@ -119,6 +120,6 @@ async def test_what_others_made_is_left_as_it_is(connect: Connect) -> None:
         config = {"durable_name": name, "ack_policy": "explicit", "ack_wait": int(2 * LONG_S * 1e9)}
         where = f"CONSUMER.CREATE.{streams.TASKS}.{name}"
         config |= {"filter_subjects": [subject, f"{subject}.urgent"]}
-        await streams.api(ports.transport, where, {"stream_name": streams.TASKS, "config": config})
+        await api(ports.transport, where, {"stream_name": streams.TASKS, "config": config})
     assert await release(ports.transport, LONG_S) == 0
     assert await ack_wait_s(ports, "theirs") == 2 * LONG_S

@@ -13,9 +13,9 @@ from tests.contract.test_timers import LATE_MS, listen
 from tests.contract.worlds import Hands, NatsWorld
 from tests.servers import NatsServer
 from tests.waiting import until
-from wpa.adapters.nats import NatsPorts, open_ports, streams, transport
-from wpa.adapters.nats.streams import api
-from wpa.adapters.nats.tasks import consumer_name
+from wpa.adapters.nats import NatsPorts, open_ports, streams, timers, transport
+from wpa.adapters.nats.api import api
+from wpa.adapters.nats.consumers import consumer_name
 from wpa.adapters.nats.timers import LAST_MS
 from wpa.adapters.nats.transport import Refused
 from wpa.errors import PlatformError
@@ -246,3 +246,16 @@ def test_every_source_has_a_consumer_of_its_own() -> None:
     assert len({name.lower() for name in names}) == len(names), names
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789=_-") for name in names), names
     assert names[0] == "tasks-a", "that of the versions before"
+
+
+async def test_alarms_that_the_server_has_forgotten_are_named(server: NatsServer) -> None:
+    ports = await open_ports(server.url, worker="w")
+    now = ports.clock.now_ms()
+    for number in range(3):
+        await ports.timers.set("acme", f"x{number}.wake-1", now + 600_000 * (number + 1), b"")
+    assert await timers.examine(ports.transport, now) == []
+    assert await timers.examine(ports.transport, now + 600_000) == [], "not yet"
+    (fault,) = await timers.examine(ports.transport, now + 1_300_000)
+    assert "2 among the oldest" in fault
+    assert "nats stream cluster step-down WPA_TIMERS" in fault
+    await ports.close()

@@ -109,3 +109,54 @@ async def test_what_is_under_way_at_the_end_is_answered(client: Client) -> None:
     assert msgspec.json.decode((await asked).data)["ok"]
     await stopping
     await transport.close()
+
+
+async def test_no_tenant_waits_behind_all_that_another_asks(client: Client) -> None:
+    """What takes long, as a signal to an execution that is not there yet, had every tenant wait in one queue."""
+    answered: list[str] = []
+
+    async def handle(tenant: str, verb: str, data: bytes) -> bytes:
+        if tenant == "acme":
+            await asyncio.sleep(0.2)
+        answered.append(tenant)
+        return msgspec.json.encode({"ok": True})
+
+    transport = await Transport.connect(client.connected_url.geturl(), name="w")  # type: ignore[union-attr]
+    service = await serve_api(transport, ["status"], handle, "1.0.0")
+    await flush(transport.nc)
+    tenants = ["acme"] * (5 * SIDE_BY_SIDE) + ["beta"]
+    asked = [client.request(f"workflow.api.{tenant}.status", b"", timeout=30) for tenant in tenants]
+    await asyncio.gather(*asked)
+    assert answered.index("beta") <= SIDE_BY_SIDE
+    await service.stop()
+    await transport.close()
+
+
+async def test_an_answer_goes_to_an_inbox_and_nowhere_else(client: Client) -> None:
+    desk = Desk()
+    desk.go.set()
+    transport = await Transport.connect(client.connected_url.geturl(), name="w")  # type: ignore[union-attr]
+    service = await serve_api(transport, ["list"], desk.handle, "1.0.0")
+    await flush(transport.nc)
+    heard = await client.subscribe(">")
+    subject = "workflow.api.acme.list"
+    for reply in (
+        "$KV.wpa_definitions.beta.q",
+        "workflow.tasks.beta",
+        "wpa.x",
+        "data.raw",
+        "workflow.api.b.c",
+    ):
+        await client.publish(subject, b"written by an answer", reply=reply)
+    await client.publish(subject, b"asked for nothing")
+    for reply in ("_INBOX.a", "_INBOX_acme.a"):
+        await client.publish(subject, b"asked", reply=reply)
+    answered = set()
+    while len(answered) < 2:
+        message = await heard.next_msg(timeout=20)
+        if message.data.startswith(b"{"):
+            answered.add(message.subject)
+    assert answered == {"_INBOX.a", "_INBOX_acme.a"}
+    assert desk.begun == [b"asked for nothing", b"asked", b"asked"]
+    await service.stop()
+    await transport.close()

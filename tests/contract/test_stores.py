@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.contract.worlds import World
-from wpa.errors import Conflict, NotFound
+from wpa.errors import Broken, Conflict, NotFound
 from wpa.ports import Ports
 from wpa.ports.definitions import StoredDefinition
 
@@ -99,6 +99,21 @@ class TestDefinitions:
         await ports.definitions.put(f"{tenant}-b", definition("9"))
         found = {(each.workflow, each.version) for each in await ports.definitions.list(tenant)}
         assert found == {("order", "1"), ("order", "1.1"), ("ship", "1")}
+
+    @pytest.mark.parametrize("junk", [b"", b'{"ok": true}', b'{"workflow": "\xff"}', b"[" * 100_000])
+    async def test_what_can_not_be_read_is_named_and_replaced_by_a_deploy(
+        self, world: World, tenant: str, junk: bytes
+    ) -> None:
+        ports = await world.connect()
+        for version in ("1", "2"):
+            await ports.definitions.put(tenant, definition(version))
+        await world.overwrite("definitions", f"{tenant}.order.1", junk)
+        with pytest.raises(Broken, match=f"wpa_definitions {tenant}.order.1 .*deploy it once more"):
+            await ports.definitions.get(tenant, "order", "1")
+        assert [each.version for each in await ports.definitions.list(tenant)] == ["2"]
+        assert await ports.definitions.put(tenant, definition("1")) is False
+        assert await ports.definitions.get(tenant, "order", "1") is not None
+        assert await ports.definitions.latest(tenant, "order") == "2"
 
     async def test_of_many_deploys_one_creates(self, world: World, tenant: str) -> None:
         workers = [await world.connect() for _ in range(2)]

@@ -336,6 +336,15 @@ class TestDeadLetters:
         assert [sequence for sequence, _, _ in found] == sequences[::-1]
         assert len(await ports.tasks.buried(tenant, 505)) == 505
 
+    async def test_those_before_one(self, ports: Ports, tenant: str) -> None:
+        sequences = [await ports.tasks.bury(tenant, b"%d" % n, {}) for n in range(510)]
+        found = await ports.tasks.buried(tenant, 2, sequences[4])
+        assert [sequence for sequence, _, _ in found] == [sequences[3], sequences[2]]
+        found = await ports.tasks.buried(tenant, 600, sequences[505])
+        assert [sequence for sequence, _, _ in found] == sequences[504::-1]
+        assert await ports.tasks.buried(tenant, 10, sequences[0]) == []
+        assert len(await ports.tasks.buried(tenant, 10, sequences[-1] + 1_000)) == 10
+
     async def test_discard_removes_one(self, ports: Ports, tenant: str) -> None:
         one = await ports.tasks.bury(tenant, b"1", {})
         two = await ports.tasks.bury(tenant, b"2", {})

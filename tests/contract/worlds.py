@@ -16,8 +16,8 @@ from nats.aio.msg import Msg
 from tests.waiting import PATIENCE_S
 from wpa.adapters import memory
 from wpa.adapters.nats import NatsPorts, open_ports
-from wpa.adapters.nats.streams import api
-from wpa.adapters.nats.tasks import consumer_name, stream_of
+from wpa.adapters.nats.api import api
+from wpa.adapters.nats.consumers import consumer_name, stream_of
 from wpa.client.connecting import flush
 from wpa.ports import Ports
 from wpa.ports.tasks import Lease, Source
@@ -79,6 +79,10 @@ class World(ABC):
         """As any client publishes; it is stored, where a stream captures the subject."""
 
     @abstractmethod
+    async def overwrite(self, bucket: str, key: str, value: bytes) -> None:
+        """Write to one of the engine's buckets as nobody should."""
+
+    @abstractmethod
     async def add_stream(self, name: str, *subjects: str) -> None:
         """As its owner makes a stream."""
 
@@ -116,6 +120,9 @@ class MemoryWorld(World):
 
     async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:
         self.server.publish(subject, data, headers)
+
+    async def overwrite(self, bucket: str, key: str, value: bytes) -> None:
+        getattr(self.server, bucket).put(key, value)
 
     async def add_stream(self, name: str, *subjects: str) -> None:
         self.server.add_stream(name, *subjects)
@@ -162,6 +169,9 @@ class NatsWorld(World):
 
     async def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> None:
         await (await self._client()).jetstream().publish(subject, data, headers=headers)
+
+    async def overwrite(self, bucket: str, key: str, value: bytes) -> None:
+        await (await self._client()).jetstream().publish(f"$KV.wpa_{bucket}.{key}", value)
 
     async def add_stream(self, name: str, *subjects: str) -> None:
         await (await self._client()).jetstream().add_stream(name=name, subjects=list(subjects))

@@ -14,6 +14,7 @@ from tests.e2e.processes import Wpa
 from tests.servers import NatsServer
 from tests.waiting import until
 from wpa.client import Client
+from wpa.errors import TaskRejected
 
 ONCE_MORE = {"uses": "core.fail", "with": {"until_attempt": 2}, "retry": {"max_attempts": 1}}
 ASK = {"uses": "core.approval", "repeat": {"until": "index == 1", "max": 5}}
@@ -131,12 +132,13 @@ async def test_an_answer_is_known_again_when_the_step_asks_once_more(client: Cli
     await comes_to(client, "x", "COMPLETED")
 
 
-async def test_who_answers_without_a_name_counts_once_whatever_the_id(client: Client) -> None:
+async def test_who_answers_without_a_name_is_none_of_two_people(client: Client) -> None:
     await waits(client, {"uses": "core.approval", "with": {"count": 2}})
-    assert not (await client.approve("x", "a")).duplicate
+    with pytest.raises(TaskRejected, match=r"not_allowed: 2 different people .* metadata.user_id"):
+        await client.approve("x", "a")
+    assert not (await client.approve("x", "a", user="ana")).duplicate
     await until(lambda: times(client, "signalled"))
-    assert (await client.approve("x", "a")).duplicate
-    assert (await client.approve("x", "a", id="another")).duplicate
+    assert (await client.approve("x", "a", user="ana", id="another")).duplicate
     assert await times(client, "signalled") == 1
 
 

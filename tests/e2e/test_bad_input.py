@@ -102,6 +102,26 @@ async def test_a_bad_tenant_is_refused_by_the_api(worker: Wpa, nats_server: Nats
     await nc.close()
 
 
+@pytest.mark.parametrize("bad", ["Upper", "заказ"])
+async def test_letters_of_what_can_be_no_tenant_are_shown(
+    worker: Wpa, nats_server: NatsServer, bad: str
+) -> None:
+    nc = await nats.connect(nats_server.url)
+    await nc.request(f"workflow.tasks.{bad}", start(), timeout=30)
+    async with await Client.connect(nats_server.url, bad, letters_only=True) as client:
+        (letter,) = await until(client.dlq_list)
+        assert letter["code"] == "invalid_name"
+        with pytest.raises(TaskRejected, match="not a valid name"):
+            await client.deploy(DOCUMENT)
+    number = str(letter["sequence"])
+    for command, code in ((["dlq", "list"], 0), (["dlq", "show", number], 0), (["list"], 2)):
+        done = await asyncio.to_thread(invoke_wpa, *command, url=nats_server.url, tenant=bad)
+        assert (done.returncode, "not a valid name" in done.stdout + done.stderr) == (code, True)
+    with pytest.raises(TaskRejected):
+        await Client.connect(nats_server.url, "a.>", letters_only=True)
+    await nc.close()
+
+
 async def test_a_duplicate_start_gets_the_first_ones_answer_and_a_different_one_a_conflict(
     worker: Wpa, nats_server: NatsServer, tenant: str
 ) -> None:

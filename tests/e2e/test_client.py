@@ -54,9 +54,10 @@ class Worker:
         self.answers["status"] = {"ok": True, "execution": {"status": status}}
         self.answers["history"] = {"ok": True, "events": list(events), "more": False}
 
-    async def publish(self, event: Body, live: bool = False) -> None:
+    async def publish(self, event: Body, live: bool = False, position: int = 0) -> None:
         subject = f"workflow.events.{self.tenant}.e1" + (".live" if live else "")
-        await self.connection.publish(subject, json.dumps(event).encode())
+        headers = {"Nats-Sequence": str(position)} if position else None
+        await self.connection.publish(subject, json.dumps(event).encode(), headers=headers)
         await flush(self.connection)
 
 
@@ -128,10 +129,19 @@ async def test_a_server_that_refuses_us_says_so_and_no_password_is_shown(tmp_pat
         ("nats://u:p@h:1", "nats://h:1"),
         ("nats://token@h:1,nats://u:p@i:2", "nats://h:1,nats://i:2"),
         ("nats://h:1/", "nats://h:1/"),
+        ("nats://u:p@ss/w@h:1,tls://t/o@i:2", "nats://h:1,tls://i:2"),
+        ("nats://u:p,w@h:1, tls://i:2", "nats://h:1, tls://i:2"),
+        ("u:p@h:1", "h:1"),
+        ("h:1,i:2", "h:1,i:2"),
     ],
 )
 def test_urls_without_their_secrets(url: str, shown: str) -> None:
     assert without_password(url) == shown
+
+
+async def test_a_port_that_is_none_is_no_server() -> None:
+    with pytest.raises(Unavailable, match=r"no NATS server answers at nats://127\.0\.0\.1:99999"):
+        await Client.connect("nats://127.0.0.1:99999")
 
 
 async def test_a_start_that_times_out_is_repeated_with_the_same_id(client: Client, worker: Worker) -> None:
@@ -247,6 +257,47 @@ async def test_a_watch_fills_gaps_from_the_journal_and_drops_repeats(client: Cli
         worker.is_at("COMPLETED", event("workflow_step_completed", 3), last)
         await worker.publish(last)  # 3 was missed
         assert [one["seq"] async for one in events] == [3, 4]
+
+
+async def test_a_watch_of_all_shows_once_what_is_heard_and_read_back(client: Client, worker: Worker) -> None:
+    worker.answers["events"] = {"ok": True, "events": [], "more": False, "next": 10}
+    events = client.watch()
+    step, live = event("workflow_step_completed", 2), {"event": "step_started", "step": "a"}
+    last = event("workflow_completed", 4)
+    async with asyncio.timeout(20):
+        waiting = asyncio.ensure_future(first(events))
+        while len(worker.asked) < 2:
+            await asyncio.sleep(0.01)
+        worker.answers["events"] = {"ok": True, "events": [step], "more": False, "next": 13}
+        await worker.publish(STARTED, position=11)
+        assert await waiting == STARTED
+        assert await anext(events) == step  # nothing was heard for a while: it is looked
+        assert worker.asked[-1] == ("events", {"after": 11})
+        worker.answers["events"] = {"ok": True, "events": [], "more": False, "next": 13}
+        await worker.publish(step, position=13)
+        await worker.publish(live, live=True)
+        assert await anext(events) == live
+        third = event("workflow_step_completed", 3)
+        worker.is_at("COMPLETED", third, last)
+        await worker.publish(last, position=20)  # 3 was not passed on
+        assert [await anext(events), await anext(events)] == [third, last]
+        assert worker.asked[-1] == ("history", {"execution_id": "e1", "after": 2})
+
+
+async def test_a_watch_of_all_goes_on_over_a_stream_that_was_made_anew(
+    client: Client, worker: Worker
+) -> None:
+    worker.answers["events"] = {"ok": True, "events": [], "more": False, "next": 1_000}
+    events = client.watch()
+    async with asyncio.timeout(20):
+        waiting = asyncio.ensure_future(first(events))
+        while len(worker.asked) < 2:
+            await asyncio.sleep(0.01)
+        worker.answers["events"] = {"ok": True, "events": [], "more": False, "next": 0}
+        while len(worker.asked) < 4:
+            await asyncio.sleep(0.01)
+        await worker.publish(STARTED, position=1)
+        assert await waiting == STARTED
 
 
 async def test_an_end_that_was_retried_is_none(client: Client, worker: Worker) -> None:

@@ -14,8 +14,9 @@ import nats
 import pytest
 
 from tests.e2e.processes import Wpa
-from tests.servers import free_ports, ready_for_replicas
+from tests.servers import NatsServer, free_ports, ready_for_replicas
 from tests.waiting import until
+from wpa.adapters.nats import open_ports
 from wpa.adapters.nats.server import find_binary
 from wpa.client import Client
 from wpa.errors import Unavailable
@@ -64,6 +65,18 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     cluster.end()
 
 
+async def all_seen(client: Client, executions: int) -> list[tuple[str, int]]:
+    """The stored events that who watches all is shown, in order, up to the last end."""
+    seen: list[tuple[str, int]] = []
+    async for event in client.watch():
+        if "seq" in event:
+            seen.append((event["execution_id"], event["seq"]))
+            executions -= event["event"] == "workflow_completed"
+            if not executions:
+                break
+    return sorted(seen, key=lambda one: (int(one[0][1:]), one[1]))
+
+
 async def test_a_killed_leader_of_three_loses_nothing(cluster: Cluster, tmp_path: Path) -> None:
     for _ in range(3):
         cluster.start_next()
@@ -75,6 +88,8 @@ async def test_a_killed_leader_of_three_loses_nothing(cluster: Cluster, tmp_path
         steps += [{"id": name, "uses": "core.noop", "needs": ["a"]} for name in "bc"]
         async with await Client.connect(cluster.url) as client:
             await client.deploy({"id": "w", "version": "1", "steps": steps})
+            watching = asyncio.create_task(all_seen(client, executions=100))
+            await asyncio.sleep(0.5)
             running = [asyncio.create_task(one(client, number)) for number in range(100)]
             await asyncio.sleep(0.5)
             victim = await leader(cluster.url)
@@ -84,10 +99,26 @@ async def test_a_killed_leader_of_three_loses_nothing(cluster: Cluster, tmp_path
             for number in range(0, 100, 10):
                 events = [event["event"] for event in await client.history(f"x{number}")]
                 assert events.count("workflow_step_completed") == 3
+            async with asyncio.timeout(60):
+                seen = await watching
+            assert seen == [(f"x{number}", seq) for number in range(100) for seq in range(1, 6)]
         assert worker.stop() == 0
     finally:
         if worker.process.poll() is None:
             worker.kill()
+
+
+async def test_where_a_stream_may_be_given_replicas_reads_may_lag(
+    cluster: Cluster, server: NatsServer
+) -> None:
+    """A worker that had asked once, at its start, took a replica's word for the last, and lost a child's end."""
+    for _ in range(3):
+        cluster.start_next()
+    await ready_for_replicas(cluster.url.split(","))
+    for url, lags in ((cluster.url, True), (server.url, False)):
+        ports = await open_ports(url, worker="w", replicas=1)
+        assert ports.lags() is lags
+        await ports.close()
 
 
 async def test_a_worker_waits_for_a_cluster_that_has_no_leader_yet(cluster: Cluster, tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ import pytest
 
 from tests.e2e.processes import Wpa
 from tests.servers import free_ports, ready_for_replicas
-from tests.waiting import wait_for
+from tests.waiting import until, wait_for
 from wpa.adapters.nats.server import find_binary
 from wpa.client import Client
-from wpa.errors import Unavailable
+from wpa.errors import DefinitionError, Unavailable
 
 ROOT = Path(__file__).parents[2]
 HELLO = {"id": "hello", "version": "1", "steps": [{"id": "a", "uses": "core.echo", "with": {"n": 1}}]}
@@ -113,6 +113,7 @@ async def test_with_accounts_a_tenant_does_its_own_work_and_reaches_nothing_else
                 started = await client.start("hello")
                 assert (await client.result(started.execution_id, timeout_s=30))["status"] == "COMPLETED"
                 await own_events_and_nothing_else(url)
+                await nobody_hears_answers(client, worker, port)
             async with await Client.connect(url, "other") as client:
                 with pytest.raises(Unavailable):
                     await client.executions()
@@ -152,3 +153,29 @@ async def own_events_and_nothing_else(url: str) -> None:
     assert reply["execution"]["status"] == "COMPLETED"
     assert others.pending_msgs == 0
     await nc.close()
+
+
+async def nobody_hears_answers(client: Client, worker: Wpa, port: int) -> None:
+    """What is answered over an account's border goes by ``_R_.`` in the workers' account."""
+    spy = {**HELLO, "id": "spy", "triggers": [{"subject": "_R_.>", "start": {}}]}
+    with pytest.raises(DefinitionError, match="belongs to the engine or the server"):
+        await client.deploy(spy)
+    owner = await nats.connect(f"nats://wpa-worker:worker-secret@127.0.0.1:{port}")
+    replies = await owner.subscribe("_R_.>")
+    stored = {
+        "workflow": "spy",
+        "version": "1",
+        "hash": "",
+        "kind": "plan",
+        "document": spy,
+        "deployed_at": "",
+    }
+    for key, value in (("acme.spy.1", stored), ("acme.spy", {"version": "1"})):  # as it was deployed before
+        await owner.jetstream().publish(f"$KV.wpa_definitions.{key}", json.dumps(value).encode())
+    await until(lambda: "spy 1 is not in force: $.triggers[0].subject" in worker.log.read_text())
+    before = {row["execution_id"] for row in await client.executions()}
+    answer = await replies.next_msg(timeout=20)
+    assert b'"executions"' in answer.data
+    await asyncio.sleep(1)
+    assert {row["execution_id"] for row in await client.executions()} == before
+    await owner.close()

@@ -4,6 +4,7 @@ Script lines:
 
     ok SLOT [JSON]          the attempt at SLOT succeeds
     fail SLOT TYPE [final]  the attempt at SLOT fails with an error of TYPE (final: not retryable)
+    later DURATION          so much time passes; nobody looks before it is over
     crash                   the worker dies: fold the journal, take over
 
 ``WPA_REWRITE_GOLDEN=1 pytest tests/golden`` writes the expected events anew; review the difference as code.
@@ -17,6 +18,7 @@ from typing import Any
 
 from tests.unit.kernel.table import Table
 from wpa import plan
+from wpa.plan.durations import parse_duration_ms
 
 FILES = sorted((Path(__file__).parent / "dialogues").glob("*.json"))
 
@@ -32,6 +34,9 @@ def play(dialogue: dict[str, Any]) -> Table:
         elif verb == "fail":
             slot, kind, *final = rest.split()
             table.fail(slot, kind, retryable=not final)
+        elif verb == "later":
+            table.now_ms += parse_duration_ms(rest)
+            table.follow()
         elif verb == "crash":
             table.crash()
         else:

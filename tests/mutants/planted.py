@@ -32,8 +32,8 @@ MUTANTS: Final = (
     Mutant(
         "ack before append",
         DRIVER,
-        "            if await self._begin():\n",
-        "            self._request.lease.ack()\n            if await self._begin():\n",
+        "                if await self._begin():\n",
+        "                self._request.lease.ack()\n                if await self._begin():\n",
     ),
     Mutant(
         "no compare-and-set",
@@ -93,6 +93,24 @@ MUTANTS: Final = (
         "    if False:\n",
     ),
     Mutant(
+        "what is done elsewhere is not waited for",
+        "wpa/kernel/saga.py",
+        "slot.under_way or slot.id in busy",
+        "slot.in_flight or slot.id in busy",
+    ),
+    Mutant(
+        "what was done elsewhere is forgotten at the end",
+        "wpa/kernel/execution.py",
+        "        if (found := self._mail.take_work(state, script.wants, now_ms, done=ends)) is not None:\n",
+        "        if (found := None) is not None:\n",
+    ),
+    Mutant(
+        "a cancel cuts short what a saga undoes",
+        "wpa/flows/saga.py",
+        "    if loop.ledger.patched(TO_ITS_END):\n",
+        "    if False:\n",
+    ),
+    Mutant(
         "a signal before its wait is lost",
         "wpa/kernel/requests.py",
         '    _check_running(state, "be signalled")\n',
@@ -105,10 +123,40 @@ MUTANTS: Final = (
         "",
     ),
     Mutant(
+        "a sender's own data are taken for a reference",
+        "wpa/engine/loading.py",
+        "    if not slot:\n        return payload\n",
+        "",
+    ),
+    Mutant(
+        "a default is taken for a reference",
+        "wpa/kernel/execution.py",
+        "output=found.output if found.default else self._resolve(found.output),",
+        "output=self._resolve(found.output),",
+    ),
+    Mutant(
+        "a signal takes the id of a child's end",
+        "wpa/engine/asks.py",
+        '    return f"signal:{given}" if colon and kind.partition("#")[0] in ID_KINDS else given\n',
+        "    return given\n",
+    ),
+    Mutant(
+        "the limit of events ends what is paused",
+        "wpa/kernel/execution.py",
+        'if status != "PAUSED" and (error := verdict',
+        "if (error := verdict",
+    ),
+    Mutant(
         "the alarm is not set",
         DRIVE,
-        "            await self._effects.set_alarm(state)\n",
-        "            pass\n",
+        "        await self._effects.set_alarm(state)\n",
+        "        pass\n",
+    ),
+    Mutant(
+        "each rest has the same alarm",
+        "wpa/engine/effects.py",
+        'rest = f"-{state.rest_epoch}" if state.rest_epoch else ""',
+        'rest = ""',
     ),
     Mutant(
         "the alarm is not set again where its setting was cut short",
@@ -119,8 +167,8 @@ MUTANTS: Final = (
     Mutant(
         "an alarm is lost to a replica that lags behind",
         DRIVER,
-        "(isinstance(task, TimerDue) and not state.at_rest)",
-        "False",
+        "isinstance(self._request.task, ChildEndedTask | TimerDue)",
+        "isinstance(self._request.task, ChildEndedTask)",
     ),
     Mutant(
         "what a replica has not heard of is refused",
@@ -137,14 +185,14 @@ MUTANTS: Final = (
     Mutant(
         "an older snapshot replaces a newer",
         "wpa/engine/snapshots.py",
-        "if found is not None and decode_state(found[0]).seq >= state.seq:",
+        "if stored is not None and stored.seq >= state.seq:",
         "if False:",
     ),
     Mutant(
         "the snapshot at rest is not written",
         DRIVE,
-        "            await self._effects.clear_alarm(state, alarm_before)\n        await self._keeper.rest(state)\n",
-        "            await self._effects.clear_alarm(state, alarm_before)\n",
+        "        await self._effects.set_alarm(state)\n        await self._keeper.rest(state)\n",
+        "        await self._effects.set_alarm(state)\n",
     ),
     Mutant(
         "at most once, more than once",
@@ -182,7 +230,25 @@ MUTANTS: Final = (
     Mutant(
         "the children of an execution that ends go on",
         EFFECTS,
-        "            await self.close(state, left)\n",
+        "        await self.close_left(state)\n",
+        "        pass\n",
+    ),
+    Mutant(
+        "a child that took too long goes on",
+        DRIVE,
+        "            if is_left(failed, state):\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "a child that took too long goes on when a worker dies",
+        EFFECTS,
+        '        return slot.kind == "child" and slot.error is not None and slot.error.type != CHILD_FAILED\n',
+        "        return False\n",
+    ),
+    Mutant(
+        "a second child beside the first when the parent is tried again",
+        DRIVER,
+        "            await self._effects.close_left(state)\n",
         "            pass\n",
     ),
     Mutant(
@@ -244,5 +310,23 @@ MUTANTS: Final = (
         DRIVE,
         "        alone = alone and execution.stops(ready[0])",
         "        alone = alone and True",
+    ),
+    Mutant(
+        "a delayed flow that counts as replayed when it begins",
+        "wpa/kernel/telling.py",
+        "        rebuilt=state.begun,\n",
+        "        rebuilt=True,\n",
+    ),
+    Mutant(
+        "runs of a flow that draw the same again",
+        "wpa/kernel/outcome.py",
+        '        seed = hashlib.blake2b(f"{state.seed}.{run}".encode(), digest_size=16).hexdigest()\n',
+        "        seed = state.seed\n",
+    ),
+    Mutant(
+        "a rerun that takes over what was undone",
+        "wpa/kernel/fork.py",
+        "if slot_id in undone_later or undo_slot(slot_id) in state.slots\n",
+        "if slot_id in undone_later\n",
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.sim.plans import APPROVERS, SIGNALS
+from tests.sim.plans import APPROVERS, LIKE_A_REFERENCE, SIGNALS
 from tests.sim.world import Key, SimWorld
 
 __all__ = ["answer", "random_ask", "send", "settle_all", "signal"]
@@ -18,6 +18,10 @@ def random_ask(world: SimWorld, executions: list[Key]) -> tuple[str, dict[str, A
     tenant, execution = chance.choice(may_begin)
     kind = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
     if kind == "rerun":
+        left = world.left()
+        ended = [key for key in begun if key not in left]
+        if ended and chance.random() < 0.8:  # of the others, nothing is taken over
+            tenant, execution = chance.choice(ended)
         return tenant, _rerun(world, tenant, execution)
     body = _body(kind, world, tenant, execution)
     task = {"type": f"workflow_{kind}", "execution_id": execution, **body}
@@ -42,7 +46,7 @@ _WEIGHTS = {
 def _body(kind: str, world: SimWorld, tenant: str, execution: str) -> dict[str, Any]:
     chance = world.chance
     if kind == "signal":
-        return signal(chance.choice(SIGNALS), chance.choice(("", "", "one", "two")))
+        return signal(chance.choice(SIGNALS), chance.choice(("", "", "one", "child:s1:1:1")))
     if kind == "answer":
         steps = _open(world, tenant, execution, "approval") or ["s0"]
         return answer(chance.choice(steps), chance.choice(APPROVERS), chance.random() < 0.8)
@@ -75,7 +79,7 @@ def _rerun(world: SimWorld, tenant: str, execution: str) -> dict[str, Any]:
 
 
 def signal(name: str, id: str = "") -> dict[str, Any]:
-    return {"payload": {"signal": name, "payload": {"n": name}, "id": id}}
+    return {"payload": {"signal": name, "payload": {"n": name, "output": LIKE_A_REFERENCE}, "id": id}}
 
 
 def answer(slot: str, user: str, approved: bool = True) -> dict[str, Any]:

@@ -104,6 +104,8 @@ class Chaos:
         self._weather = weather
         self._die = die
         self.faults = faults
+        self.pending = 0
+        """Calls that take their time just now. They come to their end even where the worker has no task any more."""
         self._calls = 0
         self._next = 0
         """The number of the next call to which something happens."""
@@ -134,8 +136,15 @@ class Chaos:
         self.frozen_until_ns = self.loop.now_ns + int(seconds * 1_000_000_000)
 
     async def thaw(self) -> None:
-        while self.loop.now_ns < self.frozen_until_ns:
-            await self.loop.sleep((self.frozen_until_ns - self.loop.now_ns) / 1_000_000_000)
+        """Wait until it goes on."""
+        if not self.frozen:
+            return
+        self.pending += 1
+        try:
+            while self.frozen:
+                await self.loop.sleep((self.frozen_until_ns - self.loop.now_ns) / 1_000_000_000)
+        finally:
+            self.pending -= 1
 
     # -- calls that are waited for -----------------------------------------------------------
 
@@ -147,7 +156,14 @@ class Chaos:
         is_frozen = self.loop.now_ns < self.frozen_until_ns
         if number < self._next and number != self._last >> 1 and not is_frozen:
             return action(*args, **more)
-        return self._troubled(number, partial(action, *args, **more))
+        return self._pending(self._troubled(number, partial(action, *args, **more)))
+
+    async def _pending(self, call: Awaitable[T]) -> T:
+        self.pending += 1
+        try:
+            return await call
+        finally:
+            self.pending -= 1
 
     async def _troubled(self, number: int, action: Callable[[], Awaitable[T]]) -> T:
         await self.thaw()
@@ -258,7 +274,7 @@ def chaotic(ports: Ports, chaos: Chaos, clock: Clock) -> Ports:
         tasks=_Tasks(ports, chaos),
         live=_Live(ports, chaos),
         clock=clock,
-        lags=True,
+        lags=lambda: True,
     )
 
 

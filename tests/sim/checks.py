@@ -43,10 +43,12 @@ def check(world: SimWorld, *, prefixes: int) -> set[tuple[str, str]]:
         began[attempt.tenant, attempt.execution].append(attempt)
     for key, story in stories.items():
         check_end(story)
+        check_blocked(story)
         check_undone(story)
         check_pauses(story, began[key])
         check_times(world, story, began[key])
         check_children(story, stories)
+        check_let_go(world, story, stories)
         check_attempts(world, story, began[key])
     check_accepted(world, stories)
     check_letters(world, stories)
@@ -86,6 +88,7 @@ def check_replay(world: SimWorld, story: Story, prefixes: int) -> None:
     for length in sorted(lengths):
         state = story.state if length == len(events) else state_of(events[:length])
         assert state is not None
+        assert state.error is None or state.error.type != "AssertionError", f"{story.name}: {state.error}"
         program = world.program(state.tenant, state.workflow, state.version)
         try:
             Execution.rebuild(program, state, LIMITS)
@@ -99,6 +102,13 @@ def check_accepted(world: SimWorld, stories: dict[Key, Story]) -> None:
         assert key in stories, f"{key} was accepted, and never began"
         begun = stories[key].events[0].data["version"]
         assert begun == version, f"{key} was accepted for version {version}, and runs on {begun}"
+
+
+def check_blocked(story: Story) -> None:
+    """An execution is blocked by code that is gone, and by nothing else: no payload is ever lost."""
+    for event in story.events:
+        if blocked := event.data.get("blocked"):
+            assert blocked["type"] == "NonDeterminism", f"{story.name} is blocked: {blocked}"
 
 
 def check_undone(story: Story) -> None:
@@ -149,6 +159,17 @@ def check_children(story: Story, stories: dict[Key, Story]) -> None:
         assert child.state.output == slot.output
 
 
+def check_let_go(world: SimWorld, story: Story, stories: dict[Key, Story]) -> None:
+    """A child does not go on when nobody waits for it any more: it is told so, whatever it may be at."""
+    tenant, parent = story.key
+    for name, since_ms in story.let_go:
+        child = stories.get((tenant, name))
+        if child is None or child.state.parent is None or child.state.parent.execution_id != parent:
+            continue  # it never began, or is another's of the same name
+        told_ms = world.tasks.children_cancelled.get((child.key, parent), 0)
+        assert told_ms >= since_ms, f"{child.name} goes on, and {story.name} has let go of it at {since_ms}"
+
+
 def _is_detached(output: object) -> bool:
     return isinstance(output, dict) and set(output) == {"execution_id"}
 
@@ -156,7 +177,11 @@ def _is_detached(output: object) -> bool:
 def check_attempts(world: SimWorld, story: Story, attempts: list[Began]) -> None:
     """Nothing begins before its opening is stored, under no key but its slot's; and some things only once."""
     state = story.state
-    once = world.once.get((state.tenant, state.workflow, state.version), ())
+    # A later version may ask for it of a step that was begun without.
+    versions = {event.data["version"] for event in story.events if "version" in event.data}
+    once = set.intersection(
+        *(set(world.once.get((state.tenant, state.workflow, one), ())) for one in versions)
+    )
     begun: defaultdict[str, list[int]] = defaultdict(list)
     for began in attempts:
         assert story.opened.get(began.key, 1 << 60) <= began.at_ms, f"{began} was not opened before"
@@ -193,7 +218,8 @@ def check_letters(world: SimWorld, stories: dict[Key, Story]) -> None:
                 assert any(event.event in ev.TERMINAL for event in story.events), about
             if task["type"] == START:
                 codes = {"unknown_workflow", "invalid_input", "conflict"}
-                codes |= {"does_not_fit", "unknown_execution", "unknown_step"} if task.get("rerun") else set()
+                if task.get("rerun"):
+                    codes |= {"does_not_fit", "unknown_execution", "unknown_step", "not_ended", "undone"}
                 assert code in codes, about
 
 

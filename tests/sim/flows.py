@@ -7,7 +7,19 @@ import contextlib
 import random
 from typing import Any
 
-from wpa import StepFailed, approval, call, child, continue_as_new, flow, now, saga, side_effect, signal
+from wpa import (
+    StepFailed,
+    approval,
+    call,
+    child,
+    continue_as_new,
+    flow,
+    now,
+    patched,
+    saga,
+    side_effect,
+    signal,
+)
 
 __all__ = ["FLOW", "act", "input_for", "older"]
 
@@ -17,7 +29,9 @@ FLOW = "act"
 @flow(FLOW)
 async def act(acts: list[Any], rounds: int = 1) -> Any:
     """Play ``acts`` one after the other, ``rounds`` times, with a new history each time."""
+    knew = patched("act")
     done = [await _play(one) for one in acts]
+    assert knew, "its code has said so from the beginning"
     if rounds > 1:
         continue_as_new(acts=acts, rounds=rounds - 1)
     return done
@@ -45,6 +59,10 @@ async def _wait(kind: str, about: Any, options: Any) -> Any:
         return await approval("?", users=["ana", "bob"], timeout=about["timeout"], default=None)
     if kind == "child":
         return await child(about["workflow"], {"mark": about["mark"]})
+    if kind == "chance":
+        if random.random() < 0.5:
+            await asyncio.sleep(random.choice((0.2, 20)))
+        return await call("sim.work", step_name=f"work-{random.choice('abc')}", **about)
     return await side_effect(lambda: random.randrange(1_000))
 
 
@@ -106,7 +124,7 @@ def _act(chance: random.Random, mark: str, depth: int) -> dict[str, Any]:
         kind = chance.choice(("gather", "first", "within", "saga", "try", "cleanup", "shield"))
         inner = [_act(chance, mark, depth + 1) for _ in range(chance.randint(1, 3))]
         return {"kind": kind, "about": {"s": chance.choice((0.05, 3, 90))}, "acts": inner}
-    kind = chance.choice(("call", "call", "call", "sleep", "signal", "approval", "child", "effect"))
+    kind = chance.choice(("call", "call", "call", "sleep", "signal", "approval", "child", "effect", "chance"))
     if kind == "call":
         return {"kind": kind, **_call(chance, mark)}
     about: dict[str, Any] = {}
@@ -118,6 +136,8 @@ def _act(chance: random.Random, mark: str, depth: int) -> dict[str, Any]:
         about = {"timeout": chance.choice((5, 600))}
     elif kind == "child":
         about = {"workflow": chance.choice(("quick", "slow", "bad", "nope")), "mark": mark}
+    elif kind == "chance":
+        about = {"ms": chance.choice((0, 20)), "fail": 0, "mark": mark, "fatal": False}
     return {"kind": kind, "about": about}
 
 

@@ -99,6 +99,7 @@ class JudgedWorld(SimWorld):
                 if (found := server.executions.get(key))
             ],
             definitions=list(self._definitions),
+            payloads={key: json.loads(data) for key, data in server.blobs.items()},
             effects=[_effect(began) for began in self.began],
             canaries={tenant: mark_of(tenant) for tenant in tenants},
         )

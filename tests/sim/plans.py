@@ -18,10 +18,12 @@ from wpa.model.steptype import StepSignature
 from wpa.plan import Plan
 from wpa.ports.definitions import StoredDefinition
 
-__all__ = ["APPROVERS", "CHILDREN", "SIGNALS", "Version", "draw", "ticking", "version_of"]
+__all__ = ["APPROVERS", "CHILDREN", "LIKE_A_REFERENCE", "SIGNALS", "Version", "draw", "ticking", "version_of"]
 
 SIGNALS = ("go", "come")
 APPROVERS = ("ana", "bob", "eve")
+LIKE_A_REFERENCE: Final = {"$blob": {"key": "no/key/of-ours", "size": 1, "sha256": ""}}
+"""Somebody's own data, which look like what wpa records in place of a large payload."""
 WORKFLOW = "sim"
 MARK = "${input.mark}"
 POOL: Final = 512
@@ -79,8 +81,8 @@ def _documents(block: int, number: int, large: bool) -> tuple[dict[str, Any], di
     chance = random.Random(f"{block} {number} {large}")
     while True:
         made = _document(chance, large)
-        later = _changed(made, chance)  # nothing is wrong with it that isn't with the first
-        if not plan.check(made, SIGNATURES):
+        later = _changed(made, chance)
+        if not plan.check(made, SIGNATURES) and not plan.check(later, SIGNATURES):
             return made, later
 
 
@@ -98,11 +100,18 @@ def _later(block: int, number: int, large: bool) -> Version:
 def _changed(made: dict[str, Any], chance: random.Random) -> dict[str, Any]:
     """A later version: one that fits what has been settled, or one that may not."""
     steps = [dict(step) for step in made["steps"]]
-    if chance.random() < 0.7:
+    kind = chance.random()
+    if kind < 0.6:
         steps.append({"id": "more", **_work(1), "needs": [chance.choice(steps)["id"]]})
-    else:
+    elif kind < 0.8:
         steps.insert(0, {"id": "first", **_work(1)})
         steps[-1]["needs"] = sorted({*steps[-1].get("needs", ()), "first"})
+    else:
+        at = chance.choice([at for at, step in enumerate(steps) if "uses" in step])
+        kept = {key: value for key, value in steps[at].items() if key in ("id", "needs", "join", "on_error")}
+        steps[at] = kept | chance.choice(_KINDS)(chance)
+        if not any("queue" in step for step in made["steps"]):
+            steps[at].pop("queue", None)  # nobody serves it
     return made | {"version": "2", "steps": steps}
 
 
@@ -174,6 +183,8 @@ def _document(chance: random.Random, large: bool) -> dict[str, Any]:
             step["on_error"] = chance.choice(("fail", "continue"))
         if chance.random() < 0.05:
             step["if"] = "false"
+        if chance.random() < 0.03:
+            step["set"] = {"x": f"${{steps.{step['id']}.output.missing}}"}  # breaks the plan
         steps.append(step)
     made: dict[str, Any] = {"id": WORKFLOW, "version": "1", "steps": steps}
     if len(steps) > 1 and chance.random() < 0.4:
@@ -245,7 +256,7 @@ def _wait(chance: random.Random) -> dict[str, Any]:
     if chance.random() < 0.5:
         inputs["timeout"] = chance.choice(("500ms", "5s", "10m"))
         if chance.random() < 0.5:
-            inputs["default"] = {"came": False}
+            inputs["default"] = LIKE_A_REFERENCE
     return {"uses": "core.wait", "with": inputs}
 
 

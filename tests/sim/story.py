@@ -7,6 +7,7 @@ two openings.
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 from tests.sim.world import Key, SimWorld
 from wpa.kernel.fold import fold
@@ -14,10 +15,12 @@ from wpa.model import events as ev
 from wpa.model.codec import decode_event
 from wpa.model.events import Event
 from wpa.model.ids import idempotency_key
-from wpa.model.state import State, is_terminal
+from wpa.model.state import Signal, State, is_terminal
 from wpa.model.times import parse_ms
 
 __all__ = ["Story"]
+
+ENDINGS: Final = (ev.COMPENSATING, ev.FAILED, ev.CANCELLED)
 
 
 class Story:
@@ -46,6 +49,8 @@ class Story:
         """When each slot was first opened, by the idempotency key of its attempts."""
         self.failed: set[tuple[str, int]] = set()
         """The attempts of which it is recorded that they failed, by key and number."""
+        self.let_go: list[tuple[str, int]] = []
+        """The children that it stopped waiting for before their end, and since when. Those apart that may go on."""
         self.kept_seq = 0
         """The last event that its snapshot knows of."""
         self._undoable = world.undoable
@@ -60,6 +65,7 @@ class Story:
     def _take(self, state: State | None, event: Event, stored_ms: int) -> State:
         before = state.status if state is not None else ""
         open_before = list(state.open) if state is not None else []
+        children = _children(state) if state is not None else {}
         if state is not None:
             assert event.epoch >= state.epoch, f"{self.name}: epoch {event.epoch} after {state.epoch}"
             self._look_before(state, event, stored_ms)
@@ -72,6 +78,11 @@ class Story:
             if slot_id not in state.open:
                 ended = state.slots.get(slot_id)
                 assert ended is None or ended.status != "open" or is_terminal(state.status), slot_id
+        for slot_id in children.keys() - set(state.open):
+            if event.data.get("slot") != slot_id or not event.data.get(
+                "signals"
+            ):  # not by the child's own end
+                self.let_go.append((children[slot_id], stored_ms))
         assert len(set(state.open)) == len(state.open), self.name
         assert len(set(state.order)) == len(state.order), self.name
         if state.worker != worker:
@@ -81,7 +92,15 @@ class Story:
 
     def _look_before(self, state: State, event: Event, stored_ms: int) -> None:
         data = event.data
+        if event.event in ENDINGS and state.status != "COMPENSATING" and not data.get("terminated"):
+            lying = [signal.slot for signal in state.signals if _is_done(state, signal)]
+            known = self._to_undo(state) is not None  # a flow may have let go of what it was
+            assert not (known and lying), f"{self.name}: {event.event}, and nobody has taken {lying}"
         if event.event == ev.COMPENSATING:
+            open_slots = (state.slots[slot_id] for slot_id in state.open)
+            given_up = [slot.id for slot in open_slots if slot.kind == "remote" and slot.under_way]
+            stopped = state.cancel is not None or not state.failing
+            assert stopped or not given_up, f"{self.name}: {given_up} may do what is not undone"
             wanted = self._to_undo(state)
             assert wanted is None or data["undo"] == wanted, f"{self.name}: {data['undo']}, not {wanted}"
         elif event.event == ev.CANCELLED and not data.get("terminated") and not state.undo:
@@ -132,3 +151,19 @@ class Story:
                 break
             driver = worker
         return driver
+
+
+def _children(state: State) -> dict[str, str]:
+    """The children that are waited for, by slot; those apart that may go on when they are not any more."""
+    slots = (state.slots[slot_id] for slot_id in state.open)
+    return {slot.id: slot.name for slot in slots if slot.kind == "child" and not slot.abandon}
+
+
+def _is_done(state: State, signal: Signal) -> bool:
+    """Whether it says that work that is waited for has succeeded."""
+    slot, told = state.slots.get(signal.slot), signal.payload
+    if slot is None or slot.status != "open":
+        return False
+    if slot.kind == "child":
+        return bool(told["status"] == "COMPLETED")
+    return slot.kind == "remote" and told["attempt"] == slot.attempt and not told.get("error")

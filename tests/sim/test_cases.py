@@ -2,84 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 from unittest import mock
 
 import pytest
 
-from tests.sim.asks import signal
-from tests.sim.chaos import LAG_MS, Chaos
-from tests.sim.checks import check_journal
+from tests.sim.calm import (
+    HOUR,
+    SECOND,
+    ask,
+    calling,
+    events_of,
+    lagging,
+    passing,
+    plan_of,
+    play,
+    start,
+    state_of,
+    work,
+)  # fmt: skip
 from tests.sim.flows import FLOW
 from tests.sim.plans import version_of
-from tests.sim.simulation import FLOWS, OLDER_FLOWS
+from tests.sim.simulation import OLDER_FLOWS
 from tests.sim.world import TENANT, SimWorld
-from wpa.adapters.memory.stores import MemorySnapshots
 from wpa.engine.worker import Worker
 from wpa.kernel import waits
-from wpa.model.state import State
 from wpa.ports.tasks import Lease
-
-Scenario = Callable[[SimWorld], None]
-SECOND, HOUR = 1_000, 3_600_000
-
-
-def play(scenario: Scenario, *documents: dict[str, Any], skew_ms: int = 0) -> SimWorld:
-    """Play a scenario in a world with one worker, on which nothing goes wrong by itself."""
-    world = SimWorld(0, FLOWS)
-    world.skew_ms = skew_ms
-    try:
-        world.deploy(map(version_of, documents))
-        world.add_node()
-        scenario(world)
-    finally:
-        world.close()
-    return world
-
-
-def plan_of(*steps: dict[str, Any], id: str = "sim", **more: Any) -> dict[str, Any]:
-    return {"id": id, "version": "1", "steps": list(steps), **more}
-
-
-def work(id: str, *needs: str, ms: int = 1, undo: bool = False, **more: Any) -> dict[str, Any]:
-    step = {"id": id, "uses": "sim.work", "with": {"ms": ms, **more}, "needs": list(needs)}
-    return step | ({"compensate": {"uses": "sim.undo", "with": {"ms": 200}}} if undo else {})
-
-
-def calling(workflow: str, **inputs: Any) -> dict[str, Any]:
-    return {"id": "c", "uses": "core.workflow", "with": {"workflow": workflow, **inputs}}
-
-
-def start(world: SimWorld, execution: str = "x", workflow: str = "sim") -> None:
-    world.publish({"type": "workflow_start", "workflow_id": workflow, "execution_id": execution})
-
-
-def ask(world: SimWorld, kind: str, **body: Any) -> None:
-    world.publish({"type": f"workflow_{kind}", "execution_id": "x", **body})
-
-
-def passing(world: SimWorld, ms: int) -> None:
-    world.until(world.now_ms + ms)
-
-
-@contextmanager
-def lagging(ms: int = LAG_MS) -> Iterator[None]:
-    """In here, replicas know of nothing that is younger than this."""
-    with mock.patch.object(Chaos, "lagging", True), mock.patch.object(Chaos, "lag_ms", ms):
-        yield
-
-
-def state_of(world: SimWorld, execution: str = "x") -> State:
-    return check_journal(world, (TENANT, execution)).state
-
-
-def events_of(world: SimWorld, execution: str = "x") -> list[str]:
-    return [event.event.removeprefix("workflow_") for _, event in world.journal(TENANT, execution)]
-
 
 # -- children --------------------------------------------------------------------------------
 
@@ -244,127 +193,6 @@ def test_a_child_of_a_parent_that_is_tried_again_is_not_lost_to_a_replica(
     assert state_of(world).status == "FAILED"
     assert events_of(world).count("failed") == 2
     assert [name for _, name in world.executions()] == begun
-
-
-# -- time ------------------------------------------------------------------------------------
-
-
-def test_a_worker_whose_clock_is_behind_waits_for_it_instead_of_setting_the_alarm_anew() -> None:
-    nap = {"id": "nap", "uses": "core.sleep", "with": {"for": "10s"}}
-
-    def scenario(world: SimWorld) -> None:
-        start(world)
-        # As the alarm of a worker whose clock is ahead would ring.
-        passing(world, SECOND)
-        state = state_of(world)
-        body = json.dumps({"type": "timer_due", "execution_id": "x"}).encode()
-        world.skew_ms = -700
-        world.nodes[0].die()
-        world.add_node()
-        assert state.wake_at
-        world.loop.run(world.ports.timers.set(TENANT, "x.wake", world.now_ms + 9 * SECOND, body))
-        passing(world, HOUR)
-
-    world = play(scenario, plan_of(nap))
-    assert events_of(world) == ["started", "waiting", "resumed", "step_completed", "completed"]
-    assert world.server.due.append("probe", b"", {}).sequence <= 3  # it has rung once, or twice
-
-
-def test_a_worker_whose_clock_is_set_right_does_not_sleep_on() -> None:
-    nap = {"id": "nap", "uses": "core.sleep", "with": {"for": "10s"}}
-
-    def scenario(world: SimWorld) -> None:
-        start(world)
-        passing(world, SECOND)
-        world.nodes[0].jump(-600 * SECOND)
-        passing(world, 20 * SECOND)
-        assert state_of(world).status == "WAITING"  # by its clock, the alarm rang too early
-        world.nodes[0].jump(600 * SECOND)
-        passing(world, 2 * SECOND)
-        assert state_of(world).status == "COMPLETED"
-
-    play(scenario, plan_of(nap))
-
-
-@pytest.mark.parametrize("beside", [0, 1])
-def test_a_retry_that_a_clock_set_back_puts_off_does_not_begin_in_a_pause(beside: int) -> None:
-    """Seed 164876: nobody told the driver of the pause, and it slept for half a minute."""
-    steps = [work("a", fail=1), *(work(f"b{number}", ms=5 * SECOND) for number in range(beside))]
-
-    async def unheard(*_: object) -> None:
-        pass
-
-    def scenario(world: SimWorld) -> None:
-        start(world)
-        passing(world, SECOND // 2)
-        world.nodes[0].jump(-30 * SECOND)
-        ask(world, "pause")
-        passing(world, 50 * SECOND)
-        assert state_of(world).status == "PAUSED"
-        assert len(world.began) == 1 + beside
-        ask(world, "resume")
-        passing(world, HOUR)
-
-    with mock.patch.object(Worker, "_on_nudge", unheard):
-        world = play(scenario, plan_of(*steps))
-    assert state_of(world).status == "COMPLETED"
-
-
-def test_a_driver_that_hears_of_news_while_it_waits_waits_on() -> None:
-    steps = [work("a", ms=30 * SECOND), {"id": "w", "uses": "core.wait", "with": {"signal": "go"}}]
-
-    def scenario(world: SimWorld) -> None:
-        start(world)
-        for _ in range(5):
-            passing(world, SECOND)
-            ask(world, "signal", **signal("go"))
-        passing(world, HOUR)
-
-    world = play(scenario, plan_of(*steps, timeout="2h"))
-    assert state_of(world).status == "COMPLETED"
-
-
-def test_a_deadline_that_has_passed_does_not_stop_the_compensation() -> None:
-    steps = [work("a", ms=SECOND, undo=True), work("b", "a", ms=20 * SECOND)]
-
-    def scenario(world: SimWorld) -> None:
-        start(world)
-        passing(world, 3_100)
-        ask(world, "pause")  # refused, and yet heard of
-        ask(world, "signal", **signal("go"))
-        passing(world, HOUR)
-
-    world = play(scenario, plan_of(*steps, timeout="3s", signals={"go": {}}))
-    assert state_of(world).status == "ROLLED_BACK"
-
-
-@pytest.mark.parametrize("lag_ms", [30, SECOND])
-@pytest.mark.parametrize("before_ms", [2 * SECOND, 0])
-def test_an_alarm_that_rings_at_once_is_not_lost_to_a_replica_that_lags_behind(
-    before_ms: int, lag_ms: int
-) -> None:
-    """Seed 5930: who set it is behind the times, and who hears it does not see yet that it was waited for."""
-    nap = {"id": "nap", "uses": "core.sleep", "with": {"for": "10s"}}
-    put = MemorySnapshots.put
-
-    async def put_slowly(self: MemorySnapshots, *args: Any) -> int:
-        await asyncio.sleep(0.02)
-        return await put(self, *args)
-
-    def scenario(world: SimWorld) -> None:
-        world.nodes[0].jump(-30 * SECOND)
-        world.add_node()
-        passing(world, SECOND)
-        slow = mock.patch.object(MemorySnapshots, "put", put_slowly)
-        with lagging(lag_ms), slow:
-            for name in ("x", "y"):  # the alarm of one of them goes to the other worker
-                start(world, name)
-            passing(world, 5 * SECOND)
-        passing(world, HOUR)
-
-    steps = [work("a", ms=before_ms), nap | {"needs": ["a"]}] if before_ms else [nap]
-    world = play(scenario, plan_of(*steps))
-    assert [state_of(world, name).status for name in ("x", "y")] == ["COMPLETED"] * 2
 
 
 # -- pauses ----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from tests.sim.loop import SimClock, SimLoop
 from tests.sim.node import ACK_WAIT_S, EPOCH_MS, SKEW_MS, SimNode
 from tests.sim.plans import Version
 from wpa.adapters.memory import MemoryServer, open_ports
+from wpa.adapters.memory.storage import Message, Stream
 from wpa.engine.door import VERSION_HEADER
 from wpa.kernel.program import Program
 from wpa.model import events as ev
@@ -47,6 +48,24 @@ class Began(NamedTuple):
     was_frozen: bool
 
 
+class _Tasks(Stream):
+    """The stream of tasks, which forgets those that were taken; of one kind, this one keeps a note."""
+
+    def __init__(self, clock: SimClock) -> None:
+        super().__init__(clock)
+        self.children_cancelled: dict[tuple[Key, str], int] = {}
+        """When a parent's word that it waits no more was stored last, by the child and the parent's id."""
+
+    def append(self, subject: str, data: bytes, headers: dict[str, str], after: int | None = None) -> Message:
+        stored = super().append(subject, data, headers, after)
+        if b'"workflow_cancel"' in data:
+            task = msgspec.json.decode(data)
+            if parent := task.get("payload", {}).get("parent"):
+                child = (subject.rpartition(".")[2], task["execution_id"])
+                self.children_cancelled[child, parent["execution_id"]] = stored.stored_ms
+        return stored
+
+
 class SimWorld:
     """Everything in it follows from its seed.
 
@@ -64,6 +83,7 @@ class SimWorld:
         self.flows = flows or {}
         self.clock = SimClock(self.loop, EPOCH_MS)
         self.server = MemoryServer(self.clock)
+        self.server.tasks = self.tasks = _Tasks(self.clock)
         self.weather = weather
         self.skew_ms: int | None = None
         """So far are all workers' clocks ahead; None: each as chance has it."""
@@ -261,19 +281,22 @@ class SimWorld:
     def _next_ns(self) -> int | None:
         """The next moment at which anything can happen; None: nothing comes by itself.
 
-        While a worker has a task in hand, its timers count. At rest, only the server's alarms do, and what
-        comes from outside: a worker with nothing in hand may as well sleep through it.
+        While a worker has a task in hand, or a call under way, its timers count. At rest, only the server's
+        alarms do, and what comes from outside: a worker with nothing in hand may as well sleep through it.
         """
         moment = self._later[0][0] if self._later else None
         server = self.server
         other: int | None = None
-        if not (server.tasks.is_empty and server.due.is_empty):
+        if not (server.tasks.is_empty and server.due.is_empty) or self._has_calls_under_way():
             other = self.loop.next_ns
         elif (alarm := server.schedules.next_ms) is not None:
             other = self.clock.ns_of(alarm) if alarm > self.now_ms else self.loop.next_ns
         if moment is None or other is None:
             return moment if other is None else other
         return min(moment, other)
+
+    def _has_calls_under_way(self) -> bool:
+        return any(node.chaos.pending and not node.dead for node in self.nodes)
 
     def close(self) -> None:
         """End everything, and leave nothing behind."""

@@ -83,7 +83,7 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking(kind: type[Talk] = Talk, **given: Any) -> AsyncIterator[Any]:
+async def talking(kind: type[Talk] = Talk, limits: Limits | None = None, **given: Any) -> AsyncIterator[Any]:
     """A worker at work; ``given`` goes to its API."""
     server = MemoryServer()
     ports = await open_ports(server)
@@ -91,7 +91,7 @@ async def talking(kind: type[Talk] = Talk, **given: Any) -> AsyncIterator[Any]:
     if host.get("core.echo") is None:  # not installed, only on the path
         host = PluginHost.discover(extra=[("core", core)])
     runner = StepRunner(host, ports.live, ports.clock, "w1", threads=1, processes=1)
-    services = Services(ports, runner, Settings.model_validate({}), Limits(), "w1")
+    services = Services(ports, runner, Settings.model_validate({}), limits or Limits(), "w1")
     numbers = iter(range(1_000))
     api = Api(services, host.signatures(), lambda: f"made-{next(numbers)}", **given)
     stop = asyncio.Event()

@@ -135,6 +135,9 @@ class TestApi:
 
             history = await talk("history", execution_id="bad")
             assert history["events"][-1]["event"] == "workflow_rolled_back"
+            every = await talk("events", after=0)
+            assert (every["events"][-1], every["more"]) == (history["events"][-1], False)
+            assert await talk("events") == {"ok": True, "events": [], "more": False, "next": every["next"]}
             rows = (await talk("list", limit=5))["executions"]
             assert [row["execution_id"] for row in rows] == ["bad", "good"]
             assert (await talk("status", execution_id="nobody"))["error"]["code"] == "unknown_execution"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import math
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -32,13 +33,13 @@ __all__ = [
     "find_url",
     "json_text",
     "login_name",
+    "load_json",
     "looking",
     "make_console",
     "plain",
     "print_json",
     "print_problems",
     "read_json",
-    "refuse_constant",
     "requester",
     "run_async",
     "run_client",
@@ -66,7 +67,8 @@ JSON_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 def make_console(*, stderr: bool = False) -> Console:
     """A console as wide as the terminal, or as COLUMNS says; as wide as need be where there is neither."""
     console = Console(stderr=stderr, emoji=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
+    # Some who run programs say COLUMNS=0 for "not known": in no columns, nothing would be shown.
+    if console.width < 1 or (not console.is_terminal and "COLUMNS" not in os.environ):
         console.width = PIPE_COLUMNS
     return console
 
@@ -136,14 +138,19 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def run_client(url: str, tenant: str, main: Callable[[Any], Awaitable[T]]) -> T:
+def run_client(
+    url: str, tenant: str, main: Callable[[Any], Awaitable[T]], *, letters_only: bool = False
+) -> T:
     """Run ``main(client)``; errors become a message and an exit code."""
     from wpa.client import Client
 
     async def session() -> T:
         creds = os.environ.get("WPA_NATS_CREDS")
         async with await Client.connect(
-            find_url(url), tenant or DEFAULT_TENANT, creds=Path(creds) if creds else None
+            find_url(url),
+            tenant or DEFAULT_TENANT,
+            creds=Path(creds) if creds else None,
+            letters_only=letters_only,
         ) as client:
             return await main(client)
 
@@ -172,6 +179,11 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(main)
     except WpaError as error:
         fail(error)
+    except UnicodeEncodeError as error:
+        part = error.object[error.start : error.end]
+        text = f"[red]not Unicode:[/] {shown(ascii(error.object[:60]))} has {shown(ascii(part))}"
+        err.print(f"{text}, which is no character; what is sent must be UTF-8", soft_wrap=True)
+        raise typer.Exit(EXIT_BAD_INPUT) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
@@ -207,10 +219,10 @@ def read_json(text: str, what: str) -> Any:
     """JSON given as text, as ``@file``, or as ``-`` for standard input; leaves where it is none."""
     try:
         if text == "-":
-            return json.loads(sys.stdin.read(), parse_constant=refuse_constant)
+            return load_json(sys.stdin.read())
         if text.startswith("@"):
-            return json.loads(Path(text[1:]).read_text(encoding="utf-8"), parse_constant=refuse_constant)
-        return json.loads(text, parse_constant=refuse_constant)
+            return load_json(Path(text[1:]).read_text(encoding="utf-8"))
+        return load_json(text)
     except OSError as error:
         err.print(f"[red]{what}:[/] {shown(text[1:])} can't be read: {error.strerror}", soft_wrap=True)
     except RecursionError:
@@ -220,9 +232,22 @@ def read_json(text: str, what: str) -> Any:
     raise typer.Exit(EXIT_BAD_INPUT)
 
 
-def refuse_constant(name: str) -> None:
-    """For ``json.loads``: Python reads NaN and Infinity, and the encoder would send null instead."""
+def load_json(text: str) -> Any:
+    """What ``text`` says as JSON. Raises ValueError, RecursionError.
+
+    Python reads NaN and Infinity, and 1e400 as infinity, and the encoder would send null instead.
+    """
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON; send null or a string")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text} is more than a number can be; send a string")
+    return number
 
 
 def print_json(value: Any) -> None:

@@ -58,8 +58,9 @@ def deploy(
 ) -> None:
     """Deploy definitions. A version that is there already, unchanged, is left as it is.
 
-    What can't be deployed doesn't keep the other files from it.
+    What can't be deployed doesn't keep the other files from it. With --json, a list: what became of each.
     """
+    answers: list[dict[str, Any]] = []
     refused: list[Path] = []
 
     async def main(client: Any) -> None:
@@ -68,17 +69,24 @@ def deploy(
                 done = await client.deploy(read_definition(path), deployed_by=login_name())
             except DefinitionError as error:
                 print_problems(error.problems, f"[red]{shown(str(path))}[/] is not deployed:")
-                refused.append(path)
+                refusal = TaskRejected("invalid_definition", str(error.problems[0]), error.problems)
             except TaskRejected as error:
                 title = (
                     f"[red]{shown(str(path))}[/] is not deployed: {shown(error.code)}: {shown(error.message)}"
                 )
                 err.print(title, soft_wrap=True)
-                refused.append(path)
+                refusal = error
             else:
                 _show_deployed(done, as_json)
+                about = {key: done[key] for key in ("workflow_id", "version", "hash", "created")}
+                answers.append({"file": str(path), "ok": True, **about})
+                continue
+            refused.append(path)
+            answers.append({"file": str(path), "ok": False, "error": refusal.as_dict()})
 
     run_client(nats, tenant, main)
+    if as_json:
+        print_json(answers)
     if refused:
         if len(files) > 1:
             names = ", ".join(shown(str(path)) for path in refused)
@@ -88,9 +96,7 @@ def deploy(
 
 def _show_deployed(done: dict[str, Any], as_json: bool) -> None:
     workflow = done["workflow_id"]
-    if as_json:
-        print_json({key: done[key] for key in ("workflow_id", "version", "hash", "created")})
-    else:
+    if not as_json:
         news = "deployed" if done["created"] else "is there already, unchanged"
         console.print(f"{workflow} {done['version']} {news}", highlight=False)
     if done.get("hides_flow"):
@@ -172,7 +178,9 @@ def graph(
         try:
             output.write_text(text, encoding="utf-8")
         except OSError as error:
-            err.print(f"[red]--output:[/] {shown(str(output))} can't be written: {error.strerror}")
+            err.print(
+                f"[red]--output:[/] {shown(str(output))} can't be written: {error.strerror}", soft_wrap=True
+            )
             raise typer.Exit(EXIT_BAD_INPUT) from None
         console.print(f"{shown(str(output))} written", highlight=False, soft_wrap=True)
 

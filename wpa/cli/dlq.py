@@ -19,7 +19,7 @@ Sequence = Annotated[int, typer.Argument(metavar="NUMBER", help="the letter's nu
 
 @app.command("list")
 def list_letters(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 50,
     nats: NatsUrl = "",
     tenant: Tenant = DEFAULT_TENANT,
     as_json: AsJson = False,
@@ -43,7 +43,7 @@ def list_letters(
             )
         console.print(table)
 
-    run_client(nats, tenant, main)
+    run_client(nats, tenant, main, letters_only=True)
 
 
 @app.command()
@@ -63,7 +63,7 @@ def show(
         console.print(f"[dim]{letter['subject']}, {letter['size']} bytes, rejected {letter['timestamp']}[/]")
         console.print(shown(letter["text"][:10_000]), soft_wrap=True, highlight=False)
 
-    run_client(nats, tenant, main)
+    run_client(nats, tenant, main, letters_only=True)
 
 
 @app.command()

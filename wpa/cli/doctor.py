@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(nats: NatsUrl = "") -> None:
-    """Look at a server and its streams as a worker does at its start: would it refuse them, and why?
+    """Look at a server, its streams and consumers: would a worker refuse them, or get nothing, and why?
 
     Asks as a worker: with its credentials, as whoever owns the streams. Nothing is changed.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args
@@ -20,10 +19,10 @@ from wpa.cli.common import (
     console,
     err,
     json_text,
+    load_json,
     looking,
     print_json,
     read_json,
-    refuse_constant,
     requester,
     run_client,
     shown,
@@ -97,6 +96,8 @@ def start(
                 known = " (it was started before)" if result.duplicate else ""
                 console.print(f"{result.execution_id}{known}", highlight=False, soft_wrap=True)
             return
+        # Whoever stops waiting has to know what for.
+        err.print(f"[dim]{result.execution_id}[/]", highlight=False, soft_wrap=True)
         await wait_for_end(client, result.execution_id, as_json=as_json)
 
     run_client(nats, tenant, main)
@@ -113,7 +114,7 @@ def _variable(item: str) -> tuple[str, Any]:
         err.print(f"[red]--var:[/] {shown(repr(item))} must look like NAME=JSON", soft_wrap=True)
         raise typer.Exit(EXIT_BAD_INPUT)
     try:
-        return name, json.loads(text, parse_constant=refuse_constant)
+        return name, load_json(text)
     except (ValueError, RecursionError):
         return name, text  # a plain string needs no quotes
 

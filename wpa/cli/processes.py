@@ -201,7 +201,10 @@ def _settings(log_level: str, **given: Any) -> Settings:
     except ValidationError as error:
         for item in error.errors():
             name = "_".join(str(part) for part in item["loc"]).upper()
-            err.print(f"[red]WPA_{name}:[/] {shown(item['msg'])} (it is {shown(repr(item['input']))})")
+            err.print(
+                f"[red]WPA_{name}:[/] {shown(item['msg'])} (it is {shown(repr(item['input']))})",
+                soft_wrap=True,
+            )
         raise typer.Exit(2) from None
 
 
@@ -344,7 +347,10 @@ async def _introduce(
         try:
             await _deploy_all(settings, info.url, tenant, definitions)
         except WpaError as error:
-            err.print(f"[red]not all of {shown(str(definitions))} is deployed:[/] {shown(str(error))}")
+            err.print(
+                f"[red]not all of {shown(str(definitions))} is deployed:[/] {shown(str(error))}",
+                soft_wrap=True,
+            )
     if banner:
         console.print(f"durability   {info.durability}", highlight=False, soft_wrap=True)
         console.print("[green]ready[/]: wpa deploy FILE, wpa start WORKFLOW, wpa watch; Ctrl-C stops")

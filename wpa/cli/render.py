@@ -15,6 +15,7 @@ __all__ = [
     "STATUS_STYLE",
     "Body",
     "asked_by",
+    "cut_note",
     "executions_view",
     "reason",
     "short",
@@ -88,6 +89,11 @@ def reason(error: Body | None) -> str:
     return plain(f"{error['type']}: {error['message']}") if error else ""
 
 
+def cut_note(row: Body) -> str:
+    """That a row is not shown in full, where the worker had no room for all of it; else empty."""
+    return f"(cut: {row['cut']:,} bytes in all)" if "cut" in row else ""
+
+
 def asked_by(by: Body | None) -> str:
     """Who asked, as far as it is known."""
     by = by or {}
@@ -137,6 +143,8 @@ def status_view(found: Body) -> RenderableType:
         f"  {progress['completed']}/{progress['total']} steps, {progress['percentage']} %",
         f"  {took(found['duration_ms'])}",
     )
+    if "cut" in found:
+        head.append(f"\n{cut_note(found)}", "yellow")
     return Group(head, _steps(found["steps"]), *_waits(found), *_relations(found), *_end(found))
 
 

@@ -155,28 +155,28 @@ def _stored(journals: Iterable[str], nats: str, tenant: str) -> Iterator[Stored]
         else:
             executions.append(given)
     if executions:
-        yield from run_client(nats, tenant, lambda client: _fetched(client, executions))
+        for events, payloads in run_client(nats, tenant, lambda client: _fetched(client, executions)):
+            yield Stored(replaying.events_of(events), payloads)
 
 
-async def _fetched(client: Any, executions: Iterable[str]) -> list[Stored]:
-    from wpa.testing.replaying import events_of
-
+async def _fetched(client: Any, executions: Iterable[str]) -> list[tuple[list[Any], dict[str, Any]]]:
+    """The journals, each with the large payloads that it refers to."""
     found = []
     for execution in executions:
         recorded = await client.history(execution)
-        keys = sorted(set(_payload_keys(recorded)))
+        keys = sorted({key for event in recorded for key in _payload_keys(event["data"])})
         payloads = {key: msgspec.json.decode(await client.payload(key)) for key in keys}
-        found.append(Stored(events_of(recorded), payloads))
+        found.append((recorded, payloads))
     return found
 
 
-def _payload_keys(value: Any) -> Iterator[str]:
-    """The keys of the large payloads that anything in ``value`` refers to."""
+def _payload_keys(data: dict[str, Any]) -> Iterator[str]:
+    """The keys of the large payloads that the data of an event refer to. Of what else looks like a reference,
+    in an input as in a signal's payload, nothing was stored."""
     from wpa.engine.payloads import reference
 
-    key = reference(value)
-    if key is not None:
-        yield key
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _payload_keys(item)
+    taken_over = (slot.get("output") for slot in data.get("settled", ()))
+    for value in (data.get("input"), data.get("output"), *taken_over):
+        key = reference(value)
+        if key is not None:
+            yield key

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wpa.cli.common import json_text, plain
-from wpa.cli.render import Body, asked_by, reason, short, took, waiting_text, when
+from wpa.cli.render import Body, asked_by, cut_note, reason, short, took, waiting_text, when
 from wpa.model import events as ev
 from wpa.model.events import TERMINAL
 
@@ -40,7 +40,7 @@ def history_view(events: list[Body], *, full: bool) -> RenderableType:
     for column in ("seq", "time", "event", "what", "worker"):
         table.add_column(column, overflow="fold" if column == "what" else "ellipsis")
     for event in events:
-        what = json_text(event["data"]) if full else describe(event)
+        what = f"{json_text(event['data']) if full else describe(event)}  {cut_note(event)}".rstrip()
         name = Text(event["event"].removeprefix("workflow_"), style=EVENT_STYLE.get(event["event"], ""))
         worker = f"{event['worker']} #{event['epoch']}"
         table.add_row(str(event["seq"]), event["timestamp"][11:], name, escape(what), worker)

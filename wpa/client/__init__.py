@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from wpa.client.asks import AskResult, RerunResult
 from wpa.client.client import Client, StartResult
-from wpa.client.connecting import without_password
+from wpa.connection import without_password
 
 __all__ = ["AskResult", "Client", "RerunResult", "StartResult", "without_password"]

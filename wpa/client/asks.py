@@ -98,7 +98,7 @@ class Asks(Channel):
     ) -> AskResult:
         """Approve what a step waits for, as ``user`` with ``roles``; a person's first answer counts.
 
-        All who give no ``user`` count as one person; what they answer has no ``id``.
+        All who give no ``user`` count as one person, where one is enough; what they answer has no ``id``.
 
         Raises TaskRejected: ``not_waiting`` (with the steps that do wait), ``not_allowed`` (with those who
         may answer).
@@ -207,7 +207,8 @@ class Asks(Channel):
             new_execution_id: the idempotency key; one is made by default.
 
         Raises TaskRejected: ``unknown_step``, ``invalid_input``, ``does_not_fit`` (with this input the
-        workflow does not come to what is taken over), ``conflict``.
+        workflow does not come to what is taken over), ``not_ended`` (what would be taken over is its own
+        until it ends), ``undone`` (some of what would be taken over was undone), ``conflict``.
         """
         body: Body = {
             "execution_id": execution_id,
@@ -224,8 +225,7 @@ class Asks(Channel):
 
     async def schedules(self) -> list[Body]:
         """Every schedule: of which workflow, when, whether it is paused, and when it is due next."""
-        rows: list[Body] = (await self.request("schedule_list"))["schedules"]
-        return rows
+        return await self.rows("schedule_list", "schedules")
 
     async def pause_schedule(self, workflow: str) -> Body:
         """Start nothing by itself until :meth:`resume_schedule`; the schedule as it is then.

@@ -16,7 +16,7 @@ import nats.errors
 from wpa.connection import Connection
 from wpa.errors import DefinitionError, OverLimit, Problem, TaskRejected, Unavailable
 
-__all__ = ["Away", "Body", "Channel", "Refused", "Unanswered", "check_json"]
+__all__ = ["Away", "Body", "Channel", "LockedOut", "Unanswered", "check_json"]
 
 log = logging.getLogger("wpa.client")
 
@@ -97,10 +97,21 @@ class Channel:
             else:
                 return self._unwrap(msgspec.json.decode(reply.data))
 
+    async def rows(self, verb: str, key: str) -> list[Body]:
+        """All rows of what is answered in pages, under ``key``. Raises as :meth:`request`."""
+        found: list[Body] = []
+        body: Body = {}
+        while True:
+            answer = await self.request(verb, body)
+            found += answer[key]
+            if not answer.get("more"):  # a worker of before answers with all, or not at all
+                return found
+            body = {"after": answer["next"]}
+
     def check_let_in(self) -> None:
-        """Raise Refused where the server does not let us in just now."""
+        """Raise LockedOut where the server does not let us in just now."""
         if self._nc.refusal:
-            raise Refused(f"the NATS server does not let us in: {self._nc.refusal}")
+            raise LockedOut(f"the NATS server does not let us in: {self._nc.refusal}")
 
     @staticmethod
     def _unwrap(answer: Body) -> Body:
@@ -120,7 +131,7 @@ class Unanswered(Unavailable):
     """A worker may have taken the request, and have done what was asked."""
 
 
-class Refused(Unanswered):
+class LockedOut(Unanswered):
     """The server has thrown us out, and does not let us in again."""
 
 
@@ -140,7 +151,7 @@ class Away:
         try:
             answer = await question
         except Unavailable as error:
-            if not self._answered or isinstance(error, Refused):
+            if not self._answered or isinstance(error, LockedOut):
                 raise
             if not self._told:
                 log.warning("%s; still waiting", error)

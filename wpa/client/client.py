@@ -18,11 +18,12 @@ from wpa.client.connecting import connect, flush
 from wpa.client.following import Following
 from wpa.client.listing import Listing
 from wpa.errors import Problem, TaskRejected, Unavailable
-from wpa.model.ids import DEFAULT_TENANT, check_tenant
+from wpa.model.ids import DEFAULT_TENANT, check_tenant, check_token
 
 __all__ = ["Client", "StartResult"]
 
 PAYLOADS: Final = "wpa_payloads"
+LETTERS_AT_ONCE: Final = 1_000
 
 
 class StartResult(msgspec.Struct, frozen=True):
@@ -40,10 +41,26 @@ class Client(Following, Listing, Asks):
     """Speaks for one tenant. Use it as ``async with await Client.connect(url) as client``."""
 
     @classmethod
-    async def connect(cls, url: str, tenant: str = DEFAULT_TENANT, *, creds: Path | None = None) -> Client:
-        """Connect. Raises Unavailable where no server answers, or where it refuses us, and InvalidName
-        for a bad tenant."""
-        check_tenant(tenant)
+    async def connect(
+        cls,
+        url: str,
+        tenant: str = DEFAULT_TENANT,
+        *,
+        creds: Path | None = None,
+        letters_only: bool = False,
+    ) -> Client:
+        """Connect.
+
+        Args:
+            url: of a server, or of several, with commas between.
+            tenant: who is spoken for.
+            creds: a NATS credentials file.
+            letters_only: to look at dead letters; of whoever can be no tenant, too.
+
+        Raises Unavailable where no server answers, or where it refuses us, and InvalidName for a bad tenant.
+        """
+        check = check_token if letters_only else check_tenant
+        check(tenant)
         return cls(await connect(url, creds=creds), tenant)
 
     async def __aenter__(self) -> Client:
@@ -119,17 +136,24 @@ class Client(Following, Listing, Asks):
 
     async def definitions(self) -> list[Body]:
         """Every deployed version."""
-        rows: list[Body] = (await self.request("definitions"))["definitions"]
-        return rows
+        return await self.rows("definitions", "definitions")
 
     async def definition(self, workflow: str, version: str = "") -> Body:
         """One deployed document, the latest by default."""
         return await self.request("definition", {"workflow_id": workflow, "version": version})
 
     async def dlq_list(self, limit: int = 50) -> list[Body]:
-        """The newest dead letters."""
-        rows: list[Body] = (await self.request("dlq_list", {"limit": limit}))["letters"]
-        return rows
+        """The newest dead letters, ``limit`` at most."""
+        found: list[Body] = []
+        before = 0
+        while len(found) < limit:
+            asked = {"limit": min(limit - len(found), LETTERS_AT_ONCE), "before": before}
+            answer = await self.request("dlq_list", asked)
+            found += answer["letters"]
+            if not answer.get("more"):  # a worker of before looks once
+                break
+            before = answer["next"]
+        return found
 
     async def dlq_show(self, sequence: int) -> Body:
         """One dead letter, with its original bytes."""
@@ -142,8 +166,7 @@ class Client(Following, Listing, Asks):
 
     async def workers(self) -> list[Body]:
         """The workers that were heard of lately: host, process, step types, queues. Shared by all tenants."""
-        rows: list[Body] = (await self.request("workers"))["workers"]
-        return rows
+        return await self.rows("workers", "workers")
 
     async def payload(self, key: str) -> bytes:
         """The JSON of a large payload, by the key of its ``$blob`` reference; from the object store.

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from pathlib import Path
 from typing import Any, Final
 
 import nats.errors
 
-from wpa.connection import Connection, NotLetIn, barrier
+from wpa.connection import Connection, NotLetIn, barrier, without_password
 from wpa.errors import Unavailable
 
-__all__ = ["connect", "flush", "without_password"]
+__all__ = ["connect", "flush"]
 
 WITHIN_S: Final = 10.0
 TRIES: Final = 3
@@ -79,11 +78,6 @@ async def flush(nc: Connection) -> None:
         raise Unavailable(f"the NATS server does not answer: {error or type(error).__name__}") from error
 
 
-def without_password(url: str) -> str:
-    """A server's URL as it may be shown: without user, password or token."""
-    return re.sub(r"//[^/@,]*@", "//", url)
-
-
 async def _reachable(url: str) -> bool:
     """Whether anything listens at one of the URL's servers: nats-py retries for long before it says no."""
     for part in url.split(","):
@@ -94,7 +88,7 @@ async def _reachable(url: str) -> bool:
         try:
             async with asyncio.timeout(3):
                 _, writer = await asyncio.open_connection(host.strip("[]") or "127.0.0.1", int(port))
-        except (OSError, TimeoutError, ValueError):
+        except (OSError, TimeoutError, ValueError, OverflowError):
             continue
         writer.close()
         return True

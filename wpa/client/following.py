@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
-import msgspec
 import nats.errors
 from nats.aio.msg import Msg
 
-from wpa.client.channel import Away, Body, Channel
-from wpa.client.connecting import flush
-from wpa.errors import TaskRejected
+from wpa.client.channel import AWAY_RETRY_S, Away, Body, Channel, LockedOut
+from wpa.client.feed import Feed
+from wpa.errors import TaskRejected, Unavailable
 from wpa.model.events import TERMINAL
 from wpa.model.ids import check_execution
 from wpa.model.state import is_terminal
 
 __all__ = ["Following"]
 
+log = logging.getLogger("wpa.client")
+
 POLL_EVERY_S: Final = 2.0
-REFUSED_AFTER_S: Final = 5.0
-"""Where nothing came for so long, who watches wants to know whether it still could."""
 FIRST_POLL_S: Final = 0.25
 """In a cluster, a new subscription may miss what another node publishes in its first moments."""
+LAGS_S: Final = 0.1
+"""Before a worker is asked again that has read from a replica which lags behind."""
+SEEN_MAX: Final = 10_000
+"""Of so many executions, those that were heard of last, it is remembered how far they were seen."""
 
 
 class Following(Channel):
@@ -36,7 +40,7 @@ class Following(Channel):
         return found
 
     async def history(self, execution_id: str, after: int = 0) -> list[Body]:
-        """All events past sequence ``after``, in order."""
+        """All events past sequence ``after``, in order. One that is too large for an answer has ``cut``."""
         events: list[Body] = []
         page = {"after": after}
         while True:
@@ -92,68 +96,50 @@ class Following(Channel):
     async def watch(self, execution_id: str | None = None) -> AsyncIterator[Body]:
         """Events as they happen: of one execution from its first on, up to its end; or of all, from now on.
 
-        Live events (``step_started``, ``step_progress``) come too; they have no ``seq``. Stored events
-        come once each and, for one execution, in order. Raises InvalidName, and Unavailable where no
-        worker answers the first question, or where the server does not let us in any more; workers may
-        come and go.
+        Stored events come once each, and in order: those of one execution, or all as they were stored. What
+        is missed while the connection is lost, or while more than 16 MB wait to be taken, is read from the
+        journal. Live events (``step_started``, ``step_progress``) come, too, best effort: without a ``seq``.
+
+        Raises InvalidName, and Unavailable where the server does not let us in any more or, for one
+        execution, no worker answers the first question; workers may come and go. Who watches all before any
+        worker has answered is told by the log where events may have been missed.
         """
         if execution_id is not None:
             check_execution(execution_id)
-        queue: asyncio.Queue[Body] = asyncio.Queue()
-
-        async def take(message: Msg) -> None:
-            with contextlib.suppress(msgspec.DecodeError):
-                queue.put_nowait(msgspec.json.decode(message.data))
-
-        which = "*" if execution_id is None else execution_id
-        subscriptions = [
-            await self._nc.subscribe(f"workflow.events.{self.tenant}.{which}", cb=take),
-            await self._nc.subscribe(f"workflow.events.{self.tenant}.{which}.live", cb=take),
-        ]
-        await flush(self._nc)
-        try:
-            if execution_id is None:
-                while True:
-                    try:
-                        async with asyncio.timeout(REFUSED_AFTER_S):
-                            event = await queue.get()
-                    except TimeoutError:
-                        self.check_let_in()
-                    else:
-                        yield event
-            async for event in self._follow(execution_id, queue):
+        followed = self._follow_all() if execution_id is None else self._follow(execution_id)
+        async with contextlib.aclosing(followed):
+            async for event in followed:
                 yield event
-        finally:
-            for subscription in subscriptions:
-                with contextlib.suppress(nats.errors.Error):
-                    await subscription.unsubscribe()
 
-    async def _follow(self, execution_id: str, queue: asyncio.Queue[Body]) -> AsyncIterator[Body]:
+    def _feed(self, which: str) -> Feed:
+        subject = f"workflow.events.{self.tenant}.{which}"
+        return Feed(self._nc, subject, f"{subject}.live")
+
+    async def _follow(self, execution_id: str) -> AsyncGenerator[Body, None]:
         seen = 0
         away = Away()
-        while True:
-            # What the subscription missed (events before it, or during a reconnect) is in the journal.
-            events = await away.ask(self._history_or_nothing(execution_id, seen)) or []
-            for event in events:
-                seen = event["seq"]
-                yield event
-            if events and events[-1]["event"] in TERMINAL:
-                return  # an end that something follows was none: a failed execution was tried again
+        async with self._feed(execution_id) as feed:
             while True:
-                try:
-                    async with asyncio.timeout(POLL_EVERY_S):
-                        event = await queue.get()
-                except TimeoutError:
-                    break  # quiet: it may be that events were missed
-                if "seq" not in event:
-                    yield event
-                elif event["seq"] == seen + 1:
+                feed.resume()
+                # What the subscription missed (events before it, or during a reconnect) is in the journal.
+                events = await away.ask(self._history_or_nothing(execution_id, seen)) or []
+                for event in events:
                     seen = event["seq"]
                     yield event
-                    if event["event"] in TERMINAL:
-                        return
-                elif event["seq"] > seen:
-                    break  # a gap: look into the journal
+                if events and events[-1]["event"] in TERMINAL:
+                    return  # an end that something follows was none: a failed execution was tried again
+                # Quiet: it may be that events were missed.
+                while (heard := await feed.next(POLL_EVERY_S)) is not None:
+                    event = heard.event
+                    if "seq" not in event:
+                        yield event
+                    elif event["seq"] == seen + 1:
+                        seen = event["seq"]
+                        yield event
+                        if event["event"] in TERMINAL:
+                            return
+                    elif event["seq"] > seen:
+                        break  # a gap: look into the journal
 
     async def _history_or_nothing(self, execution_id: str, after: int) -> list[Body]:
         try:
@@ -162,3 +148,82 @@ class Following(Channel):
             if error.code == "unknown_execution":
                 return []
             raise
+
+    async def _follow_all(self) -> AsyncGenerator[Body, None]:
+        away, seen = Away(), _Seen()
+        first = await self._stored_past(None, away)
+        position = first["next"] if first is not None else None
+        shown = 0
+        """The position of what was shown last."""
+        async with self._feed("*") as feed:
+            while True:
+                missed, more = feed.resume(), True
+                while more and (page := await self._stored_past(position, away, missed)) is not None:
+                    for event in page["events"]:
+                        seen.take(event)
+                        yield event
+                    if position is not None:
+                        shown = page["next"]
+                    position, more = page["next"], page["more"]
+                    if more and not page["events"]:
+                        await asyncio.sleep(LAGS_S)
+                # Quiet: as above.
+                while (heard := await feed.next(POLL_EVERY_S)) is not None:
+                    if "seq" in heard.event:
+                        if 0 < heard.position <= shown:
+                            continue
+                        if (last := seen.take(heard.event)) is not None:
+                            for event in await self._between(last, heard.event, away):
+                                yield event
+                        shown = max(shown, heard.position)
+                        position = max(position or 0, shown)
+                    yield heard.event
+
+    async def _stored_past(self, position: int | None, away: Away, missed: bool = False) -> Body | None:
+        """A page of what is stored past ``position``; without one, where the last event is.
+
+        None where no worker has been able to say since we watch: then only what is heard can be shown. Once
+        one has, it is waited for.
+        """
+        asked = {} if position is None else {"after": position}
+        while True:
+            try:
+                answer = await away.ask(self.request("events", asked))
+            except LockedOut:
+                raise
+            except Unavailable as error:
+                if missed:
+                    log.warning("events may have been missed, and can't be read back: %s", error)
+                return None
+            if answer is not None:
+                return answer
+            await asyncio.sleep(AWAY_RETRY_S)
+
+    async def _between(self, last: int, event: Body, away: Away) -> list[Body]:
+        """What an execution's journal has between the event that was seen last and this one.
+
+        A server that has just become the leader of its cluster does not pass all on that the one before it
+        has stored.
+        """
+        execution_id = event["execution_id"]
+        history = await away.ask(self._history_or_nothing(execution_id, last))
+        if history is None:
+            log.warning("events %d to %d of %s were missed", last + 1, event["seq"] - 1, execution_id)
+        return [missed for missed in history or () if missed["seq"] < event["seq"]]
+
+
+class _Seen:
+    """How far executions were seen, of those that were heard of last."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+
+    def take(self, event: Body) -> int | None:
+        """Take note of a stored event. Where some before it were missed: the ``seq`` of the last one seen."""
+        execution_id, seq = event["execution_id"], event["seq"]
+        last = self._last.pop(execution_id, None)
+        if event["event"] not in TERMINAL:
+            self._last[execution_id] = seq
+        if len(self._last) > SEEN_MAX:
+            del self._last[next(iter(self._last))]
+        return last if last is not None and seq > last + 1 else None

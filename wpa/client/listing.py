@@ -16,7 +16,7 @@ __all__ = ["Listing", "Looked"]
 Looked = Callable[[int], None]
 """Is told before each further request how many executions have been looked at so far."""
 ROWS_AT_ONCE: Final = 200
-"""One answer has to fit through the server."""
+"""A worker ends an answer before that where it is full."""
 
 
 class Listing(Channel):
@@ -51,9 +51,17 @@ class Listing(Channel):
         """
         found: dict[tuple[str, str], Body] = {}
         async for answer in self._looking_back("approvals", {"limit": ROWS_AT_ONCE}, looked):
-            for row in answer["approvals"]:
+            for row in [*answer["approvals"], *await self._rest(answer)]:
                 found.setdefault((row["execution_id"], row["slot"]), row)
         return sorted(found.values(), key=lambda row: str(row["since"]))[:limit]
+
+    async def _rest(self, answer: Body) -> list[Body]:
+        """The approvals of an execution for which the answer had no room."""
+        found: list[Body] = []
+        while "rest" in answer:
+            answer = await self.request("approvals", answer["rest"])
+            found += answer["approvals"]
+        return found
 
     async def _looking_back(self, verb: str, asked: Body, looked: Looked | None) -> AsyncIterator[Body]:
         """The answers, one after the other. Who goes on meanwhile may be in more than one of them."""

@@ -19,10 +19,11 @@ from wpa.engine.api_executions import ExecutionVerbs
 from wpa.engine.api_fleet import FleetVerbs, Roster, Schedules
 from wpa.engine.api_letters import LetterVerbs
 from wpa.engine.api_lists import ListVerbs
+from wpa.engine.pages import fitting
 from wpa.engine.services import Services
 from wpa.errors import DefinitionError, OverLimit, PlatformError, TaskRejected, TooLarge
 from wpa.model.codec import not_json
-from wpa.model.ids import check_tenant
+from wpa.model.ids import check_tenant, check_token
 from wpa.model.steptype import StepSignature
 
 __all__ = ["Api", "Roster", "Schedules"]
@@ -31,6 +32,8 @@ log = logging.getLogger("wpa.api")
 
 TAKES_A_TASK: Final = "start"
 """The verb whose request is a task as it is published: the door reads its bytes."""
+SHOW_LETTERS: Final = ("dlq_list", "dlq_show")
+"""Letters there are of those, too, who can be no tenants: that is why they were rejected."""
 
 
 class Api:
@@ -61,8 +64,8 @@ class Api:
             **ListVerbs(services).verbs(),
             **AskVerbs(services, new_id).verbs(),
             **DefinitionVerbs(services, signatures, schedules, follow).verbs(),
-            **FleetVerbs(schedules, roster).verbs(),
-            **LetterVerbs(services.ports).verbs(),
+            **FleetVerbs(schedules, roster, services.limits.answer_bytes_max).verbs(),
+            **LetterVerbs(services).verbs(),
         }
 
     @property
@@ -73,22 +76,23 @@ class Api:
     async def handle(self, tenant: str, verb: str, data: bytes) -> bytes:
         """Answer one request. Never raises."""
         try:
-            check_tenant(tenant)
+            check = check_token if verb in SHOW_LETTERS else check_tenant
+            check(tenant)
             body = await self._verbs[verb](tenant, self._decode(verb, data))
             return msgspec.json.encode({"ok": True, **body})
         except DefinitionError as error:
             rejected = TaskRejected("invalid_definition", str(error.problems[0]), error.problems)
-            return _refuse(rejected.as_dict())
+            return self._refuse(rejected.as_dict())
         except TaskRejected as error:
-            return _refuse(error.as_dict())
+            return self._refuse(error.as_dict())
         except TooLarge as error:
-            return _refuse(OverLimit(str(error)).as_dict())
+            return self._refuse(OverLimit(str(error)).as_dict())
         except PlatformError as error:
-            return _refuse({"code": "unavailable", "message": f"{error}; try again"})
+            return self._refuse({"code": "unavailable", "message": f"{error}; try again"})
         except Exception as error:
             log.exception("workflow.api.%s.%s", tenant, verb)
             message = f"an error of the engine's own ({type(error).__name__}); the worker's log has it"
-            return _refuse({"code": "internal", "message": message})
+            return self._refuse({"code": "internal", "message": message})
 
     def _decode(self, verb: str, data: bytes) -> Body:
         if verb == TAKES_A_TASK:
@@ -104,6 +108,7 @@ class Api:
             raise TaskRejected("bad_request", "the request must be a JSON object")
         return body
 
-
-def _refuse(error: Body) -> bytes:
-    return msgspec.json.encode({"ok": False, "error": error})
+    def _refuse(self, error: Body) -> bytes:
+        """Why a request is not carried out; of very many problems, the first ones."""
+        shown = fitting(error, self._services.limits.answer_bytes_max)
+        return msgspec.json.encode({"ok": False, "error": shown})

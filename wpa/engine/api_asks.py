@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from wpa.engine.api_common import Body, Handler, execution_of, flag, text
-from wpa.engine.asks import append, decide, find, interrupts
+from wpa.engine.asks import append, decide, find_latest, interrupts
 from wpa.engine.commit import Lost
 from wpa.engine.loading import Loaded
 from wpa.engine.services import Services
@@ -54,7 +54,7 @@ async def find_soon(services: Services, tenant: str, execution: str) -> Loaded:
     deadline = clock.monotonic_s() + STARTING_S
     while True:
         try:
-            return await find(services, tenant, execution)
+            return await find_latest(services, tenant, execution)
         except NotFound:
             if clock.monotonic_s() >= deadline:
                 raise
@@ -146,7 +146,7 @@ class AskVerbs:
                 return {**answer, "queued": True}
             if await self._record(state, task, draft):
                 return answer
-            state = (await find(services, tenant, task.execution_id)).state
+            state = (await find_latest(services, tenant, task.execution_id)).state
 
     async def _taken_up(self, before: State) -> None:
         """Give a worker a moment to take up what is to go on after its end, or after a pause: whoever asks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,6 +12,7 @@ from wpa.engine.api_common import Body, Handler, text, workflow_of
 from wpa.engine.api_fleet import Schedules
 from wpa.engine.inlets import InletKeeper
 from wpa.engine.library import FLOWS
+from wpa.engine.pages import fitting, page_by_key
 from wpa.engine.services import Services
 from wpa.errors import DefinitionError, NotFound, Problem, TaskRejected
 from wpa.model.ids import check_version
@@ -23,6 +24,9 @@ __all__ = ["DefinitionVerbs", "Follow"]
 
 Follow = Callable[[str, str], Awaitable[None]]
 """(tenant, workflow): returns when what the deployed version starts by itself is in force, or soon after."""
+
+
+_ORDER: Final = ("workflow_id", "deployed_at", "kind", "version")
 
 
 class DefinitionVerbs:
@@ -93,7 +97,9 @@ class DefinitionVerbs:
 
     async def validate(self, tenant: str, body: Body) -> Body:
         problems = await self._problems(tenant, body.get("document"))
-        return {"problems": [problem.as_dict() for problem in problems]}
+        told = {"problems": [problem.as_dict() for problem in problems]}
+        shown: Body = fitting(told, self._services.limits.answer_bytes_max)
+        return shown
 
     async def _problems(self, tenant: str, document: Any) -> list[Problem]:
         """All that is wrong with a document; with the streams that it names, if that is nothing."""
@@ -101,7 +107,8 @@ class DefinitionVerbs:
         return problems or await self._inlets.problems(tenant, document)
 
     async def definitions(self, tenant: str, body: Body) -> Body:
-        """Every version of the tenant's plans, and of the flows, which serve every tenant."""
+        """Every version of the tenant's plans, and of the flows, which serve every tenant: by workflow, the
+        oldest first."""
         store = self._services.ports.definitions
         rows = []
         for owner, stored in (
@@ -110,7 +117,9 @@ class DefinitionVerbs:
         ):
             latest = {name: await store.latest(owner, name) for name in {one.workflow for one in stored}}
             rows += [_row(one, latest[one.workflow]) for one in stored]
-        return {"definitions": sorted(rows, key=lambda row: (row["workflow_id"], row["deployed_at"]))}
+        keyed = ((" ".join(row[name] for name in _ORDER), row) for row in rows)
+        page, where = page_by_key(keyed, body, self._services.limits.answer_bytes_max)
+        return {"definitions": page, **where}
 
     async def definition(self, tenant: str, body: Body) -> Body:
         """One document: a plan of the tenant's, or else what is known of a flow."""

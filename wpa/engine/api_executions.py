@@ -8,17 +8,18 @@ from typing import Any
 import msgspec
 
 from wpa.engine.api_common import Body, Handler, execution_of, new_execution_of, text, whole
-from wpa.engine.asks import find
-from wpa.engine.door import VERSION_HEADER
+from wpa.engine.asks import find, find_latest
+from wpa.engine.door import VERSION_HEADER, conflict
 from wpa.engine.loading import Values, load, revive_to_show
+from wpa.engine.opening import fetch_taken
+from wpa.engine.pages import Page, fitting
 from wpa.engine.services import Services
 from wpa.engine.status import status_document
 from wpa.errors import FlowMissing, TaskRejected
 from wpa.kernel.execution import Diverged, Execution, Start
-from wpa.kernel.fork import settled_before
 from wpa.kernel.program import Program
-from wpa.model.codec import decode_task, encode_event, start_hash
-from wpa.model.events import Event, Failure
+from wpa.model.codec import decode_task, start_hash
+from wpa.model.events import Failure
 from wpa.model.ids import check_workflow
 from wpa.model.state import State
 from wpa.model.tasks import START, Fork, StartPayload, Task, TaskMetadata
@@ -27,7 +28,8 @@ from wpa.model.times import rfc3339
 __all__ = ["ExecutionVerbs", "execution_behind"]
 
 HISTORY_MAX = 1_000
-ANSWER_BYTES_MAX = 1024 * 1024
+READ_AT_ONCE = 250
+"""A page of large events has room for a few."""
 
 
 class ExecutionVerbs:
@@ -59,7 +61,7 @@ class ExecutionVerbs:
     async def rerun(self, tenant: str, body: Body) -> Body:
         """Start a new execution with what an old one had settled before a step."""
         services = self._services
-        state = (await find(services, tenant, execution_of(body))).state
+        state = (await find_latest(services, tenant, execution_of(body))).state
         step, execution = text(body, "from_step"), new_execution_of(body)
         if execution == state.execution:
             message = f"$.new_execution_id is that of the old execution, {execution}: it needs another"
@@ -107,10 +109,8 @@ class ExecutionVerbs:
     async def _try_fork(self, tenant: str, program: Program, task: Task, fork: Fork) -> None:
         """Refuse a rerun that does not come to what it takes over."""
         services = self._services
-        state = (await find(services, tenant, fork.execution_id)).state
-        settled, values = settled_before(state, fork.step), Values(services.payloads)
-        for slot in settled:
-            await values.fetch(slot.output)
+        values = Values(services.payloads)
+        taken = await fetch_taken(services, tenant, fork, values)
         start = Start(
             tenant=tenant,
             execution=task.execution_id,
@@ -118,14 +118,14 @@ class ExecutionVerbs:
             input=task.payload.input_data,
             variables=task.payload.variables,
             context=task.payload.execution_context,
-            settled=settled,
+            taken=taken,
         )
         try:
             Execution.start(program, start, services.clock.now_ms(), services.limits, values)
         except Diverged as error:
             raise TaskRejected(
                 "does_not_fit",
-                f"{state.execution} can't be rerun like that: with this input the workflow does not come "
+                f"{fork.execution_id} can't be rerun like that: with this input the workflow does not come "
                 f"to what is taken over. {error}",
             ) from None
 
@@ -135,10 +135,7 @@ class ExecutionVerbs:
         if found is None:
             return None
         if found.state.start_hash != start_hash(task):
-            raise TaskRejected(
-                "conflict",
-                f"execution {task.execution_id} exists already, started with other content",
-            )
+            raise conflict(found.state)
         return {
             "execution_id": found.state.execution,
             "workflow_id": found.state.workflow,
@@ -168,7 +165,9 @@ class ExecutionVerbs:
         services = self._services
         state = (await find(services, tenant, execution_of(body))).state
         execution, trouble = await execution_behind(services, state)
-        return {"execution": status_document(state, execution, services.clock.now_ms(), trouble)}
+        most = services.limits.answer_bytes_max
+        document = status_document(state, execution, services.clock.now_ms(), trouble, bytes_max=most)
+        return {"execution": fitting(document, most)}
 
     async def history(self, tenant: str, body: Body) -> Body:
         services = self._services
@@ -178,21 +177,19 @@ class ExecutionVerbs:
             whole(body, "limit", HISTORY_MAX, 1, HISTORY_MAX),
         )
         position = whole(body, "position", 0, 0, 1 << 53)
-        # Without a position, what comes before `after` has to be read, too.
-        most = limit + 1 + (0 if position else after)
-        stored = await services.ports.journal.read(tenant, execution, position, most)
+        journal, page = services.ports.journal, Page(services.limits.answer_bytes_max, limit)
+        stored = await journal.read(tenant, execution, position, READ_AT_ONCE)
         if not stored and not position:
             await find(services, tenant, execution)
-        events: list[Event] = []
-        size = 0
-        for found, event in stored:
-            if event.seq > after:
-                size += len(encode_event(event))
-                if events and (len(events) >= limit or size > ANSWER_BYTES_MAX):
-                    return {"events": events, "more": True, "next": position}
-                events.append(event)
-            position = found
-        return {"events": events, "more": False, "next": position}
+        while True:
+            for found, event in stored:
+                # Without a position, what comes before `after` has to be read, too.
+                if event.seq > after and not page.add(event):
+                    return {"events": page.rows, "more": True, "next": position}
+                position = found
+            if len(stored) < READ_AT_ONCE:
+                return {"events": page.rows, "more": False, "next": position}
+            stored = await journal.read(tenant, execution, position, READ_AT_ONCE)
 
 
 async def execution_behind(services: Services, state: State) -> tuple[Execution | None, Failure | None]:

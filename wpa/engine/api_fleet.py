@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from wpa.engine.api_common import Body, Handler, new_execution_of, workflow_of
 from wpa.engine.crew import Roster
+from wpa.engine.pages import page_by_key
 from wpa.errors import TaskRejected
 from wpa.kernel.program import Program
 
@@ -42,9 +43,10 @@ class Schedules(Protocol):
 
 
 class FleetVerbs:
-    """Shows and steers schedules; shows workers."""
+    """Shows and steers schedules; shows workers. ``answer_bytes_max``: as in the limits."""
 
-    def __init__(self, schedules: Schedules | None, roster: Roster | None) -> None:
+    def __init__(self, schedules: Schedules | None, roster: Roster | None, answer_bytes_max: int) -> None:
+        self._answer_bytes_max = answer_bytes_max
         self._schedules = schedules
         self._roster = roster
 
@@ -60,7 +62,9 @@ class FleetVerbs:
         }
 
     async def list_schedules(self, tenant: str, body: Body) -> Body:
-        return {"schedules": await self._found().list(tenant)}
+        found = ((str(row["workflow_id"]), row) for row in await self._found().list(tenant))
+        rows, where = page_by_key(found, body, self._answer_bytes_max)
+        return {"schedules": rows, **where}
 
     async def pause(self, tenant: str, body: Body) -> Body:
         workflow = workflow_of(body)
@@ -85,4 +89,6 @@ class FleetVerbs:
     async def workers(self, tenant: str, body: Body) -> Body:
         if self._roster is None:
             raise TaskRejected("not_served", "the worker that answered knows of no others; ask another")
-        return {"workers": sorted(await self._roster(), key=lambda row: str(row.get("worker")))}
+        found = ((str(row.get("worker")), row) for row in await self._roster())
+        rows, where = page_by_key(found, body, self._answer_bytes_max)
+        return {"workers": rows, **where}

@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import json
 
+import msgspec
+
 from wpa.engine.api_common import Body, Handler, whole
 from wpa.engine.door import ONCE_HEADER
 from wpa.engine.letters import REJECTED_HEADER, SIZE_HEADER, original
+from wpa.engine.pages import Page, fitting
 from wpa.engine.receipts import Receipt, find_receipt, keep_receipt
+from wpa.engine.services import Services
 from wpa.errors import NotFound
-from wpa.ports import Ports
 
 __all__ = ["LetterVerbs"]
 
 LETTER_TEXT_MAX = 64 * 1024
-LETTER_BYTES_MAX = 5 * 1024 * 1024
 
 Letter = tuple[bytes, dict[str, str]]
 """Its bytes, and its headers."""
@@ -24,7 +26,9 @@ Letter = tuple[bytes, dict[str, str]]
 class LetterVerbs:
     """Shows rejected tasks, and queues them again."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, services: Services) -> None:
+        ports = services.ports
+        self._answer_bytes_max = services.limits.answer_bytes_max
         self._tasks, self._blobs, self._records = ports.tasks, ports.blobs, ports.records
 
     def verbs(self) -> dict[str, Handler]:
@@ -32,8 +36,13 @@ class LetterVerbs:
         return {"dlq_list": self.list_letters, "dlq_show": self.show, "dlq_retry": self.retry}
 
     async def list_letters(self, tenant: str, body: Body) -> Body:
-        letters = await self._tasks.buried(tenant, whole(body, "limit", 50, 1, 1_000))
-        return {"letters": [_letter(sequence, data, headers) for sequence, data, headers in letters]}
+        limit, before = whole(body, "limit", 50, 1, 1_000), whole(body, "before", 0, 0, 1 << 53)
+        page = Page(self._answer_bytes_max, limit)
+        for sequence, data, headers in await self._tasks.buried(tenant, limit + 1, before):
+            if not page.add(_letter(sequence, data, headers)):
+                return {"letters": page.rows, "more": True, "next": before}
+            before = sequence
+        return {"letters": page.rows, "more": False, "next": 0}
 
     async def show(self, tenant: str, body: Body) -> Body:
         sequence = whole(body, "sequence", 0, 1, 1 << 53)
@@ -41,8 +50,10 @@ class LetterVerbs:
         letter = _letter(sequence, data, headers)
         letter["headers"] = headers
         letter["text"] = data[:LETTER_TEXT_MAX].decode(errors="replace")
-        # A larger one could not be answered with; it is kept all the same, and can be retried.
-        letter["base64"] = base64.b64encode(data).decode() if len(data) <= LETTER_BYTES_MAX else None
+        letter["base64"] = base64.b64encode(data).decode()
+        if len(msgspec.json.encode(letter)) > self._answer_bytes_max:
+            # It is kept all the same, and can be retried.
+            letter = fitting(letter | {"base64": None}, self._answer_bytes_max)
         return {"letter": letter}
 
     async def retry(self, tenant: str, body: Body) -> Body:

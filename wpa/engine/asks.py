@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from wpa.engine.commit import commit
-from wpa.engine.loading import Loaded, load, revive
+from wpa.engine.loading import Loaded, load, load_latest, revive
 from wpa.engine.payloads import reference
 from wpa.engine.services import Services
 from wpa.errors import Conflict, NotFound, OverLimit, TaskRejected, TooLarge
@@ -26,6 +26,7 @@ from wpa.model.ids import idempotency_key
 from wpa.model.recordable import safe_failure
 from wpa.model.state import Signal, Slot, State, decode_state, encode_state, is_terminal
 from wpa.model.tasks import (
+    ASKS,
     PAUSE,
     RESUME,
     RETRY,
@@ -33,6 +34,7 @@ from wpa.model.tasks import (
     AnswerTask,
     CancelPayload,
     CancelTask,
+    ChildEndedPayload,
     ChildEndedTask,
     Envelope,
     MigrateTask,
@@ -42,17 +44,30 @@ from wpa.model.tasks import (
     StepResultTask,
     TimerDue,
 )
-from wpa.model.times import parse_ms
+from wpa.model.times import parse_ms, rfc3339
 from wpa.plan.suggest import suggest
 
-__all__ = ["append", "author", "decide", "find", "interrupts", "unknown_execution"]
+__all__ = ["append", "author", "decide", "find", "find_latest", "interrupts", "unknown_execution"]
 
+ID_KINDS: Final = frozenset({"answer", "child", "result", "signal", *ASKS})
+"""What an id begins with, up to a colon, where it is not its sender who chose it all."""
 ENDING: Final = ("COMPENSATING", "COMPLETED", "FAILED", "ROLLED_BACK", "CANCELLED")
 
 
 async def find(services: Services, tenant: str, execution: str) -> Loaded:
     """The execution that a task names. Raises NotFound (``unknown_execution``)."""
     loaded = await load(services.ports, tenant, execution)
+    if loaded is None:
+        raise unknown_execution(tenant, execution)
+    return loaded
+
+
+async def find_latest(services: Services, tenant: str, execution: str) -> Loaded:
+    """As :func:`find`, with all that was stored when it was asked: for who is told what can't be done.
+
+    Raises Unavailable, too, where the replicas lag too far behind.
+    """
+    loaded = await load_latest(services.ports, services.clock, tenant, execution)
     if loaded is None:
         raise unknown_execution(tenant, execution)
     return loaded
@@ -159,7 +174,13 @@ async def _signal(services: Services, state: State, task: SignalTask, name: str)
         if problems:
             raise TaskRejected("bad_signal", str(problems[0]), problems)
     stored = await services.payloads.store(state.tenant, state.execution, payload.payload)
-    return Signal(id=payload.id or name, name=payload.signal, payload=stored, by=author(task))
+    return Signal(id=_signal_id(payload.id or name), name=payload.signal, payload=stored, by=author(task))
+
+
+def _signal_id(given: str) -> str:
+    """As its sender chose it, unless that could be the id of anything else that is told, or asked."""
+    kind, colon, _ = given.partition(":")
+    return f"signal:{given}" if colon and kind.partition("#")[0] in ID_KINDS else given
 
 
 async def _answer(services: Services, state: State, task: AnswerTask) -> Signal | None:
@@ -177,7 +198,20 @@ async def _answer(services: Services, state: State, task: AnswerTask) -> Signal 
         hint = suggest(step, names)
         message = f"execution {state.execution} waits for no approval at {step!r}; {shown}"
         raise TaskRejected("not_waiting", f"{message}; {hint}" if hint else message)
+    if _answer_id(state, slot.id, who) in state.signal_ids:
+        return None
+    if slot.until and parse_ms(slot.until) <= services.clock.now_ms():
+        message = (
+            f"execution {state.execution} waits at {slot.id!r} no more: its time was over at {slot.until}"
+        )
+        raise TaskRejected("not_waiting", message)
     approval = await _approval(services, state, slot)
+    if approval is None:
+        message = f"{state.workflow} {state.version} does not say who may answer {slot.id}: nobody may"
+        raise TaskRejected("not_allowed", message)
+    if approval.count > 1 and not by.get("user_id"):
+        message = f"{approval.count} different people have to approve {slot.id}: say who, metadata.user_id"
+        raise TaskRejected("not_allowed", message)
     if not waits.may_answer(approval, slot, by):
         users, roles = waits.allowed(approval, slot)
         may = ", ".join([*sorted(users), *(f"role {role}" for role in sorted(roles))])
@@ -193,15 +227,15 @@ async def _answer(services: Services, state: State, task: AnswerTask) -> Signal 
 def _answer_id(state: State, slot_id: str, who: str) -> str:
     """One for each person and question: a flow that starts over asks anew, in a slot of the same name."""
     asked = "answer" if state.run == 1 else f"answer#{state.run}"
-    return f"{asked}:{slot_id}:{who}"
+    return f"{asked}:{slot_id}:{who.replace('%', '%25').replace(':', '%3A')}"
 
 
-async def _approval(services: Services, state: State, slot: Slot) -> Approval:
+async def _approval(services: Services, state: State, slot: Slot) -> Approval | None:
     program = await services.library.program(state.tenant, state.workflow, state.version)
     copy = decode_state(encode_state(state))
     execution, _ = await revive(program, copy, services.limits, services.payloads)
     want = execution.wants.get(slot.id)
-    return (want.wait.approval if want and want.wait else None) or Approval()
+    return None if want is None else waits.approval_of(want)
 
 
 async def _result(services: Services, state: State, task: ChildEndedTask | StepResultTask) -> Signal | None:
@@ -215,7 +249,8 @@ async def _result(services: Services, state: State, task: ChildEndedTask | StepR
     if is_terminal(state.status) or slot is None or slot.status != "open":
         return None
     stored = payload.output
-    if not (reference(stored) or "").startswith(f"{state.tenant}/"):
+    owner = payload.child if isinstance(payload, ChildEndedPayload) else state.execution
+    if not (reference(stored) or "").startswith(f"{state.tenant}/{owner}/"):  # else its worker has stored it
         stored = await services.payloads.store(state.tenant, state.execution, stored)
     told: dict[str, Any] = {"output": stored, "error": payload.error and safe_failure(payload.error)}
     if isinstance(task, ChildEndedTask):
@@ -226,6 +261,11 @@ async def _result(services: Services, state: State, task: ChildEndedTask | StepR
         return Signal(id=identity, slot=slot.id, payload=told)
     if slot.kind != "remote" or task.payload.key not in ("", idempotency_key(state.key, slot.id)):
         return None
+    if task.payload.attempt < slot.attempt:
+        return None  # it was given up, and another attempt is made
+    if task.payload.attempt > slot.attempt:
+        at = f"{slot.id} of execution {state.execution} is at attempt {slot.attempt}"
+        raise Conflict(f"$.payload.attempt is {task.payload.attempt}, but {at}")
     told |= {"attempt": task.payload.attempt, "started_at": task.payload.started_at}
     identity = f"result:{slot.id}:{state.run}:{task.payload.attempt}"
     return Signal(id=identity, slot=slot.id, payload=told, by={"worker": task.payload.worker})
@@ -248,6 +288,8 @@ async def _retried(services: Services, state: State, by: dict[str, Any], identit
     if draft is None or "reopen" not in draft.data:
         return draft
     program = await services.library.program(state.tenant, state.workflow, state.version)
+    if program.timeout_ms is not None:  # its time counts anew, or it might be over at once
+        draft.data["deadline_at"] = rfc3339(draft.at_ms + program.timeout_ms)
     copy = decode_state(encode_state(state))
     try:
         execution, _ = await revive(program, copy, services.limits, services.payloads)

@@ -15,6 +15,7 @@ from wpa.model.events import Failure
 from wpa.model.ids import check_execution, check_version, check_workflow
 from wpa.model.limits import Limits
 from wpa.model.state import Parent, State
+from wpa.model.subjects import may_be_answered
 from wpa.model.tasks import (
     CHILD_ENDED,
     SCHEDULE_DUE,
@@ -205,8 +206,7 @@ def _admit_due(lease: Lease, live: Live) -> Request:
 def answer(live: Live, lease: Lease, body: dict[str, Any]) -> None:
     """Send ``body`` to the inbox that the task's header names; other subjects are not answered."""
     subject = lease.headers.get(REPLY_HEADER, "")
-    # Only an inbox: a reply header must not be a way to publish on somebody else's subjects.
-    if subject.startswith("_INBOX.") and not set(subject) & set("*> \t\r\n\0"):
+    if may_be_answered(subject):
         live.publish(subject, msgspec.json.encode(body))
 
 

@@ -14,12 +14,12 @@ from typing import Final
 
 from wpa.engine.attempts import Attempts
 from wpa.engine.commit import Lost, commit
-from wpa.engine.effects import Effects
-from wpa.engine.loading import Values
+from wpa.engine.effects import Effects, alarm_of, is_left
+from wpa.engine.loading import Values, kept_apart
 from wpa.engine.services import Services
 from wpa.engine.snapshots import Keeper
 from wpa.errors import Conflict, OverLimit, Superseded, TooLarge, Unavailable
-from wpa.kernel.draft import Draft, seal
+from wpa.kernel.draft import Draft, plain_value, seal
 from wpa.kernel.execution import Attempt, Diverged, Execution
 from wpa.kernel.oversize import end_instead
 from wpa.kernel.rebase import rebase
@@ -124,9 +124,7 @@ class Drive:
     async def resume_effects(self) -> None:
         """Issue again whatever the driver before may not have come to."""
         state = self._execution.state
-        await self._effects.close(
-            state, [slot for slot in state.slots.values() if slot.status == "cancelled"]
-        )
+        await self._effects.close_left(state)
         for slot_id in state.open:
             if slot_id in self._execution.wants:  # else it is about to be dropped
                 await self._effects.open_slot(self._execution, slot_id)
@@ -143,14 +141,14 @@ class Drive:
             if attempts and execution.ending(now) is not None:
                 await attempts.stop()
                 now = clock.now_ms()
-            while draft := execution.follow_up(now, attempts.busy if execution.state.failing else ()):
+            while draft := execution.follow_up(now, attempts.busy if execution.fails else ()):
                 await self.record(draft)
                 now = clock.now_ms()
             state = execution.state
             if is_terminal(state.status):
                 await self.finish(state)
                 return
-            if (_fails(state) or state.status == "PAUSED") and (sleepers := await attempts.stop_sleepers()):
+            if (execution.fails or state.status == "PAUSED") and (sleepers := await attempts.stop_sleepers()):
                 self._todo += sleepers  # what only waited for a retry begins nothing now
                 continue
             ready = self._take_todo(now) if self._todo else []
@@ -175,7 +173,7 @@ class Drive:
             slot = state.slots[slot_id]
             if slot.status != "open":
                 continue  # given up in the meantime
-            far = slot.retry_at and (_fails(state) or parse_ms(slot.retry_at) - now_ms > NAP_MS)
+            far = slot.retry_at and (self._execution.fails or parse_ms(slot.retry_at) - now_ms > NAP_MS)
             if far or state.status == "PAUSED":
                 later.append(slot_id)
             else:
@@ -213,8 +211,8 @@ class Drive:
         """
         execution, services = self._execution, self._services
         state = execution.state
-        if draft.event in (ev.COMPLETED, ev.CONTINUED):
-            draft = await self._with_payload(draft)
+        if key := plain_value(draft):
+            draft = await self._with_payload(draft, key)
         while True:
             event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=self.epoch)
             try:
@@ -239,10 +237,9 @@ class Drive:
             await self._effects.close(state, left)
         return True
 
-    async def _with_payload(self, draft: Draft) -> Draft:
-        """A draft of an output, or of another run's input, with that as the journal keeps it."""
+    async def _with_payload(self, draft: Draft, key: str) -> Draft:
+        """A draft of a plain value, with that as the journal keeps it."""
         payloads, state = self._services.payloads, self._execution.state
-        key = "output" if draft.event == ev.COMPLETED else "input"
         value = draft.data[key]
         stored = payloads.inline(value)
         if stored is None:
@@ -283,8 +280,12 @@ class Drive:
         if dropped := data.get("dropped"):
             await self._attempts.stop(set(dropped))
             await self._effects.close(state, [slots[slot_id] for slot_id in dropped if slot_id in slots])
-        if event.event == ev.STEP_FAILED and not data["final"] and slots[data["slot"]].kind == "step":
-            self._todo.append(data["slot"])
+        if event.event == ev.STEP_FAILED:
+            failed = slots[data["slot"]]
+            if is_left(failed, state):
+                await self._effects.close(state, [failed])
+            elif not data["final"] and failed.kind == "step":
+                self._todo.append(failed.id)
         if "waits" not in data and "retry" not in data:
             self._todo += opened
             return
@@ -319,12 +320,10 @@ class Drive:
                 raise Conflict(f"{name} was read from a replica that lagged behind")
             if event.epoch > self.epoch or event.event not in ev.ASKED:
                 raise Superseded(f"{name}: {event.worker} drives it now, epoch {event.epoch}")
-            if event.event == ev.SIGNALLED:
-                payload = event.data["signal"].get("payload")
-                await self._values.fetch(payload)
-                if isinstance(payload, dict):
-                    await self._values.fetch(payload.get("output"))
             execution.record(event, position)
+            if event.event == ev.SIGNALLED:
+                told = event.data["signal"]
+                await self._values.fetch(kept_apart(told.get("slot", ""), told.get("payload")))
 
     # -- rest and end ------------------------------------------------------------------------
 
@@ -334,18 +333,16 @@ class Drive:
         state = execution.state
         if not state.open and not state.start_at and state.status == "RUNNING":
             raise Diverged(f"{state.execution}: nothing runs, and nothing is to be run")
-        before = state.wake_at
+        before = alarm_of(state)
         recorded = await self.record(execution.resting(self._services.clock.now_ms()))
         if not recorded or is_terminal(execution.state.status):
             return False
-        await self.settle_down(execution.state, before)
+        await self.settle_down(execution.state)
+        await self._effects.clear_alarm(state.tenant, before)
         return True
 
-    async def settle_down(self, state: State, alarm_before: str = "") -> None:
-        if state.wake_at:
-            await self._effects.set_alarm(state)
-        elif alarm_before:
-            await self._effects.clear_alarm(state, alarm_before)
+    async def settle_down(self, state: State) -> None:
+        await self._effects.set_alarm(state)
         await self._keeper.rest(state)
 
     async def finish(self, state: State) -> None:
@@ -357,8 +354,3 @@ def _only_opens(event: Event) -> bool:
     """Whether an event calls for no more than attempts at the steps that it opens: nearly all do."""
     data = event.data
     return event.event in _ONWARD and not ("waits" in data or "dropped" in data)
-
-
-def _fails(state: State) -> bool:
-    """Whether a step has given up and the rest is wound down. While it compensates, undos are retried."""
-    return bool(state.failing) and state.status == "RUNNING"

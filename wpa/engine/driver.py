@@ -70,7 +70,7 @@ class Driver:
         self._keeper = Keeper(services)
         self._effects = Effects(services)
         self._drive = Drive(services, self._keeper, self._effects, give_up)
-        self._may_be_behind = services.ports.lags
+        self._may_be_behind = services.ports.lags()
         """Whether what is read next may lack what was stored a moment ago."""
 
     @property
@@ -89,11 +89,14 @@ class Driver:
         PlatformError when the turn has to be tried again by whoever gets the task next.
         """
         try:
-            if await self._begin():
-                try:
+            try:
+                if await self._begin():
                     await self._drive.advance()
-                except Diverged as error:
-                    await self._block(self._drive.execution.state, error)
+            except (Diverged, TaskRejected) as error:
+                if self._drive.execution is None:
+                    raise
+                # What was asked is recorded: it is the execution that can't go on, and not the task.
+                await self._block(self._drive.execution.state, error)
             self._request.lease.ack()
         finally:
             await self._drive.stop()
@@ -220,7 +223,7 @@ class Driver:
                 return self._nothing_to_record(state)
             driving = "lease" in draft.data
             if driving:
-                await self._leave_to_an_abler(state)
+                await self._prepare_to_drive(state)
             # Whoever was blocked took over, and did not come to issue again what the one before had not.
             anew = "reopen" in draft.data or state.blocked is not None
             before, epoch = state.worker, state.epoch + driving
@@ -249,9 +252,9 @@ class Driver:
             raise
 
     def _nothing_to_record(self, state: State) -> Callable[[], Awaitable[bool]]:
-        task, again = self._request.task, self._may_be_behind
-        # An alarm rings at once where a worker with a slow clock has set it: it may be waited for already.
-        if again and (isinstance(task, ChildEndedTask) or (isinstance(task, TimerDue) and not state.at_rest)):
+        # Both may be of no use by now. Or what they are for was stored a moment ago: an alarm rings at once
+        # where a worker with a slow clock has set it.
+        if self._may_be_behind and isinstance(self._request.task, ChildEndedTask | TimerDue):
             return self._look_again
         return partial(self._sleep_in if self._is_early(state) else self._asked_before, state)
 
@@ -311,7 +314,7 @@ class Driver:
     async def _load(self, execution: str) -> Loaded | None:
         """An execution as it is; surely so once ``_may_be_behind`` says no."""
         ports, tenant = self._services.ports, self._request.tenant
-        if ports.lags and not self._may_be_behind:
+        if not self._may_be_behind:
             return await load_latest(ports, self._services.clock, tenant, execution)
         return await load(ports, tenant, execution)
 
@@ -331,9 +334,11 @@ class Driver:
             await self._drive.resume_effects()
         return True
 
-    async def _leave_to_an_abler(self, state: State) -> None:
-        """Raise StepsMissing where another worker has to drive on, before this one says that it does."""
+    async def _prepare_to_drive(self, state: State) -> None:
+        """What comes before this worker says that it drives on. Raises StepsMissing where another has to."""
         services = self._services
+        if is_terminal(state.status):  # it is tried again: from then on, its children go by other names
+            await self._effects.close_left(state)
         try:
             program = await services.library.program(state.tenant, state.workflow, state.version)
         except (FlowMissing, TaskRejected):
@@ -342,7 +347,7 @@ class Driver:
 
     # -- blocked -----------------------------------------------------------------------------
 
-    async def _block(self, state: State, error: Diverged | NotFound) -> bool:
+    async def _block(self, state: State, error: Diverged | TaskRejected) -> bool:
         """The definition can't go on with what is recorded: say so, and look again later."""
         services = self._services
         await self._leave_to_other_code(state, error)
@@ -372,7 +377,7 @@ class Driver:
             return True
         return False
 
-    async def _leave_to_other_code(self, state: State, error: Diverged | NotFound) -> None:
+    async def _leave_to_other_code(self, state: State, error: Diverged | TaskRejected) -> None:
         """Raise CodeDiffers where another worker may be able to go on; not for ever, for maybe none is."""
         services = self._services
         if isinstance(error, Diverged) and self._request.lease.delivered <= CODE_TRIES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,9 +18,10 @@ from wpa.engine.patience import until_done
 from wpa.engine.services import Services
 from wpa.errors import OverLimit, TooLarge
 from wpa.kernel.execution import Execution
+from wpa.kernel.mail import CHILD_FAILED
 from wpa.model.events import Failure
 from wpa.model.ids import idempotency_key
-from wpa.model.state import Parent, Slot, State
+from wpa.model.state import Parent, Slot, State, is_terminal
 from wpa.model.tasks import (
     CANCEL,
     CHILD_ENDED,
@@ -38,7 +39,7 @@ from wpa.model.tasks import (
 from wpa.model.times import parse_ms, rfc3339
 from wpa.ports.tasks import Source
 
-__all__ = ["Effects"]
+__all__ = ["Effects", "alarm_of", "is_left"]
 
 log = logging.getLogger("wpa.engine")
 
@@ -80,6 +81,10 @@ class Effects:
                 self._services.ports.live.publish(
                     f"workflow.stop.{state.tenant}.{slot.name}", msgspec.json.encode(body)
                 )
+
+    async def close_left(self, state: State) -> None:
+        """Close every slot that nobody waits for any more, whoever may have done so before. Idempotent."""
+        await self.close(state, [slot for slot in state.slots.values() if is_left(slot, state)])
 
     async def _start_child(self, execution: Execution, slot: Slot) -> None:
         state = execution.state
@@ -167,30 +172,27 @@ class Effects:
     # -- rest and end ------------------------------------------------------------------------
 
     async def set_alarm(self, state: State) -> None:
-        """The alarm of an execution at rest: one, for whatever is due first. Idempotent."""
-        timers = self._services.ports.timers
-        name = alarm_name(state.execution)
-        if state.wake_at:
-            body = timer_due(state.execution)
-            await until_done(lambda: timers.set(state.tenant, name, parse_ms(state.wake_at), body))
+        """The alarm of an execution at rest: one, for whatever is due first. Idempotent.
 
-    async def clear_alarm(self, state: State, set_before: str) -> None:
-        """Forget an alarm that was set and is not wanted any more."""
-        if set_before and set_before > rfc3339(self._services.clock.now_ms()):
+        Each rest has an alarm of its own. Somebody may stand still before this call, or the network keep it
+        back, until others have taken over and set the next: then this one rings for nothing, and does not
+        replace theirs.
+        """
+        if state.wake_at:
+            timers, alarm = self._services.ports.timers, alarm_of(state)
+            body = timer_due(state.execution)
+            await until_done(lambda: timers.set(state.tenant, alarm.name, parse_ms(alarm.rings_at), body))
+
+    async def clear_alarm(self, tenant: str, alarm: Alarm) -> None:
+        """Forget the alarm of a rest that is over, if it has not rung yet. That of no other rest."""
+        if alarm.rings_at > rfc3339(self._services.clock.now_ms()):
             timers = self._services.ports.timers
-            await until_done(lambda: timers.clear(state.tenant, alarm_name(state.execution)))
+            await until_done(lambda: timers.clear(tenant, alarm.name))
 
     async def ended(self, state: State) -> None:
         """An execution has ended: stop its children, tell its parent. Idempotent."""
-        left = [
-            slot
-            for slot in state.slots.values()
-            if slot.kind in ("child", "remote") and slot.status in ("open", "cancelled")
-        ]
-        if left:
-            await self.close(state, left)
-        if state.wake_at:
-            await self.clear_alarm(state, state.wake_at)
+        await self.close_left(state)
+        await self.clear_alarm(state.tenant, alarm_of(state))
         if state.parent is not None:
             payload = ChildEndedPayload(
                 slot=state.parent.slot,
@@ -212,9 +214,29 @@ class Effects:
         await until_done(lambda: tasks.publish(tenant, data, headers or {}))
 
 
-def alarm_name(execution: str) -> str:
-    """What the alarm of an execution is called."""
-    return f"{execution}.wake"
+def is_left(slot: Slot, state: State) -> bool:
+    """Whether others may still work on a slot that nobody waits for any more.
+
+    It was dropped, or open at the end; or it is a child that was given up, and not because it had failed: it
+    took too long, say. A remote step that was given up finds that out by itself.
+    """
+    if slot.status == "failed":
+        return slot.kind == "child" and slot.error is not None and slot.error.type != CHILD_FAILED
+    return slot.status == "cancelled" or (slot.status == "open" and is_terminal(state.status))
+
+
+class Alarm(NamedTuple):
+    """What was set for an execution when it came to rest."""
+
+    name: str
+    rings_at: str
+    """Empty: none was set."""
+
+
+def alarm_of(state: State) -> Alarm:
+    """The alarm of the rest that an execution is in, or was in last."""
+    rest = f"-{state.rest_epoch}" if state.rest_epoch else ""
+    return Alarm(f"{state.execution}.wake{rest}", state.wake_at)
 
 
 def _asker(state: State) -> TaskMetadata:

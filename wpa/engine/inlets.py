@@ -302,7 +302,7 @@ class Tap:
             except OverLimit as error:
                 rejected = rejected or error
         if rejected is not None:
-            log.warning("%s: of no use to %s: %s", self._place(drawn), self._name, rejected)
+            log.warning("%s: of no use to %s: %s", self._place(drawn), self._name, rejected.outline)
             await bury(self._services, inlet.tenant, drawn.data, self._messages.letter(origin, rejected))
 
     def _place(self, drawn: Drawn) -> str:

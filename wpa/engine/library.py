@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from wpa import plan
-from wpa.errors import FlowMissing, NotFound, TaskRejected
+from wpa.errors import DefinitionError, FlowMissing, Newer, NotFound, TaskRejected
 from wpa.kernel.program import Program
 from wpa.model.times import rfc3339
 from wpa.plan.suggest import suggest
@@ -72,8 +72,8 @@ class Library:
     async def program(self, tenant: str, workflow: str, version: str = "") -> Program:
         """The program of a version, or of the version deployed last. The tenant's own comes before a flow.
 
-        Raises NotFound (``unknown_workflow``, ``unknown_version``), FlowMissing for a flow that only other
-        workers have, or Unavailable.
+        Raises NotFound (``unknown_workflow``, ``unknown_version``, ``broken_definition``), FlowMissing for a
+        flow that only other workers have, Newer for what this worker can't load, or Unavailable.
         """
         kept = self.at_hand(tenant, workflow, version)
         if kept is not None:
@@ -114,9 +114,15 @@ class Library:
                 "unsupported_definition",
                 f"{workflow} {version} is a {stored.kind}; this worker does not know what that is",
             )
-        program = self._programs[(tenant, workflow, version)] = plan.load(
-            msgspec.json.decode(stored.document)
-        )
+        try:
+            program = plan.load(msgspec.json.decode(stored.document))
+        except (ValueError, DefinitionError) as error:
+            # No deploy lets such a one through: not one of this version.
+            raise Newer(
+                f"the definition under wpa_definitions {tenant}.{workflow}.{version} can't be loaded by this "
+                f"worker: upgrade it, or deploy a definition under another version: {error}"
+            ) from None
+        self._programs[(tenant, workflow, version)] = program
         if len(self._programs) > PROGRAMS_KEPT:
             self._programs.popitem(last=False)
         return program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, overload
 
@@ -18,7 +19,20 @@ from wpa.ports import Ports
 from wpa.ports.clock import Clock
 from wpa.ports.journal import Stored
 
-__all__ = ["Loaded", "Values", "folded", "load", "load_latest", "referring", "revive", "revive_to_show"]
+__all__ = [
+    "Loaded",
+    "Values",
+    "folded",
+    "kept_apart",
+    "load",
+    "load_latest",
+    "read_snapshot",
+    "referring",
+    "revive",
+    "revive_to_show",
+]
+
+log = logging.getLogger("wpa.engine")
 
 
 LOOK_EVERY_S: Final = 0.05
@@ -44,11 +58,28 @@ async def load(ports: Ports, tenant: str, execution: str) -> Loaded | None:
     state: State | None = None
     revision = snapshot_seq = 0
     if found is not None:
-        state, revision = decode_state(found[0]), found[1]
-        snapshot_seq = state.seq
+        state, revision = read_snapshot(tenant, execution, found[0]), found[1]
+        snapshot_seq = state.seq if state else 0
     tail = await ports.journal.read(tenant, execution, state.position if state else 0)
     state = folded(state, tail)
     return None if state is None else Loaded(state, revision, snapshot_seq)
+
+
+def read_snapshot(tenant: str, execution: str, data: bytes) -> State | None:
+    """A stored snapshot; None for one that is of no use: the journal is the truth, and makes it anew.
+
+    Raises Newer for one that this worker can't read.
+    """
+    try:
+        state = decode_state(data)
+    except ValueError as error:
+        reason = str(error)
+    else:
+        if (state.tenant, state.execution) == (tenant, execution):
+            return state
+        reason = f"it is that of {state.tenant}.{state.execution}"
+    log.warning("the snapshot of %s.%s is ignored, its journal is read: %s", tenant, execution, reason)
+    return None
 
 
 @overload
@@ -68,6 +99,8 @@ async def load_latest(ports: Ports, clock: Clock, tenant: str, execution: str) -
 
     Raises Unavailable, too, where none of them has come to know it within ``CAUGHT_UP_WITHIN_S``.
     """
+    if not ports.lags():
+        return await load(ports, tenant, execution)
     latest = await ports.journal.latest(tenant, execution)
     deadline = clock.monotonic_s() + CAUGHT_UP_WITHIN_S
     while True:
@@ -152,6 +185,15 @@ def referring(state: State) -> Iterator[Any]:
     for slot in state.slots.values():
         yield slot.output
     for signal in state.signals:
-        yield signal.payload
-        if isinstance(signal.payload, dict):
-            yield signal.payload.get("output")
+        yield kept_apart(signal.slot, signal.payload)
+
+
+def kept_apart(slot: str, payload: Any) -> Any:
+    """The value, of what an execution is told, that may refer to a large payload.
+
+    Of a result, which is for ``slot``, that is its output. Of a signal it is the payload as a whole: what
+    stands in that is its sender's own, whatever it looks like.
+    """
+    if not slot:
+        return payload
+    return payload.get("output") if isinstance(payload, dict) else None

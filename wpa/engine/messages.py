@@ -21,6 +21,7 @@ from wpa.model.tasks import SIGNAL, START, SignalPayload, SignalTask, StartPaylo
 from wpa.model.times import rfc3339
 from wpa.plan import Plan
 from wpa.plan.expressions import ExpressionError
+from wpa.plan.subjects import reserved
 from wpa.plan.triggers import Signal, Start, Trigger
 
 __all__ = ["Made", "Messages", "digest", "foreign", "own_subject"]
@@ -138,24 +139,28 @@ class Messages:
 
 
 def foreign(tenant: str, plan: Plan) -> list[Problem]:
-    """The triggers that listen to what another tenant's steps emit; they are never in force."""
-    return [
-        Problem(
-            f"$.triggers[{number}].subject",
-            f"{trigger.subject!r} is another tenant's; what steps emit is for their own tenant only",
-            f"write 'workflow.emit.{tenant}.'",
-        )
-        for number, trigger in enumerate(plan.triggers)
-        if own_subject(tenant, trigger.subject) is None
-    ]
+    """The triggers that listen to what is another tenant's, or nobody's to hear; they are never in force.
+
+    The latter are refused at a deploy; that may have been before they were.
+    """
+    problems = []
+    for number, trigger in enumerate(plan.triggers):
+        if own_subject(tenant, trigger.subject) is None:
+            theirs = f"{trigger.subject!r} is another tenant's; what steps emit is for their own tenant only"
+            complaint = reserved(trigger.subject)
+            hint = "" if complaint else f"write 'workflow.emit.{tenant}.'"
+            problems.append(Problem(f"$.triggers[{number}].subject", complaint or theirs, hint))
+    return problems
 
 
 def own_subject(tenant: str, pattern: str) -> str | None:
-    """What to listen to for a trigger's subject; None where it is another tenant's.
+    """What to listen to for a trigger's subject; None where nothing on it is for the tenant.
 
     Under ``workflow.emit.`` each tenant has its own subjects: a wildcard in the tenant's place means just
     those.
     """
+    if reserved(pattern):
+        return None
     tokens = pattern.split(".")
     if tokens[:2] != ["workflow", "emit"]:
         return pattern

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from wpa.engine.asks import find
+from wpa.engine.asks import find_latest
 from wpa.engine.commit import commit
 from wpa.engine.door import Request
 from wpa.engine.loading import Values
@@ -12,14 +12,14 @@ from wpa.engine.services import Services
 from wpa.errors import OverLimit, TaskRejected, TooLarge
 from wpa.kernel.draft import Draft
 from wpa.kernel.execution import Diverged, Execution, Start
-from wpa.kernel.fork import settled_before
+from wpa.kernel.fork import taken_over
 from wpa.kernel.program import Program
+from wpa.kernel.telling import Taken
 from wpa.model.events import Event
-from wpa.model.state import Slot
 from wpa.model.tasks import Fork, Task
 from wpa.model.times import parse_ms, rfc3339
 
-__all__ = ["Opened", "append_first", "open_new"]
+__all__ = ["Opened", "append_first", "fetch_taken", "open_new"]
 
 
 class Opened(NamedTuple):
@@ -63,7 +63,7 @@ async def open_new(services: Services, request: Request, task: Task, epoch: int)
     if stored is None:
         stored = await services.payloads.store(request.tenant, request.execution, task.payload.input_data)
     values = Values(services.payloads)
-    settled = () if task.fork is None else await _forked(services, request, task.fork, values)
+    taken = Taken() if task.fork is None else await fetch_taken(services, request.tenant, task.fork, values)
     now = services.clock.now_ms()
     start = Start(
         tenant=request.tenant,
@@ -79,7 +79,7 @@ async def open_new(services: Services, request: Request, task: Task, epoch: int)
         start_at_ms=parse_ms(task.start_at) if task.start_at else 0,
         parent=task.parent,
         forked_from=task.fork.execution_id if task.fork else "",
-        settled=settled,
+        taken=taken,
     )
     try:
         execution, draft = Execution.start(program, start, now, services.limits, values)
@@ -88,13 +88,16 @@ async def open_new(services: Services, request: Request, task: Task, epoch: int)
     return Opened(execution, _first_event(services, request, program, draft, epoch), values)
 
 
-async def _forked(services: Services, request: Request, fork: Fork, values: Values) -> tuple[Slot, ...]:
-    """What a rerun takes over from the execution that it is a rerun of."""
-    loaded = await find(services, request.tenant, fork.execution_id)
-    settled = settled_before(loaded.state, fork.step)
-    for slot in settled:
+async def fetch_taken(services: Services, tenant: str, fork: Fork, values: Values) -> Taken:
+    """What a rerun takes over from the execution that it is a rerun of, with its large payloads.
+
+    Raises NotFound where there is none, and TaskRejected where it can't be taken over.
+    """
+    # Whether it has ended, and what it has undone, only its last events tell.
+    taken = taken_over((await find_latest(services, tenant, fork.execution_id)).state, fork.step)
+    for slot in taken.settled:
         await values.fetch(slot.output)
-    return settled
+    return taken
 
 
 def _first_event(services: Services, request: Request, program: Program, draft: Draft, epoch: int) -> Event:

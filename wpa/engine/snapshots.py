@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from wpa.engine.loading import Loaded
+from wpa.engine.loading import Loaded, read_snapshot
 from wpa.engine.services import Services
 from wpa.errors import Conflict, TooLarge, Unavailable
-from wpa.model.state import State, decode_state, encode_state, pack
+from wpa.model.state import State, encode_state, pack
 
 __all__ = ["Keeper"]
 
@@ -75,7 +75,8 @@ class Keeper:
                 break
             except Conflict:
                 found = await snapshots.get(state.tenant, state.execution)
-                if found is not None and decode_state(found[0]).seq >= state.seq:
+                stored = read_snapshot(state.tenant, state.execution, found[0]) if found else None
+                if stored is not None and stored.seq >= state.seq:
                     break  # a newer one, or this very one: its answer was lost
                 self._revision = found[1] if found else 0
             except TooLarge as error:

@@ -18,6 +18,8 @@ __all__ = ["open_approvals", "status_document"]
 
 SHOWN_BYTES_MAX = 1024 * 1024
 """About how much of inputs and outputs a status document shows in all; the history has the rest."""
+SHOWN_OF_ALL: Final = 4
+"""Inputs and outputs get one part of so many, where an answer has less room."""
 ELIDE_FIELDS_MAX = 100
 WAITING_SHOWN: Final = 20
 CHILDREN_SHOWN: Final = 100
@@ -25,7 +27,12 @@ NAMES_SHOWN: Final = 20
 
 
 def status_document(
-    state: State, execution: Execution | None, now_ms: int, trouble: Failure | None = None
+    state: State,
+    execution: Execution | None,
+    now_ms: int,
+    trouble: Failure | None = None,
+    *,
+    bytes_max: int,
 ) -> dict[str, Any]:
     """The document that ``workflow.api.<tenant>.status`` answers with.
 
@@ -35,10 +42,13 @@ def status_document(
             recorded: then only what has a slot is shown.
         now_ms: what durations of what still runs are counted to.
         trouble: why there is no ``execution``.
+        bytes_max: so much an answer has room for. Inputs and outputs are shown accordingly; with very many
+            steps the document may be larger all the same.
     """
     run = execution.run_view() if execution is not None else None
     views = run.steps() if run is not None else _recorded_steps(state)
-    most = max(256, SHOWN_BYTES_MAX // (2 * len(state.slots) + 2))
+    shown_bytes = min(SHOWN_BYTES_MAX, bytes_max // SHOWN_OF_ALL)
+    most = max(256, shown_bytes // (2 * len(state.slots) + 2))
     ended = is_terminal(state.status)
     return {
         "execution_id": state.execution,
@@ -80,9 +90,14 @@ def status_document(
     }
 
 
-def open_approvals(state: State, execution: Execution | None) -> list[dict[str, Any]]:
-    """Every approval that waits for answers: who may give one, and what was answered so far."""
-    slots = (state.slots[slot_id] for slot_id in state.open)
+def open_approvals(state: State, execution: Execution | None, after: str = "") -> list[dict[str, Any]]:
+    """Every approval that waits for answers: who may give one, and what was answered so far.
+
+    With ``after``, a slot's id, only those that were opened after that one, whether it is still open or not.
+    """
+    opened = list(state.slots)
+    later = set(opened[opened.index(after) + 1 :] if after in state.slots else opened)
+    slots = (state.slots[slot_id] for slot_id in state.open if slot_id in later)
     return [_waiting(slot, state, execution) for slot in slots if slot.kind == "approval"]
 
 
@@ -190,7 +205,7 @@ def _progress(state: State, progress: Progress) -> dict[str, int]:
         "completed": progress.completed,
         "failed": failed,
         "skipped": progress.skipped,
-        "percentage": 100 if state.status == "COMPLETED" else progress.percentage,
+        "percentage": 100 if state.status == "COMPLETED" else progress.percentage * state.begun,
     }
 
 

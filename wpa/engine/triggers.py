@@ -205,7 +205,9 @@ class Triggers:
 
     async def _bury(self, tenant: str, plan: Plan, origin: Origin, data: bytes, error: TaskRejected) -> None:
         services = self._services
-        log.warning("a message on %s is of no use to %s.%s: %s", origin.subject, tenant, plan.id, error)
+        log.warning(
+            "a message on %s is of no use to %s.%s: %s", origin.subject, tenant, plan.id, error.outline
+        )
         headers = self._messages.letter(origin, error)
         await until_done(lambda: bury(services, tenant, data, headers))
 

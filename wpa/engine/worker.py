@@ -341,7 +341,10 @@ class Worker:
         Where it is the start of a child, its parent is told, which would wait for ever.
         """
         services = self._services
-        log.warning("task %d of %s is rejected: %s", lease.sequence, lease.source.subject, error)
+        log.warning(
+            "task %d of %s is rejected: %s; `wpa dlq list` says why",
+            lease.sequence, lease.source.subject, error.outline,
+        )  # fmt: skip
         headers = dead_letter_headers(lease, error, services.worker, services.clock.now_ms())
         try:
             if (told := refusal(lease, error)) is not None:

@@ -30,7 +30,7 @@ from wpa.model.ids import check_step, undo_slot
 if TYPE_CHECKING:
     from wpa.flows.saga import Saga
 
-__all__ = ["CONTINUE", "UNDO_POLICY", "Ledger", "Slot"]
+__all__ = ["CONTINUE", "Ledger", "Slot"]
 
 CONTINUE: Final = StepPolicy(on_error="continue")
 """How every step of a flow is run where nothing else is said: what a failure means, the flow decides."""
@@ -65,6 +65,10 @@ class Slot:
             inputs |= self.settled.value
         return inputs
 
+    def undo_policy(self) -> StepPolicy:
+        """How its undo step is to be run: by the worker group that did the work."""
+        return msgspec.structs.replace(UNDO_POLICY, queue=self.want.policy.queue)
+
 
 class Ledger:
     """See the module. Not thread-safe; owned by one run."""
@@ -98,6 +102,14 @@ class Ledger:
         info = self.info
         return self.told < info.replayed or (info.rebuilt and self.told == info.replayed)
 
+    @property
+    def seed(self) -> str:
+        """What chance is drawn from right now."""
+        for taken in self.info.taken_seeds:
+            if self.told < taken.until:
+                return taken.seed
+        return self.info.seed or self.info.id
+
     # -- slots -------------------------------------------------------------------------------
 
     def open(
@@ -111,6 +123,7 @@ class Ledger:
         wait: Wait | None = None,
         trim: bool = False,
         undo: str = "",
+        undoes: str = "",
         saga: Saga | None = None,
     ) -> Slot:
         """Want one more occurrence of ``step``. Raises InvalidName for a step id that can't be one."""
@@ -123,7 +136,15 @@ class Ledger:
             self._counts[step] = count = count + 1
             slot_id = f"{step}:{count}"
         want = Want(
-            slot=slot_id, step=step, kind=kind, uses=uses, inputs=inputs, policy=policy, wait=wait, trim=trim
+            slot=slot_id,
+            step=step,
+            kind=kind,
+            uses=uses,
+            inputs=inputs,
+            policy=policy,
+            wait=wait,
+            trim=trim,
+            undoes=undoes,
         )
         slot = Slot(want, undo, saga)
         if not self.closed:
@@ -147,7 +168,9 @@ class Ledger:
         if self.open_slots:
             for slot in self._slots.values():
                 self.drop(slot)
-        return self.take().dropped
+        untold = self.take()
+        self._recorded.extend(untold.recorded)
+        return untold.dropped
 
     def find(self, slot_id: str) -> Slot | None:
         """The slot of that id, if it was ever wanted."""
@@ -220,7 +243,7 @@ class Ledger:
             step=slot.want.step,
             uses=slot.undo,
             inputs=slot.undo_inputs(),
-            policy=msgspec.structs.replace(UNDO_POLICY, queue=slot.want.policy.queue),
+            policy=slot.undo_policy(),
             trim=True,
         )
 

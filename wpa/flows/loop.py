@@ -36,7 +36,7 @@ from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple
 from wpa.flows.errors import NotInFlow
 from wpa.flows.ledger import Ledger, Slot
 from wpa.flows.sites import current_site
-from wpa.flows.tasks import FlowFuture, FlowTask, Gathering, Guarded, refusal
+from wpa.flows.tasks import FlowFuture, FlowTask, Gathering, Guarded, Steadfast, refusal
 from wpa.flows.watchdog import Overrun, Turn, watchdog
 from wpa.kernel.program import Settled, Wait
 from wpa.model.steptype import StepSignature
@@ -122,7 +122,7 @@ class FlowLoop(AbstractEventLoop):
         self._sweep_at = SWEEP_TASKS
         self._task_count = 0
         self._made = 0
-        self._seed = ledger.info.seed or ledger.info.id
+        self._seed = ledger.seed
         # Two executions' tasks meet in asyncio's own sets: their hashes have to differ, and to be repeatable.
         digest = hashlib.blake2b(self._seed.encode(), digest_size=6).digest()
         self._order_base = int.from_bytes(digest, "big") << 12
@@ -306,11 +306,28 @@ class FlowLoop(AbstractEventLoop):
             self.ledger.drop(slot)
             raise
 
+    async def settled_in_any_case(self, slot: Slot) -> tuple[Settled, asyncio.CancelledError | None]:
+        """Wait until the slot is settled, though whoever waits for it is cancelled.
+
+        Returns how it ended, and the cancel that came meanwhile, which the caller has to raise in the end.
+        """
+        future: Steadfast[Settled] = Steadfast(loop=self)
+        slot.deliver = future.set_result
+        cancelled: asyncio.CancelledError | None = None
+        while not future.done():
+            try:
+                await future
+            except asyncio.CancelledError as error:
+                cancelled = error
+        return future.result(), cancelled
+
     @property
     def random(self) -> random.Random:
-        """The execution's own generator, seeded when it was started."""
-        if self._random is None:
-            self._random = random.Random(self._seed)
+        """The run's own generator, seeded when it was started. In a rerun, chance repeats itself as long as
+        the flow is told of what is taken over."""
+        seed = self.ledger.seed
+        if self._random is None or seed != self._seed:
+            self._seed, self._random = seed, random.Random(seed)
         return self._random
 
     def pending(self) -> list[FlowTask[Any]]:

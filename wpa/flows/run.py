@@ -9,12 +9,14 @@ from __future__ import annotations
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from wpa.flows.errors import UnknownSlot
 from wpa.flows.ledger import Ledger, Slot
 from wpa.flows.loop import FlowLoop, completed_by
 from wpa.flows.outcome import outcome_of
 from wpa.flows.sites import UNKNOWN, suspended_site
-from wpa.flows.tasks import FlowTask
+from wpa.flows.tasks import FlowTask, Steadfast
 from wpa.flows.watchdog import TURN_S
 from wpa.kernel.program import (
     CleansUp,
@@ -68,9 +70,12 @@ class FlowRun(CleansUp):
                 self._program.enter(self._data), name="flow", context=Context()
             )
             self._turn(self._main)
-        if self._outcome is not None:
-            return self._outcome
-        return self._ledger.take()
+        new = self._ledger.take()
+        if self._outcome is None:
+            return new
+        if new.recorded:
+            return msgspec.structs.replace(self._outcome, recorded=new.recorded)
+        return self._outcome
 
     def settle(self, settled: Settled) -> None:
         """See :meth:`wpa.kernel.program.Run.settle`.
@@ -102,6 +107,8 @@ class FlowRun(CleansUp):
         """Whether the flow's own task waits for this slot itself, and not for another task that does."""
         wanted = self._ledger.find(slot)
         future = completed_by(wanted) if wanted is not None else None
+        if isinstance(future, Steadfast):
+            return False
         return future is not None and self._main is not None and self._main.awaits is future
 
     def undo(self, slot: str) -> Want | None:

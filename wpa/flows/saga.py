@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Final
 
 from wpa.errors import StepFailed
 from wpa.flows.errors import Discarded
-from wpa.flows.ledger import UNDO_POLICY, Slot
-from wpa.flows.loop import current
+from wpa.flows.ledger import Slot
+from wpa.flows.loop import FlowLoop, current
 from wpa.flows.outcome import ContinueAsNew, alone
+from wpa.kernel.program import Settled
 
 __all__ = ["Saga", "saga", "saga_now"]
+
+TO_ITS_END: Final = "wpa.flows.saga: undone to its end"
+"""A change like those of flows: journals of before tell of undo steps that a cancel has dropped."""
 
 _SAGA: Final[ContextVar[Saga | None]] = ContextVar("wpa_saga", default=None)
 
@@ -51,17 +56,41 @@ class Saga:
 
     async def _undo(self, reason: BaseException) -> None:
         loop = current("saga()")
+        cancelled: asyncio.CancelledError | None = None
         for slot in reversed(self._done):
+            if cancelled is not None and not loop.ledger.compensates:
+                break  # it was asked for that nothing more be undone
             step = f"undo_{slot.want.step}"[:64]
             undoing = loop.ledger.open(
-                step, "step", slot.undo, inputs=slot.undo_inputs(), policy=UNDO_POLICY, trim=True
+                step,
+                "step",
+                slot.undo,
+                inputs=slot.undo_inputs(),
+                policy=slot.undo_policy(),
+                trim=True,
+                undoes=slot.want.slot,
             )
-            settled = await loop.settled(undoing)
+            settled, came = await _settled(loop, undoing)
+            cancelled = cancelled or came
             if settled.status == "failed":
                 why = settled.error.message if settled.error else ""
                 message = f"{step} gave up ({why}), after {type(reason).__name__}: {reason}"
-                raise StepFailed(message, type="CompensationFailed", retryable=False) from reason
+                failed = StepFailed(message, type="CompensationFailed", retryable=False)
+                if cancelled is None:
+                    raise failed from reason
+                failed.__cause__ = reason
+                raise cancelled from failed
             slot.undone = True
+        if cancelled is not None:
+            raise cancelled
+
+
+async def _settled(loop: FlowLoop, undoing: Slot) -> tuple[Settled, asyncio.CancelledError | None]:
+    """The end of an undo step, which a cancel does not cut short: the execution's own compensation would undo
+    the same once more, under another key."""
+    if loop.ledger.patched(TO_ITS_END):
+        return await loop.settled_in_any_case(undoing)
+    return await loop.settled(undoing), None
 
 
 def saga() -> Saga:
@@ -74,7 +103,8 @@ def saga() -> Saga:
     ``asyncio.TaskGroup``, which cancels them.
 
     Raises StepFailed of type ``CompensationFailed``, from the exception, where an undo step gives up; what
-    was to be undone after it is then left to the execution's own compensation.
+    was to be undone after it is then left to the execution's own compensation. A cancel, or a time-out around
+    it, that comes while it undoes is raised when all is undone.
     """
     return Saga()
 

@@ -18,7 +18,7 @@ from wpa.flows.sites import suspended_site
 if TYPE_CHECKING:
     from wpa.flows.loop import FlowLoop
 
-__all__ = ["FlowFuture", "FlowTask", "Gathering", "Guarded", "refusal"]
+__all__ = ["FlowFuture", "FlowTask", "Gathering", "Guarded", "Steadfast", "refusal"]
 
 T = TypeVar("T")
 
@@ -114,6 +114,13 @@ class FlowFuture(asyncio.Future[T]):
 
     def __hash__(self) -> int:
         return self._order
+
+
+class Steadfast(asyncio.Future[T]):
+    """A future that can not be cancelled: a task that is cancelled while it awaits one hears of it after."""
+
+    def cancel(self, msg: Any = None) -> bool:
+        return False
 
 
 class Gathering(asyncio.tasks._GatheringFuture):  # type: ignore[name-defined,misc]  # noqa: SLF001

@@ -9,7 +9,7 @@ program, at once.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -25,6 +25,8 @@ from wpa.model.times import parse_ms
 
 __all__ = ["Ending"]
 
+NEVER: Final = 1 << 62
+
 
 class Ending:
     """Decides for one execution. What it keeps, it could compute again.
@@ -35,12 +37,18 @@ class Ending:
 
     def __init__(self, max_parallel: int) -> None:
         self._max_parallel = max_parallel
-        self._deadline_ms: int | None = None
+        self._deadline_at, self._deadline_ms = "", NEVER
 
     def due(self, state: State, script: Script, now_ms: int) -> Failure | None:
         """Why the execution is to end now. None while there is no reason, and while its program cleans up."""
         reason = self._reason(state, now_ms)
         return reason if reason is None or _cleaner(state, script, now_ms) is None else None
+
+    def begins(self, state: State, script: Script, now_ms: int) -> bool:
+        """Whether :meth:`follow_up` would answer with a draft: nothing else is to begin any more."""
+        if (state.cancel is None and not state.deadline_at) or self._reason(state, now_ms) is None:
+            return False
+        return state.cleanup is None or _cleaner(state, script, now_ms) is None
 
     def follow_up(self, state: State, script: Script, now_ms: int) -> Draft | None:
         """The end, or the begin of the compensation or of the clean-up before it; None where none is due."""
@@ -57,8 +65,8 @@ class Ending:
             return None
         if state.cancel is not None:
             return Failure(type=CANCELLED, message=state.cancel.reason or "cancelled", retryable=False)
-        if self._deadline_ms is None:
-            self._deadline_ms = parse_ms(state.deadline_at) if state.deadline_at else 1 << 62
+        if self._deadline_at != state.deadline_at:  # to parse it each time would take too long
+            self._deadline_at, self._deadline_ms = state.deadline_at, parse_ms(state.deadline_at)
         if state.cleanup is not None:
             now_ms = self._deadline_ms  # it was over by the clock of whoever drove then
         if now_ms < self._deadline_ms or state.failing:

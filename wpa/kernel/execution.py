@@ -24,15 +24,14 @@ from wpa.kernel import resting, saga, verdict
 from wpa.kernel.draft import Draft
 from wpa.kernel.ending import Ending
 from wpa.kernel.fold import advance
-from wpa.kernel.mail import Mail
+from wpa.kernel.mail import Found, Mail
 from wpa.kernel.match import Diverged, check_pinned
 from wpa.kernel.opening import held, open_into, room_beside
 from wpa.kernel.outcome import conclude, start_over
-from wpa.kernel.program import Continued, Failed, Finished, Program, Run, Waiting, Want
+from wpa.kernel.program import Continued, Failed, Outcome, Program, Run, Waiting, Want
 from wpa.kernel.replay import replay, replay_slot
-from wpa.kernel.retry import backoff_ms, may_retry
 from wpa.kernel.script import Script
-from wpa.kernel.telling import Attempt, Start, attempt_data, first_data, info_at_start, info_of
+from wpa.kernel.telling import Attempt, Start, attempt_data, first_data, info_at_start, info_of, takeover_data
 from wpa.model import events as ev
 from wpa.model.events import Event, Failure
 from wpa.model.limits import Limits
@@ -88,16 +87,17 @@ class Execution:
         """A new execution and the draft of its first event. Append it after position 0."""
         begins_ms = max(now_ms, start.start_at_ms)
         run = program.begin(start.input, start.variables, info_at_start(program, start, begins_ms))
-        execution = cls(program, run, limits, resolve, {slot.id: slot for slot in start.settled})
-        for slot in start.settled:
-            replay_slot(program, execution._script, execution.state, slot, resolve)
+        execution = cls(program, run, limits, resolve, {slot.id: slot for slot in start.taken.settled})
+        script, delayed = execution._script, begins_ms > now_ms
+        if not delayed or start.taken.settled:  # what it takes over has to fit at once
+            script.begin()
+        for slot in start.taken.settled:
+            replay_slot(program, script, execution.state, slot, resolve)
         data = first_data(program, start, begins_ms)
-        if begins_ms > now_ms:
+        if delayed:
             data["start_at"] = rfc3339(begins_ms)
-            data["next"] = []
-        else:
-            open_into(data, execution._script, [], program.max_parallel, start.execution, now_ms)
-        data["progress_percentage"] = execution._percentage() if start.settled else 0
+        open_into(data, script, [], None if delayed else program.max_parallel, start.execution, now_ms)
+        data["progress_percentage"] = execution._percentage() if start.taken.settled else 0
         return execution, Draft(ev.STARTED, data, now_ms)
 
     @classmethod
@@ -122,6 +122,8 @@ class Execution:
         run = program.begin(resolve(state.input), state.variables, info_of(state))
         execution = cls(program, run, limits, resolve, state.slots)
         execution.state = state
+        if state.begun:
+            execution._script.begin()
         replay(program, execution._script, state, resolve)
         execution._retries = any(state.slots[slot_id].retry_at for slot_id in state.open)
         saga.want_undos(state, execution._script)
@@ -132,11 +134,7 @@ class Execution:
 
     def recovered(self, worker: str, reason: str, now_ms: int) -> Draft:
         """Another worker drove this execution and is gone: take over, under the next epoch."""
-        slots = self.state.slots
-        now = rfc3339(now_ms)
-        lost = [s for s in self.state.open if slots[s].kind == "step" and slots[s].retry_at <= now]
-        data = {"previous_worker": self.state.worker, "reason": reason, "lost": lost}
-        return Draft(ev.RECOVERED, data, now_ms)
+        return Draft(ev.RECOVERED, takeover_data(self.state, self.wants, reason, now_ms), now_ms)
 
     def attempted(self, attempt: Attempt, now_ms: int, told: dict[str, Any] | None = None) -> Draft:
         """An attempt at an open slot has ended, well or badly. ``told`` is added to what is recorded."""
@@ -148,7 +146,7 @@ class Execution:
             return self._failed(slot, attempt.error, data, now_ms)
         data["output"] = attempt.stored
         if self.state.status == "COMPENSATING":
-            data["undone"] = [*self.state.undone, slot.step]
+            data["undone"] = saga.undone_with(self.state, slot.step)
             del self.wants[slot.id]
             data["next"] = saga.next_undo(self.state, after=slot.id)
             saga.waits_into(data, self.state, self._script.run, now_ms)
@@ -162,23 +160,13 @@ class Execution:
         return Draft(ev.STEP_COMPLETED, data, now_ms)
 
     def _failed(self, slot: Slot, error: Failure, data: dict[str, Any], now_ms: int) -> Draft:
-        want = self.wants[slot.id]
-        policy = want.policy
-        failures = slot.failures + 1
-        retry_at = now_ms + backoff_ms(policy.retry, failures, f"{self.state.execution}:{slot.id}")
-        deadline = verdict.deadline_ms(slot, policy)
-        too_late = deadline is not None and retry_at >= deadline
-        if (
-            slot.kind not in ("step", "remote")
-            or not may_retry(policy.retry, error, failures)
-            or policy.at_most_once
-            or (self.state.failing and self.state.status == "RUNNING")
-            or too_late
-        ):
-            if too_late and error.retryable:
-                error = verdict.deadline_exceeded(policy, error)
+        want, key = self.wants[slot.id], f"{self.state.execution}:{slot.id}"
+        following = verdict.next_attempt(slot, want.policy, error, now_ms, key)
+        if isinstance(following, Failure):
+            return self._give_up(want, following, data, now_ms)
+        if self.fails:
             return self._give_up(want, error, data, now_ms)
-        data |= {"error": error, "final": False, "retry_at": rfc3339(retry_at)}
+        data |= {"error": error, "final": False, "retry_at": rfc3339(following)}
         data["next"] = list(self.state.open)
         data["progress_percentage"] = self._percentage()
         return Draft(ev.STEP_FAILED, data, now_ms)
@@ -210,8 +198,9 @@ class Execution:
         status = state.status
         if is_terminal(status):
             return None
-        if (error := verdict.over_limit(state, self.limits)) is not None:
-            return saga.failed(state, error, "", saga.compensable(state, script.run), now_ms)
+        # What is paused can't fail: it is over the limit still when it is resumed.
+        if status != "PAUSED" and (error := verdict.over_limit(state, self.limits)) is not None:
+            return saga.failed(state, error, "", saga.standing(state, script.run), now_ms)
         undoing = status == "COMPENSATING"
         if (state.lost or undoing) and (hopeless := self._hopeless(now_ms)) is not None:
             return hopeless
@@ -219,21 +208,27 @@ class Execution:
             return self._settle_wait(now_ms) or saga.wind_up(state, now_ms) or self._go_on(now_ms)
         if status == "PAUSED":
             return None
-        ends = state.cancel is not None or state.deadline_at
-        if ends and (draft := self._ending.follow_up(state, script, now_ms)) is not None:
-            return draft
-        if state.failing:
-            return saga.wind_down(state, script.run, busy, now_ms)
+        if self.fails or self._ending.begins(state, script, now_ms):
+            return self._wind_down(now_ms, busy)
         if state.start_at:
-            return self._go_on(now_ms) if now_ms >= parse_ms(state.start_at) else None
+            return self._begin(now_ms) if now_ms >= parse_ms(state.start_at) else None
         if self._mail.waiting and (draft := self._settle_wait(now_ms)) is not None:
             return draft
         if script.derived:
             return self._derive(script.wants[script.derived.pop(0)], now_ms)
-        outcome = script.outcome
-        if not isinstance(outcome, Waiting) and (draft := self._outcome(outcome, now_ms)) is not None:
+        return self._onward(script.outcome, now_ms)
+
+    def _wind_down(self, now_ms: int, busy: Collection[str]) -> Draft | None:
+        """On the way to an early end. First, what others have done: it is to be undone, or at least named."""
+        state, script = self.state, self._script
+        ends = self._ending.begins(state, script, now_ms)
+        if (found := self._mail.take_work(state, script.wants, now_ms, done=ends)) is not None:
+            return self._settle(found, now_ms)
+        if (draft := self._ending.follow_up(state, script, now_ms)) is not None:
             return draft
-        return self._go_on(now_ms)
+        if isinstance(script.outcome, Failed):
+            return conclude(state, script, script.outcome, busy, now_ms)
+        return saga.wind_down(state, script.run, busy, now_ms)
 
     def ending(self, now_ms: int) -> Failure | None:
         """Why the execution is to end though nothing of it failed: a cancel, or its deadline. What runs
@@ -244,22 +239,37 @@ class Execution:
         """
         return self._ending.due(self.state, self._script, now_ms)
 
-    def _outcome(self, outcome: Finished | Failed | Continued, now_ms: int) -> Draft | None:
-        """What follows from the end of the program itself."""
+    @property
+    def fails(self) -> bool:
+        """Whether it can't succeed any more: what runs may end, and nothing begins, nor is tried again."""
+        state = self.state
+        return state.status == "RUNNING" and (bool(state.failing) or isinstance(self._script.outcome, Failed))
+
+    def _onward(self, outcome: Outcome, now_ms: int) -> Draft | None:
+        """What follows from how far the program itself is."""
         if isinstance(outcome, Continued):
             self._following, draft = start_over(self.program, self.state, outcome, now_ms)
             return draft
-        return conclude(self.state, self._script, outcome, now_ms)
+        if isinstance(outcome, Waiting):
+            return self._go_on(now_ms)
+        return conclude(self.state, self._script, outcome, (), now_ms) or self._go_on(now_ms)
+
+    def _begin(self, now_ms: int) -> Draft:
+        """A delayed start: only now is the program asked what it wants."""
+        self._script.begin()
+        data: dict[str, Any] = {"reason": "go on"}
+        self._next_into(data, now_ms)
+        return Draft(ev.RESUMED, data, now_ms)
 
     def _go_on(self, now_ms: int) -> Draft | None:
-        """Open what nothing else opens: after a pause, at a delayed start, for another attempt elsewhere."""
+        """Open what nothing else opens: after a pause, or for another attempt elsewhere."""
         state, script = self.state, self._script
-        if not (script.ready or self._mail.waiting or script.dropping or state.start_at):
+        if not (script.ready or self._mail.waiting or script.dropping):
             return None
         again = self._mail.due_again(state, now_ms)
         undoing = state.status == "COMPENSATING"
         openable = not undoing and (script.dropping or script.can_open(self._room(state.open)))
-        if not again and not openable and not state.start_at:
+        if not again and not openable:
             return None
         data: dict[str, Any] = {"reason": "go on"}
         if again:
@@ -284,11 +294,11 @@ class Execution:
 
     def _settle_wait(self, now_ms: int) -> Draft | None:
         """Settle an open wait for which something came, or whose time is over."""
-        if not self._mail.waiting:
-            return None
-        found = self._mail.take(self.state, self.wants, now_ms)
-        if found is None:
-            return None
+        found = self._mail.take(self.state, self.wants, now_ms) if self._mail.waiting else None
+        return None if found is None else self._settle(found, now_ms)
+
+    def _settle(self, found: Found, now_ms: int) -> Draft:
+        """Record what a wait got."""
         slot = self.state.slots[found.slot]
         if found.escalated is not None:
             data: dict[str, Any] = {"step": slot.step, "slot": slot.id, **found.escalated}
@@ -299,7 +309,7 @@ class Execution:
             Attempt(
                 slot=slot.id,
                 started_ms=started_ms,
-                output=self._resolve(found.output),
+                output=found.output if found.default else self._resolve(found.output),
                 stored=found.output,
                 error=found.error,
             ),
@@ -309,17 +319,12 @@ class Execution:
 
     def _hopeless(self, now_ms: int) -> Draft | None:
         """Give up an open slot that may not, or should not, be attempted once more."""
-        for slot_id in self.state.open:
-            slot = self.state.slots[slot_id]
-            want = self.wants.get(slot_id)
-            if want is None:
-                continue  # dropped by a program that goes another way than the one that opened it
-            error = verdict.hopeless(slot, want, self.limits)
-            if error is None:
-                continue
-            data = {"step": slot.step, "slot": slot_id, "uses": want.uses, "attempt": slot.attempt}
-            return self._give_up(want, error, data, now_ms)
-        return None
+        found = verdict.first_hopeless(self.state, self.wants, self.limits)
+        if found is None:
+            return None
+        slot, want, error = found
+        data = {"step": slot.step, "slot": slot.id, "uses": want.uses, "attempt": slot.attempt}
+        return self._give_up(want, error, data, now_ms)
 
     # -- resting -----------------------------------------------------------------------------
 
@@ -328,9 +333,10 @@ class Execution:
 
         ``taken`` are the slots that somebody takes care of already.
         """
-        state = self.state
-        due_ms = self._mail.due_ms(state, self._script.wants)
-        return resting.wake_ms(state, state.open if self._retries else (), due_ms, taken)
+        state, fails = self.state, self.fails
+        due_ms = self._mail.due_ms(state, self._script.wants, only_work=fails)
+        retrying = state.open if self._retries and not fails else ()
+        return resting.wake_ms(state, retrying, due_ms, taken)
 
     def resting(self, now_ms: int) -> Draft:
         """Come to rest: nobody drives the execution until something comes, or its alarm rings."""
@@ -384,7 +390,8 @@ class Execution:
         running = state.open.copy()
         if without in running:
             running.remove(without)
-        room = None if held(state) else self._room(running)
+        still = held(state) or self.fails or self._ending.begins(state, self._script, now_ms)
+        room = None if still else self._room(running)
         open_into(data, self._script, running, room, state.key, now_ms)
 
     def _percentage(self) -> int:

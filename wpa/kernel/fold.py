@@ -15,23 +15,18 @@ from typing import Any, Final
 
 import msgspec
 
-from wpa.errors import WpaError
 from wpa.kernel import cleanup
-from wpa.kernel.transitions import LEGAL
+from wpa.kernel.transitions import LEGAL, IllegalTransition, status_after
 from wpa.kernel.waits import next_child_id
 from wpa.model import events as ev
 from wpa.model.events import Event, Failure
-from wpa.model.state import Cancel, Parent, Signal, Slot, State
+from wpa.model.state import SEEDS_FORMAT, Cancel, Parent, Seed, Signal, Slot, State
 from wpa.model.times import parse_ms, rfc3339
 
 __all__ = ["LEGAL", "IllegalTransition", "advance", "fold"]
 
 SIGNAL_IDS_KEPT: Final = 1_000
 """So many of an execution's last signals are known again; those not yet taken are, in any case."""
-
-
-class IllegalTransition(WpaError):
-    """An event that may not follow. The journal, or this code, is broken: stop, don't guess."""
 
 
 def fold(state: State | None, event: Event) -> State:
@@ -41,20 +36,10 @@ def fold(state: State | None, event: Event) -> State:
 
 def advance(state: State | None, event: Event) -> tuple[State, list[str]]:
     """The same, and the slots that ``event`` opens, in order."""
-    before = state.status if state is not None else ""
     name, data = event.event, event.data
-    after = LEGAL.get((before, name))
-    if after is None:
-        raise IllegalTransition(
-            f"{event.tenant_id}.{event.execution_id}: {name} (seq {event.seq}) can't follow "
-            f"status {before or 'none'}"
-        )
+    after = status_after(state, event)
     if state is None:
         state = _started(event)
-    elif event.seq != state.seq + 1:
-        raise IllegalTransition(
-            f"{event.tenant_id}.{event.execution_id}: event seq {event.seq} follows seq {state.seq}"
-        )
     else:
         _CHANGES[name](state, event)
     state.status = after
@@ -77,6 +62,8 @@ def _follow(state: State, data: dict[str, Any], at: str) -> list[str]:
     the new ones are returned."""
     if recorded := data.get("recorded"):
         state.recorded += recorded
+    if state.start_at and "next" in data and at >= state.start_at:
+        state.start_at = ""
     slots = state.slots
     for slot_id in data.get("dropped", ()):
         slot = slots.get(slot_id)
@@ -133,6 +120,9 @@ def _started(event: Event) -> State:
         seed=data.get("seed", ""),
     )
     state.forked_from = data.get("forked_from", "")
+    if "taken_seeds" in data:
+        state.taken_seeds = msgspec.convert(data["taken_seeds"], list[Seed])
+        state.format = SEEDS_FORMAT
     for settled in data.get("settled", ()):
         slot = msgspec.convert(settled, Slot)
         state.slots[slot.id] = slot
@@ -146,15 +136,13 @@ def _slot(state: State, event: Event) -> Slot:
     slot = state.slots.get(slot_id)
     if slot is None:
         slot = state.slots[slot_id] = Slot(id=slot_id, opened_at=event.timestamp)
-        return slot
-    if slot.status != "open":
-        raise IllegalTransition(f"{event.execution_id}: slot {slot_id} is settled already ({slot.status})")
     return slot
 
 
 def _settle(state: State, slot: Slot, event: Event) -> None:
     slot.retry_at = ""
     slot.finished_at = event.data.get("finished_at") or event.timestamp
+    slot.undoes = event.data.get("undoes", "")
     if slot.id in state.open:
         state.open.remove(slot.id)
 
@@ -221,6 +209,8 @@ def _decided(state: State, event: Event) -> None:
 
 
 def _recovered(state: State, event: Event) -> None:
+    for slot_id, uses in event.data.get("uses", {}).items():
+        state.slots[slot_id].uses = uses
     for slot_id in state.open:
         slot = state.slots[slot_id]
         if slot.retry_at > event.timestamp:
@@ -279,6 +269,7 @@ def _waiting(state: State, event: Event) -> None:
     data = event.data
     state.lease = ""
     state.wake_at = data.get("until", "")
+    state.rest_epoch = event.epoch
     state.blocked = _failure(data["blocked"]) if "blocked" in data else None
 
 
@@ -309,12 +300,11 @@ def _paused(state: State, event: Event) -> None:
 
 
 def _resumed(state: State, event: Event) -> None:
-    if state.start_at and event.timestamp >= state.start_at:
-        state.start_at = ""
     if "cleanup" in event.data:
         cleanup.fold_into(state, event)
     if state.status == "FAILED":
         _reopen(state, event.data.get("reopen", ()), event.timestamp)
+        state.deadline_at = event.data.get("deadline_at", state.deadline_at)
 
 
 def _reopen(state: State, slot_ids: Iterable[str], at: str) -> None:
@@ -350,6 +340,8 @@ def _cancel_requested(state: State, event: Event) -> None:
 def _continued(state: State, event: Event) -> None:
     """The same execution from the beginning: no slots, other input."""
     state.input = event.data.get("input")
+    if seed := event.data.get("seed"):
+        state.seed, state.format = seed, SEEDS_FORMAT
     state.run += 1
     state.run_seq = event.seq
     state.run_started_at = event.timestamp
@@ -357,6 +349,7 @@ def _continued(state: State, event: Event) -> None:
     state.order.clear()
     state.open.clear()
     state.recorded.clear()
+    state.taken_seeds.clear()
     # What was told to a slot of the run before must not be taken for the next one's of the same name.
     state.signals = [signal for signal in state.signals if not signal.slot]
 

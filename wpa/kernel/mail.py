@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
 from wpa.kernel import waits
-from wpa.kernel.program import Approval, Want
+from wpa.kernel.program import Want
 from wpa.model.events import Failure
 from wpa.model.state import Signal, Slot, State
 from wpa.model.times import parse_ms, rfc3339
 
-__all__ = ["Found", "Mail"]
+__all__ = ["CHILD_FAILED", "Found", "Mail", "done_elsewhere"]
 
 NEVER: Final = 1 << 62
+CHILD_FAILED: Final = "ChildFailed"
+"""The type of the failure of a slot whose child has said that it failed."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """Something for an open wait. ``output`` as the journal keeps it."""
+    """Something for an open wait. ``output`` as the journal keeps it, unless it is the wait's ``default``."""
 
     slot: str
     output: Any = None
+    default: bool = False
     error: Failure | None = None
     signals: tuple[str, ...] = ()
     """The ids of the signals that are used up by it."""
@@ -39,6 +43,8 @@ class Mail:
         """Whether any wait is open."""
         self._open: list[str] = []
         self._dirty = False
+        self._first = ""
+        """The open wait that is over first, at ``_due_ms``."""
         self._due_ms = NEVER
 
     def look_again(self, state: State, wants: dict[str, Want]) -> None:
@@ -48,25 +54,51 @@ class Mail:
         self.waiting = self._dirty = bool(self._open)
 
     def take(self, state: State, wants: dict[str, Want], now_ms: int) -> Found | None:
-        """The next thing for an open wait, or None."""
+        """The next thing for an open wait, or None.
+
+        What has been told comes first; what became due meanwhile follows in the order of its moments.
+        """
         if self._dirty:
             found = self._told(state, wants)
             if found is not None:
                 return found
-            self._due_ms = min((self._due(state, wants, slot_id) for slot_id in self._open), default=NEVER)
+            # min() is stable: of those with the same moment, the one that was opened first.
+            self._first = min(self._open, key=lambda slot_id: self._due(state, wants, slot_id))
+            self._due_ms = self._due(state, wants, self._first)
             self._dirty = False
         if now_ms < self._due_ms:
             return None
-        for slot_id in self._open:
-            if self._due(state, wants, slot_id) <= now_ms:
-                return _overdue(state.slots[slot_id], wants[slot_id], now_ms)
-        return None
+        return _overdue(state.slots[self._first], wants[self._first], now_ms)
 
-    def due_ms(self, state: State, wants: dict[str, Want]) -> int | None:
-        """When the first of the open waits is over by itself; None: never."""
+    def take_work(self, state: State, wants: dict[str, Want], now_ms: int, *, done: bool) -> Found | None:
+        """The next end of work that others do: all that an execution on its way to its end still takes.
+
+        What a child or a step elsewhere has come to, or that a step elsewhere has not come to an end in time.
+        ``done``: only what has succeeded; a failure would be another reason to end, and wait for what was
+        stopped for the first one.
+        """
         if not self.waiting:
             return None
-        due = min((self._due(state, wants, slot_id) for slot_id in self._open), default=NEVER)
+        slots = state.slots
+        for slot_id in self._open:
+            if slots[slot_id].kind == "child" and _is_detached(wants[slot_id]):
+                return _detached(slots[slot_id])
+        for signal in state.signals:
+            found = _result(slots[signal.slot], signal) if signal.slot in self._open else None
+            if found is not None and not (done and found.error is not None):
+                return found
+        for slot_id in () if done else self._open:
+            if slots[slot_id].under_way and self._due(state, wants, slot_id) <= now_ms:
+                return _overdue(slots[slot_id], wants[slot_id], now_ms)
+        return None
+
+    def due_ms(self, state: State, wants: dict[str, Want], *, only_work: bool = False) -> int | None:
+        """When the first of the open waits is over by itself; None: never. ``only_work``: of those for steps
+        that are made elsewhere."""
+        if not self.waiting:
+            return None
+        waits = [slot_id for slot_id in self._open if not only_work or state.slots[slot_id].under_way]
+        due = min((self._due(state, wants, slot_id) for slot_id in waits), default=NEVER)
         return None if due == NEVER else due
 
     def due_again(self, state: State, now_ms: int) -> list[str]:
@@ -85,21 +117,18 @@ class Mail:
     # -- the mailbox -------------------------------------------------------------------------
 
     def _told(self, state: State, wants: dict[str, Want]) -> Found | None:
-        by_name: dict[str, str] = {}
+        by_name: dict[str, list[Slot]] = {}
         answers: dict[str, list[Signal]] = {}
         for slot_id in self._open:
             slot = state.slots[slot_id]
             if slot.kind == "signal":
-                by_name.setdefault(slot.name, slot_id)
+                by_name.setdefault(slot.name, []).append(slot)
             elif slot.kind == "child" and _is_detached(wants[slot_id]):
-                return Found(slot=slot_id, output={"execution_id": slot.name})
+                return _detached(slot)
         for signal in state.signals:
             if not signal.slot:
-                if signal.name in by_name:
-                    told = {"signal": signal.name, "by": signal.by}
-                    return Found(
-                        slot=by_name[signal.name], output=signal.payload, signals=(signal.id,), told=told
-                    )
+                if (found := _named(by_name.get(signal.name, ()), signal)) is not None:
+                    return found
             elif signal.slot in self._open:
                 slot = state.slots[signal.slot]
                 if slot.kind == "approval":
@@ -107,19 +136,36 @@ class Mail:
                 elif (found := _result(slot, signal)) is not None:
                     return found
         for slot_id, given in answers.items():
-            approval = _approval(wants[slot_id])
-            verdict = waits.tally(approval, state.slots[slot_id], given)
+            approval = waits.approval_of(wants[slot_id])
+            verdict = approval and waits.tally(approval, state.slots[slot_id], given)
             if verdict is not None:
                 return Found(slot=slot_id, output=verdict, signals=tuple(signal.id for signal in given))
         return None
+
+
+def done_elsewhere(state: State) -> list[str]:
+    """The open slots for which others have reported that the work is done, and nobody has heard of it yet."""
+    slots = state.slots
+    told = ((slots.get(signal.slot), signal) for signal in state.signals if signal.slot)
+    results = (_result(slot, signal) for slot, signal in told if slot is not None and slot.status == "open")
+    return [found.slot for found in results if found is not None and found.error is None]
+
+
+def _named(waiting: Iterable[Slot], signal: Signal) -> Found | None:
+    """A signal for the first that waits for its name, and waited still when it came."""
+    slot = next((slot for slot in waiting if waits.in_time(slot, signal)), None)
+    if slot is None:
+        return None
+    told = {"signal": signal.name, "by": signal.by}
+    return Found(slot=slot.id, output=signal.payload, signals=(signal.id,), told=told)
 
 
 def _is_detached(want: Want) -> bool:
     return want.wait is not None and want.wait.child is not None and want.wait.child.detached
 
 
-def _approval(want: Want) -> Approval:
-    return (want.wait and want.wait.approval) or Approval()
+def _detached(slot: Slot) -> Found:
+    return Found(slot=slot.id, output={"execution_id": slot.name})
 
 
 def _result(slot: Slot, signal: Signal) -> Found | None:
@@ -148,7 +194,7 @@ def _result(slot: Slot, signal: Signal) -> Found | None:
     if status == "REJECTED" and error.get("type") == "conflict":
         how = f"the id that its child was to have is taken: {error.get('message', '')}"
     failure = Failure(
-        type="ChildFailed",
+        type=CHILD_FAILED,
         message=how,
         retryable=False,
         details={"execution": slot.name, "status": status, "error": error},
@@ -164,7 +210,9 @@ def _overdue(slot: Slot, want: Want, now_ms: int) -> Found:
         if slot.kind == "timer":
             return Found(slot=slot.id)
         if want.wait is not None and want.wait.has_default:
-            return Found(slot=slot.id, output=want.wait.default, told={"timed_out": True})
+            return Found(slot=slot.id, output=want.wait.default, default=True, told={"timed_out": True})
         return Found(slot=slot.id, error=waits.timed_out(want, slot), told={"timed_out": True})
-    escalation = _approval(want).escalations[slot.escalations]
+    approval = waits.approval_of(want)
+    assert approval is not None  # noqa: S101  nothing else is due before the end
+    escalation = approval.escalations[slot.escalations]
     return Found(slot=slot.id, escalated={"users": list(escalation.users), "roles": list(escalation.roles)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from wpa.errors import CodeMissing
-from wpa.kernel.program import Program
+from wpa.kernel.program import Program, Want
 from wpa.kernel.script import Script
 from wpa.model.state import Slot, State
 
@@ -29,6 +29,7 @@ _CHANGED_NOTHING: Final = (
         "variable, or a function elsewhere that was changed (put it back, or guard the change with patched())"
     ),
 )
+_TAKES_LESS: Final = "rerun it from an earlier step, or from its beginning"
 
 
 class Diverged(CodeMissing):
@@ -44,10 +45,13 @@ def check_pinned(program: Program, state: State) -> None:
         )
 
 
-def check_settled(program: Program, script: Script, state: State, slot: Slot) -> None:
-    """A settled slot must be wanted by the time it is told, and be the same work."""
+def check_settled(program: Program, script: Script, state: State | None, slot: Slot) -> None:
+    """A settled slot must be wanted by the time it is told, and be the same work. A rerun that begins has no
+    ``state`` yet."""
     want = script.wants.get(slot.id)
     if want is None or (slot.uses and want.uses != slot.uses):
+        raise Diverged(_difference(program, script, state, slot))
+    if slot.status == "decided" and want.kind != "decision":
         raise Diverged(_difference(program, script, state, slot))
 
 
@@ -63,22 +67,46 @@ def check_open(program: Program, script: Script, state: State) -> None:
         if slot_id in script.dropping:
             continue
         want = script.wants.get(slot_id)
-        if want is None or (slot.kind not in ("step", "remote") and slot.kind != want.kind):
+        if want is None or not _goes_on(slot, want):
             raise Diverged(_difference(program, script, state, slot))
 
 
-def _difference(program: Program, script: Script, state: State, slot: Slot) -> str:
+def _goes_on(slot: Slot, want: Want) -> bool:
+    """Whether what is wanted is what the open slot was opened for: the next attempt at it has its key."""
+    if want.fault is not None or slot.kind != _kind(want):  # what has a fault is never opened
+        return False
+    if slot.kind == "signal":  # its mail is found by the name that was recorded
+        return want.wait is not None and want.wait.signal == slot.name
+    return not slot.uses or slot.uses == want.uses  # a step that has not begun has none
+
+
+def _kind(want: Want) -> str:
+    """The kind of the slot that is opened for a want."""
+    return "remote" if want.kind == "step" and want.policy.queue else want.kind
+
+
+def _difference(program: Program, script: Script, state: State | None, slot: Slot) -> str:
     """What was recorded, and what the program asks for now, as lines of a diff."""
     want = script.wants.get(slot.id)
     asked = [want] if want is not None else list(script.wants.values())[:10]
     sites = {view.slot: f" at {view.site}" for view in script.run.steps() if view.site}
-    now = ", ".join(f"{one.kind} {one.slot} ({one.uses}){sites.get(one.slot, '')}" for one in asked)
+    now = ", ".join(f"{_asked(one)}{sites.get(one.slot, '')}" for one in asked)
     what, remedy = _CHANGED_PLAN if program.pinned else _CHANGED_FLOW
-    if not program.pinned and program.hash == state.definition_hash:
+    if state is None:
+        remedy = _TAKES_LESS
+    elif not program.pinned and program.hash == state.definition_hash:
         what, remedy = _CHANGED_NOTHING
+    recorded = "decision" if slot.status == "decided" else slot.kind
+    awaited = f" for {slot.name}" if slot.kind == "signal" else ""
     return (
         f"the {what} of {program.id} {program.version} does not ask for what the journal says was done\n"
-        f"- recorded: {slot.kind} {slot.id} ({slot.uses or 'no step type'}), {slot.status}\n"
+        f"- recorded: {recorded} {slot.id} ({slot.uses or 'no step type'}), {slot.status}{awaited}\n"
         f"+ asked now: {now or 'nothing more'}\n"
         f"{remedy}"
     )
+
+
+def _asked(want: Want) -> str:
+    fails = f", which fails: {want.fault.message}" if want.fault is not None else ""
+    awaited = f" for {want.wait.signal}" if want.wait is not None and want.wait.signal else ""
+    return f"{_kind(want)} {want.slot} ({want.uses or 'no step type'}){awaited}{fails}"

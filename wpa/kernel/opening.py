@@ -53,4 +53,4 @@ def open_into(
     if told:
         data["waits"] = told
     if script.recorded:
-        data["recorded"] = list(script.recorded)
+        data["recorded"] = [*data.get("recorded", ()), *script.recorded]

@@ -40,7 +40,7 @@ def end_instead(draft: Draft, state: State, run: Run, why: str) -> Draft | None:
     what = f"{draft.event} of {step}" if step else draft.event
     error = Failure(type="OverLimit", message=f"{what} can't be recorded: {why}", retryable=False)
     undoing = state.status == "COMPENSATING"
-    standing = _not_undone(state) if undoing else saga.compensable(state, run)
+    standing = saga.standing(state, run)
     # Whoever is paused may be cancelled, and can't fail.
     if state.status == "PAUSED" or (state.cancel is not None and not undoing):
         return saga.cancelled(state, standing, draft.at_ms, error)
@@ -63,9 +63,3 @@ def fewer_names(draft: Draft) -> Draft | None:
     error = msgspec.structs.replace(error, message=f"{error.message}; {told}" if error.message else told)
     shortened = {key: names[:NAMES_MAX] for key, names in long.items()}
     return Draft(draft.event, {**draft.data, **shortened, "error": error}, draft.at_ms)
-
-
-def _not_undone(state: State) -> list[str]:
-    """The undo slots of what is not undone yet."""
-    slots = state.slots
-    return [undo for undo in state.undo if undo not in slots or slots[undo].status != "completed"]

@@ -28,6 +28,7 @@ import msgspec
 
 from wpa.errors import Problem
 from wpa.model.events import Failure
+from wpa.model.state import Seed
 
 __all__ = [
     "CANCELLED",
@@ -39,6 +40,7 @@ __all__ = [
     "ExecutionInfo",
     "Failed",
     "Finished",
+    "OnError",
     "Outcome",
     "Program",
     "Progress",
@@ -160,6 +162,8 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     wait: Wait | None = None
     trim: bool = False
     """Give the step only those of ``inputs`` that it takes, and ignore the rest."""
+    undoes: str = ""
+    """The slot whose work this one undoes, where the program itself asks for that."""
     decision: dict[str, Any] | None = None
     fault: Failure | None = None
 
@@ -179,7 +183,8 @@ class Waiting(msgspec.Struct, frozen=True):
     """Not done: ``wants`` are the wants that are new since the last poll (perhaps none).
 
     ``dropped`` are slots that were wanted and, unsettled, aren't any more. ``recorded`` are values that
-    the program came by and has to be given again, in this order, when it is rebuilt.
+    the program came by and has to be given again, in this order, when it is rebuilt: objects, whose ``at``,
+    where they have one, says after how many settlements. A rerun is given those of what it takes over.
     """
 
     wants: tuple[Want, ...] = ()
@@ -188,10 +193,12 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """Every path has ended. ``dropped``, here and below, is what it is in :class:`Waiting`."""
+    """Every path has ended. ``dropped`` and ``recorded``, here and below, are what they are in
+    :class:`Waiting`."""
 
     output: Any
     dropped: tuple[str, ...] = ()
+    recorded: tuple[Any, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -199,6 +206,7 @@ class Failed(msgspec.Struct, frozen=True):
 
     error: Failure
     dropped: tuple[str, ...] = ()
+    recorded: tuple[Any, ...] = ()
 
 
 class Continued(msgspec.Struct, frozen=True):
@@ -206,6 +214,7 @@ class Continued(msgspec.Struct, frozen=True):
 
     input: Any
     dropped: tuple[str, ...] = ()
+    recorded: tuple[Any, ...] = ()
 
 
 Outcome = Waiting | Finished | Failed | Continued
@@ -268,13 +277,16 @@ class ExecutionInfo(msgspec.Struct, frozen=True, kw_only=True):
     context: dict[str, Any] = msgspec.field(default_factory=dict)
     seed: str = ""
     """Randomness of the execution's own, recorded at its start; hexadecimal."""
+    taken_seeds: tuple[Seed, ...] = ()
+    """What a rerun draws from before that, in order, until it is told of all that it takes over."""
     recorded: tuple[Any, ...] = ()
     """What :class:`Waiting` gave as ``recorded`` before, in order."""
     replayed: int = 0
     """How many settlements the run will be told from the journal before anything new happens."""
     rebuilt: bool = False
     """Whether another run of this very execution was polled before, up to and after those settlements, and
-    what it asked for is recorded. False for a new execution, a rerun's too, and after :class:`Continued`."""
+    what it asked for is recorded. False for a new execution, a rerun's too, at a delayed start, and after
+    :class:`Continued`."""
 
 
 class Run(Protocol):

@@ -23,6 +23,9 @@ def rebase(draft: Draft, state: State) -> Draft | None:
     if draft.event == ev.RESUMED and "cleanup" in draft.data and not is_terminal(status):
         if status != "RUNNING":
             raise Conflict(f"{state.execution} was paused just as its program was told to clean up")
+        told = {signal.slot for signal in state.signals}
+        if not told.isdisjoint(draft.data.get("dropped", ())):
+            raise Conflict(f"{state.execution} was told a result just as its program let go of it")
         return draft  # the program is told: what was asked meanwhile changes nothing of what it wants
     if draft.event not in (ev.STEP_COMPLETED, ev.STEP_FAILED, ev.DECIDED, ev.STEP_COMPENSATED):
         return None

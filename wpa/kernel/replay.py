@@ -33,8 +33,8 @@ def replay(program: Program, script: Script, state: State, resolve: Resolve) -> 
         check_open(program, script, state)
 
 
-def replay_slot(program: Program, script: Script, state: State, slot: Slot, resolve: Resolve) -> None:
-    """Tell a run of one slot that is settled already."""
+def replay_slot(program: Program, script: Script, state: State | None, slot: Slot, resolve: Resolve) -> None:
+    """Tell a run of one slot that is settled already; in a rerun that begins, there is no state yet."""
     check_settled(program, script, state, slot)
     at_ms = parse_ms(slot.finished_at) if slot.finished_at else 0
     script.tell(slot.id, slot.status, resolve(slot.output), slot.error, at_ms)

@@ -13,8 +13,11 @@ import msgspec
 
 from wpa.errors import OverLimit, TaskRejected
 from wpa.kernel.draft import Draft, with_duration
+from wpa.kernel.fork import first_undone
+from wpa.kernel.mail import done_elsewhere
 from wpa.model import events as ev
 from wpa.model.events import Failure
+from wpa.model.ids import undo_slot
 from wpa.model.state import Signal, State, is_terminal
 from wpa.model.times import rfc3339
 
@@ -31,7 +34,9 @@ __all__ = [
 ]
 
 SIGNALS_MAX: Final = 10_000
-"""So many signals may lie with an execution that takes none of them."""
+"""So many signals and answers may lie with an execution that takes none of them."""
+_RESULTS: Final = ("child", "remote")
+"""Slots for which what they wait for is told once an attempt. No sender can be asked to tell it later."""
 
 By = dict[str, Any]
 
@@ -41,10 +46,21 @@ def signalled(state: State, signal: Signal, now_ms: int, lease: str) -> Draft | 
     if signal.id in state.signal_ids:
         return None
     _check_running(state, "be signalled")
-    if len(state.signals) >= SIGNALS_MAX:
+    if not _is_result(state, signal) and _untaken(state) >= SIGNALS_MAX:
         raise OverLimit(f"execution {state.execution} has {SIGNALS_MAX} signals that it has not taken")
     told = {key: value for key, value in msgspec.structs.asdict(signal).items() if value not in ("", {})}
     return _taking_over(state, Draft(ev.SIGNALLED, {"signal": told}, now_ms), lease)
+
+
+def _is_result(state: State, signal: Signal) -> bool:
+    slot = state.slots.get(signal.slot)
+    return slot is not None and slot.kind in _RESULTS
+
+
+def _untaken(state: State) -> int:
+    if len(state.signals) < SIGNALS_MAX:  # nearly always: there is nothing to be counted
+        return len(state.signals)
+    return sum(not _is_result(state, signal) for signal in state.signals)
 
 
 def paused(state: State, by: By, reason: str, now_ms: int) -> Draft | None:
@@ -103,32 +119,44 @@ def terminated(state: State, by: By, reason: str, now_ms: int) -> Draft | None:
     if state.status == "CANCELLED":
         return None
     _check_running(state, "be terminated")
-    standing = [
-        slot.step for slot in state.slots.values() if slot.status == "completed" and slot.kind == "step"
-    ]
     data = {
         "by": by,
         "reason": reason,
         "terminated": True,
         "undone": list(state.undone),
-        "not_undone": [step for step in standing if step not in state.undone],
+        "not_undone": _standing(state),
     }
     return Draft(ev.CANCELLED, with_duration(state, data, now_ms), now_ms)
+
+
+def _standing(state: State) -> list[str]:
+    """The steps of all work that was done, here or by others, and is not undone."""
+    reported = set(done_elsewhere(state))
+    done = [
+        slot
+        for slot in state.slots.values()
+        if slot.kind in ("step", "remote", "child") and (slot.status == "completed" or slot.id in reported)
+    ]
+    undoing, ids = set(state.undo), {slot.id for slot in done}
+    standing = [slot for slot in done if not slot.undoes and slot.id not in undoing]
+    by_the_flow = {slot.undoes for slot in done}
+    return [slot.step for slot in standing if slot.id not in by_the_flow and undo_slot(slot.id) not in ids]
 
 
 def retried(state: State, by: By, now_ms: int, lease: str) -> Draft | None:
     """Try a failed execution again, in place, from what had failed.
 
-    Raises TaskRejected where it has not failed, or where its work was undone (rerun it then).
+    Whoever knows its definition adds ``deadline_at`` where that limits its time, which counts anew.
+
+    Raises TaskRejected where no step of it has failed, or where its work was undone (rerun it then).
     """
     if not is_terminal(state.status):
         return resumed(state, by, "retry", now_ms, lease)
     if state.status != "FAILED" or state.undo or not state.failing:
-        why = "its work was undone" if state.undo else f"its status is {state.status}"
         raise TaskRejected(
             "not_retryable",
-            f"execution {state.execution} can't be tried again in place: {why}; "
-            f"`wpa rerun {state.execution} --from STEP` makes a new one from it",
+            f"execution {state.execution} can't be tried again in place: {_why_not_retried(state)}; "
+            f"`{_rerun(state)}` makes a new one from it",
         )
     # What was cut short, and what had given up: that is more than one slot where all were lost together.
     told = set(state.order)
@@ -138,6 +166,15 @@ def retried(state: State, by: By, now_ms: int, lease: str) -> Draft | None:
         if slot.status == "open" or (slot.status == "failed" and slot_id not in told)
     ]
     return Draft(ev.RESUMED, {"reason": "retry", "by": by, "lease": lease, "reopen": reopen}, now_ms)
+
+
+def _why_not_retried(state: State) -> str:
+    """Why one that has ended, and not failed at a step, stays as it is."""
+    if state.undo:
+        return "its work was undone"
+    if state.status != "FAILED" or state.error is None:
+        return f"its status is {state.status}"
+    return f"no step of it had given up: {state.error.type}: {state.error.message}"
 
 
 def migrated(state: State, version: str, digest: str, by: By, now_ms: int, lease: str) -> Draft | None:
@@ -153,6 +190,12 @@ def migrated(state: State, version: str, digest: str, by: By, now_ms: int, lease
         )
     data = {"version": version, "definition_hash": digest, "previous_version": state.version, "by": by}
     return _taking_over(state, Draft(ev.MIGRATED, data, now_ms), lease)
+
+
+def _rerun(state: State) -> str:
+    """The command that makes a new execution with as much of this one's work as still stands."""
+    step = first_undone(state) or state.failed_step
+    return f"wpa rerun {state.execution} --from {step}" if step else f"wpa rerun {state.execution}"
 
 
 def _taking_over(state: State, draft: Draft, lease: str) -> Draft:

@@ -22,17 +22,17 @@ def wake_ms(
     Args:
         state: as it is now.
         retrying: the open slots among which any are that wait for their next attempt.
-        due_ms: when the first of the open waits is over by itself.
+        due_ms: when the first of the open waits that still count is over by itself.
         taken: the slots that somebody takes care of already.
     """
-    if state.status == "PAUSED" or (state.failing and state.status == "RUNNING"):
+    if state.status == "PAUSED":
         return None
     moments = []
     for slot_id in retrying:
         retry_at = state.slots[slot_id].retry_at
         if retry_at and slot_id not in taken:
             moments.append(parse_ms(retry_at))
-    if state.status != "COMPENSATING":
+    if state.status != "COMPENSATING" and not state.failing:  # which no deadline ends any more
         ends_at = state.cleanup.until if state.cleanup is not None else state.deadline_at
         if state.start_at:
             moments.append(parse_ms(state.start_at))

@@ -9,7 +9,7 @@ ROLLED_BACK therefore always means: nothing is left behind.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from wpa.kernel import waits
 from wpa.kernel.draft import Draft, with_duration
@@ -21,16 +21,23 @@ from wpa.model.events import Failure
 from wpa.model.state import State
 
 __all__ = [
+    "UNDONE_TOLD",
     "begin",
     "cancelled",
     "compensable",
     "failed",
     "next_undo",
+    "standing",
+    "undone_with",
     "waits_into",
     "want_undos",
     "wind_down",
     "wind_up",
 ]
+
+UNDONE_TOLD: Final = 100
+"""So many names of undone steps are told with each one more. All of them would make a journal grow with the
+square of what is undone; its end names them all."""
 
 
 def compensable(state: State, run: Run) -> list[str]:
@@ -78,12 +85,27 @@ def next_undo(state: State, after: str) -> list[str]:
     return state.undo[following : following + 1]
 
 
+def undone_with(state: State, step: str) -> list[str]:
+    """The steps that are undone once ``step`` is, in that order; the last ``UNDONE_TOLD`` of them."""
+    return [*state.undone[1 - UNDONE_TOLD :], step]
+
+
+def standing(state: State, run: Run) -> list[str]:
+    """The undo slots of what would stand if the execution ended now, in the order of their undoing."""
+    if state.status != "COMPENSATING":
+        return compensable(state, run)
+    slots = state.slots
+    return [undo for undo in state.undo if undo not in slots or slots[undo].status != "completed"]
+
+
 def wind_down(state: State, run: Run, busy: Collection[str], now_ms: int) -> Draft | None:
-    """A step has given up: fail at once, or let what runs (``busy``, too) end and then compensate."""
+    """A step has given up: fail at once, or let what runs (``busy``, too), here or elsewhere, end and then
+    compensate: what it has done by then is undone, too."""
     error = state.error or Failure(type="Unknown", message="no reason was recorded")
     if state.on_error != "compensate":
         return failed(state, error, state.failed_step, compensable(state, run), now_ms)
-    if any(state.slots[slot_id].in_flight or slot_id in busy for slot_id in state.open):
+    running = (state.slots[slot_id] for slot_id in state.open)
+    if any(slot.under_way or slot.id in busy for slot in running):
         return None
     return begin(state, run, error, state.failed_step, compensable(state, run), now_ms)
 

@@ -18,7 +18,8 @@ __all__ = ["Script"]
 
 
 class Script:
-    """Not thread-safe. Everything here can be rebuilt from the journal.
+    """Not thread-safe. Everything here can be rebuilt from the journal. Before :meth:`begin`, nothing is
+    wanted.
 
     Args:
         run: the program's pass.
@@ -46,7 +47,13 @@ class Script:
         """All that steps were wanted with."""
         self._waits: list[str] = []
         """Wanted waits that are not open yet."""
-        self.absorb()
+        self._begun = False
+
+    def begin(self) -> None:
+        """Ask the run for the first time what it wants. Does nothing where that was done."""
+        if not self._begun:
+            self._begun = True
+            self.absorb()
 
     def tell(
         self, slot_id: str, status: Any, value: Any = None, error: Failure | None = None, at_ms: int = 0
@@ -67,10 +74,10 @@ class Script:
         outcome = self.outcome = self.run.poll()
         for slot_id in outcome.dropped:
             self._drop(slot_id)
-        if not isinstance(outcome, Waiting):
-            return
         if outcome.recorded:
             self.recorded.extend(outcome.recorded)
+        if not isinstance(outcome, Waiting):
+            return
         for want in outcome.wants:
             self.wants[want.slot] = want
             if want.slot in self._slots:

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from wpa.kernel.program import ExecutionInfo, Program, Want
 from wpa.model.events import Failure
-from wpa.model.state import Parent, Slot, State
+from wpa.model.state import Parent, Seed, Slot, State
 from wpa.model.times import rfc3339
 
-__all__ = ["Attempt", "Start", "attempt_data", "first_data", "info_at_start", "info_of"]
+__all__ = [
+    "Attempt",
+    "Start",
+    "Taken",
+    "attempt_data",
+    "first_data",
+    "info_at_start",
+    "info_of",
+    "takeover_data",
+]
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rerun begins with: slots, as they were settled, in order, and what led to them."""
+
+    settled: tuple[Slot, ...] = ()
+    recorded: tuple[Any, ...] = ()
+    """What the program came by before the last of them was settled."""
+    seeds: tuple[Seed, ...] = ()
+    """What it drew from until then."""
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +53,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     """Begin nothing before this moment."""
     parent: Parent | None = None
     forked_from: str = ""
-    settled: tuple[Slot, ...] = ()
+    taken: Taken = Taken()
     """What is taken over from the execution that this one is a rerun of."""
 
 
@@ -58,9 +78,10 @@ def info_of(state: State) -> ExecutionInfo:
         metadata=state.metadata,
         context=state.context,
         seed=state.seed,
+        taken_seeds=tuple(state.taken_seeds),
         recorded=tuple(state.recorded),
         replayed=len(state.order) + (state.cleanup is not None),
-        rebuilt=True,
+        rebuilt=state.begun,
     )
 
 
@@ -75,7 +96,9 @@ def info_at_start(program: Program, start: Start, begins_ms: int) -> ExecutionIn
         metadata=start.metadata,
         context=start.context,
         seed=start.seed,
-        replayed=len(start.settled),
+        taken_seeds=start.taken.seeds,
+        recorded=start.taken.recorded,
+        replayed=len(start.taken.settled),
     )
 
 
@@ -93,8 +116,9 @@ def first_data(program: Program, start: Start, begins_ms: int) -> dict[str, Any]
             data[key] = value
     if start.parent is not None:
         data["parent"] = start.parent
-    if start.settled:
-        data["settled"] = list(start.settled)
+    taken = start.taken
+    told = {"settled": taken.settled, "recorded": taken.recorded, "taken_seeds": taken.seeds}
+    data |= {key: list(values) for key, values in told.items() if values}
     if program.timeout_ms is not None:
         data["deadline_at"] = rfc3339(begins_ms + program.timeout_ms)
     return data
@@ -102,7 +126,7 @@ def first_data(program: Program, start: Start, begins_ms: int) -> dict[str, Any]
 
 def attempt_data(slot: Slot, want: Want, started_ms: int, now_ms: int) -> dict[str, Any]:
     """What the event that ends an attempt says of it."""
-    return {
+    data = {
         "step": want.step,
         "slot": slot.id,
         "uses": want.uses,
@@ -111,3 +135,16 @@ def attempt_data(slot: Slot, want: Want, started_ms: int, now_ms: int) -> dict[s
         "finished_at": rfc3339(now_ms),
         "duration_ms": now_ms - started_ms,
     }
+    if want.undoes:
+        data["undoes"] = want.undoes
+    return data
+
+
+def takeover_data(state: State, wants: Mapping[str, Want], reason: str, now_ms: int) -> dict[str, Any]:
+    """What the event with which another worker takes over says: what ran in the one before, and is lost."""
+    slots, now = state.slots, rfc3339(now_ms)
+    lost = [s for s in state.open if slots[s].kind == "step" and slots[s].retry_at <= now]
+    data: dict[str, Any] = {"previous_worker": state.worker, "reason": reason, "lost": lost}
+    if uses := {s: wants[s].uses for s in lost if s in wants and not slots[s].uses}:
+        data["uses"] = uses
+    return data

@@ -1,16 +1,19 @@
 """The whole state machine as one table: status and event in, status out.
 
-What is not in it is illegal, whoever asks. What else an event changes, :mod:`wpa.kernel.fold` says.
+What is not in it is illegal, whoever asks: it can't be folded, and so it may not be recorded either. What
+else an event changes, :mod:`wpa.kernel.fold` says.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from wpa.errors import WpaError
 from wpa.model import events as ev
-from wpa.model.state import Status
+from wpa.model.events import Event
+from wpa.model.state import State, Status
 
-__all__ = ["LEGAL"]
+__all__ = ["LEGAL", "IllegalTransition", "status_after"]
 
 LEGAL: Final[dict[tuple[str, str], Status]] = {
     ("", ev.STARTED): "RUNNING",
@@ -57,3 +60,31 @@ LEGAL: Final[dict[tuple[str, str], Status]] = {
     ("COMPENSATING", ev.CANCELLED): "CANCELLED",
     ("FAILED", ev.RESUMED): "RUNNING",
 }
+
+_SETTLING: Final = frozenset({ev.STEP_COMPLETED, ev.STEP_FAILED, ev.DECIDED, ev.STEP_COMPENSATED})
+"""The events that say how an attempt at a slot has ended. Until then the slot is open."""
+
+
+class IllegalTransition(WpaError):
+    """An event that may not follow. The journal, or this code, is broken: stop, don't guess."""
+
+
+def status_after(state: State | None, event: Event) -> Status:
+    """The status after ``event``. Raises IllegalTransition for an event that may not follow ``state``."""
+    before = state.status if state is not None else ""
+    after = LEGAL.get((before, event.event))
+    if after is None:
+        raise IllegalTransition(
+            f"{event.tenant_id}.{event.execution_id}: {event.event} (seq {event.seq}) can't follow "
+            f"status {before or 'none'}"
+        )
+    if state is None:
+        return after
+    if event.seq != state.seq + 1:
+        raise IllegalTransition(
+            f"{event.tenant_id}.{event.execution_id}: event seq {event.seq} follows seq {state.seq}"
+        )
+    slot = state.slots.get(event.data["slot"]) if event.event in _SETTLING else None
+    if slot is not None and slot.status != "open":
+        raise IllegalTransition(f"{event.execution_id}: slot {slot.id} is settled already ({slot.status})")
+    return after

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from wpa.kernel.program import StepPolicy, Want
+from wpa.kernel.retry import backoff_ms, may_retry
 from wpa.model.events import Failure
 from wpa.model.limits import Limits
 from wpa.model.state import Slot, State
 from wpa.model.times import parse_ms
 
-__all__ = ["deadline_exceeded", "deadline_ms", "hopeless", "over_limit", "timeout_ms"]
+__all__ = ["deadline_ms", "first_hopeless", "hopeless", "next_attempt", "over_limit", "timeout_ms"]
 
 
 def deadline_ms(slot: Slot, policy: StepPolicy) -> int | None:
@@ -25,8 +28,26 @@ def timeout_ms(slot: Slot, policy: StepPolicy, now_ms: int) -> int | None:
     return left if policy.timeout_ms is None else min(left, policy.timeout_ms)
 
 
-def deadline_exceeded(policy: StepPolicy, last: Failure) -> Failure:
-    """The failure of a slot whose next attempt would come too late."""
+def next_attempt(slot: Slot, policy: StepPolicy, error: Failure, now_ms: int, key: str) -> int | Failure:
+    """When a slot whose attempt has failed is tried again; or why it is not.
+
+    Args:
+        slot: as it was during the attempt.
+        policy: the step's.
+        error: of the attempt.
+        now_ms: when it ended.
+        key: which slot of which execution it is: chance, for the back-off, follows from it.
+    """
+    failures = slot.failures + 1
+    retry_at = now_ms + backoff_ms(policy.retry, failures, key)
+    deadline = deadline_ms(slot, policy)
+    if deadline is not None and retry_at >= deadline:
+        return _deadline_exceeded(policy, error) if error.retryable else error
+    works = slot.kind in ("step", "remote") and not policy.at_most_once
+    return retry_at if works and may_retry(policy.retry, error, failures) else error
+
+
+def _deadline_exceeded(policy: StepPolicy, last: Failure) -> Failure:
     return Failure(
         type="DeadlineExceeded",
         message=f"gave up at the step's deadline of {policy.deadline_ms} ms; "
@@ -49,6 +70,20 @@ def hopeless(slot: Slot, want: Want, limits: Limits) -> Failure | None:
     if slot.lost > limits.lost_attempts_max:
         message = f"{slot.lost} workers ended while this step ran; it may be what ends them"
         return Failure(type="WorkerLost", message=message, retryable=False)
+    return None
+
+
+def first_hopeless(
+    state: State, wants: Mapping[str, Want], limits: Limits
+) -> tuple[Slot, Want, Failure] | None:
+    """The first open slot that is to be given up, and why; None where there is none."""
+    for slot_id in state.open:
+        slot, want = state.slots[slot_id], wants.get(slot_id)
+        if want is None:
+            continue  # dropped by a program that goes another way than the one that opened it
+        error = hopeless(slot, want, limits)
+        if error is not None:
+            return slot, want, error
     return None
 
 

@@ -16,8 +16,10 @@ __all__ = [
     "WAITING_FOR_SHOWN",
     "about",
     "allowed",
+    "approval_of",
     "child_id",
     "due_ms",
+    "in_time",
     "may_answer",
     "next_child_id",
     "tally",
@@ -106,11 +108,15 @@ def _digest(text: str) -> str:
 def due_ms(slot: Slot, want: Want) -> int | None:
     """When something is to be done about an open wait though nobody says anything; None: never."""
     moments = [parse_ms(slot.until)] if slot.until else []
-    if want.wait is not None and want.wait.approval is not None:
-        escalations = want.wait.approval.escalations
-        if slot.escalations < len(escalations):
-            moments.append(parse_ms(slot.opened_at) + escalations[slot.escalations].after_ms)
+    approval = approval_of(want)
+    if approval is not None and slot.escalations < len(approval.escalations):
+        moments.append(parse_ms(slot.opened_at) + approval.escalations[slot.escalations].after_ms)
     return min(moments) if moments else None
+
+
+def in_time(slot: Slot, signal: Signal) -> bool:
+    """Whether a wait was not over yet when something was told. In a pause, both lie there until it ends."""
+    return not slot.until or parse_ms(signal.at) <= parse_ms(slot.until)
 
 
 def timed_out(want: Want, slot: Slot) -> Failure:
@@ -142,6 +148,11 @@ def waiting_for(state: State) -> list[dict[str, Any]]:
 # -- approvals -------------------------------------------------------------------------------
 
 
+def approval_of(want: Want) -> Approval | None:
+    """What is asked of people; None where nothing is, as of a want with a fault: nobody may answer then."""
+    return None if want.wait is None else want.wait.approval
+
+
 def allowed(approval: Approval, slot: Slot) -> tuple[set[str], set[str]]:
     """The users and the roles that may answer now, those of past escalations included."""
     users, roles = set(approval.users), set(approval.roles)
@@ -162,24 +173,22 @@ def may_answer(approval: Approval, slot: Slot, by: dict[str, Any]) -> bool:
 def tally(approval: Approval, slot: Slot, answers: list[Signal]) -> dict[str, Any] | None:
     """What the answers come to: the verdict, or None where more are needed.
 
-    Each person counts once, with the first answer. One rejection decides.
+    They count in the order in which they came, until one decides: a rejection, or the last approval that was
+    needed. Each person counts once, with the first answer in time; those who say no name count as one person.
     """
     counted: dict[str, dict[str, Any]] = {}
-    for number, answer in enumerate(answers):
+    for answer in answers:
         payload = answer.payload if isinstance(answer.payload, dict) else {}
-        if not may_answer(approval, slot, answer.by):
+        who = str(answer.by.get("user_id") or "")
+        if who in counted or not in_time(slot, answer) or not may_answer(approval, slot, answer.by):
             continue
-        who = str(answer.by.get("user_id") or f"#{number}")
-        told = {
+        approved = payload.get("approved") is True
+        counted[who] = {
             "by": answer.by,
-            "decision": "approved" if payload.get("approved") is True else "rejected",
+            "decision": "approved" if approved else "rejected",
             "comment": str(payload.get("comment") or ""),
             "at": answer.at,
         }
-        counted.setdefault(who, told)
-    verdicts = list(counted.values())
-    if any(verdict["decision"] == "rejected" for verdict in verdicts):
-        return {"approved": False, "answers": verdicts}
-    if len(verdicts) >= approval.count:
-        return {"approved": True, "answers": verdicts}
+        if not approved or len(counted) >= approval.count:
+            return {"approved": approved, "answers": list(counted.values())}
     return None

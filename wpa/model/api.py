@@ -11,7 +11,17 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from wpa.model import api_asks as asks
-from wpa.model.api_common import ApiProblem, Before, ExecutionRequest, LookedBack, Ok, Refusal
+from wpa.model.api_common import (
+    After,
+    ApiProblem,
+    Before,
+    Cut,
+    ExecutionRequest,
+    LookedBack,
+    Ok,
+    PageReply,
+    Refusal,
+)
 from wpa.model.api_status import ExecutionStatus
 from wpa.model.event_data import WaitingFor
 from wpa.model.event_parts import Moment
@@ -55,7 +65,7 @@ class StatusReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HistoryRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of an execution's journal."""
+    """A page of an execution's journal. It may end before ``limit``: where an answer is full."""
 
     execution_id: str
     after: Annotated[int, Meta(ge=0, description="events past this `seq`")] = 0
@@ -63,11 +73,36 @@ class HistoryRequest(msgspec.Struct, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 1_000
 
 
+class HistoryEvent(Event, frozen=True, kw_only=True):
+    """An event as it is in the journal, unless it is ``cut``."""
+
+    cut: Cut | UnsetType = UNSET
+
+
 class HistoryReply(msgspec.Struct, frozen=True, kw_only=True):
     ok: Ok
-    events: list[Event]
+    events: list[HistoryEvent]
     more: Annotated[bool, Meta(description="there are further events: ask again, after the last one's `seq`")]
     next: Annotated[int, Meta(description="where in the stream the next page begins: its `position`")] = 0
+
+
+class EventsRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The events of all executions, as they were stored: for who listens, and has missed some."""
+
+    after: (
+        Annotated[int, Meta(ge=0, description="events past this position: `next`, or a `Nats-Sequence`")]
+        | UnsetType
+    ) = UNSET
+
+
+class EventsReply(msgspec.Struct, frozen=True, kw_only=True):
+    ok: Ok
+    events: Annotated[list[HistoryEvent], Meta(description="none where no `after` was given")]
+    more: Annotated[
+        bool,
+        Meta(description="there are further events: ask again, `after` the `next`; where none came, soon"),
+    ]
+    next: Annotated[int, Meta(description="the position up to which the events are told")]
 
 
 class ListRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +129,7 @@ class ExecutionRow(msgspec.Struct, frozen=True, kw_only=True):
     ) = UNSET
     until: Annotated[Moment, Meta(description="its alarm while it is at rest")] | UnsetType = UNSET
     blocked: Failure | UnsetType = UNSET
+    cut: Cut | UnsetType = UNSET
 
 
 class ListReply(LookedBack, frozen=True, kw_only=True):
@@ -128,10 +164,13 @@ class ValidateRequest(msgspec.Struct, frozen=True, kw_only=True):
 class ValidateReply(msgspec.Struct, frozen=True, kw_only=True):
     ok: Ok
     problems: list[ApiProblem]
+    cut: Cut | UnsetType = UNSET
 
 
 class DefinitionsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the tenant has deployed."""
+    """Everything the tenant has deployed, by workflow, and by when it was."""
+
+    after: After = ""
 
 
 class DefinitionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,9 +181,10 @@ class DefinitionRow(msgspec.Struct, frozen=True, kw_only=True):
     deployed_by: Annotated[str, Meta(description="of a flow: the worker that has it")]
     latest: Annotated[bool, Meta(description="what a start without a version takes")]
     kind: Annotated[Literal["plan", "flow"], Meta(description="`flow`: code that workers have installed")]
+    cut: Cut | UnsetType = UNSET
 
 
-class DefinitionsReply(msgspec.Struct, frozen=True, kw_only=True):
+class DefinitionsReply(PageReply, frozen=True, kw_only=True):
     ok: Ok
     definitions: list[DefinitionRow]
 
@@ -165,6 +205,7 @@ class DefinitionReply(msgspec.Struct, frozen=True, kw_only=True):
 
 class DeadLettersRequest(msgspec.Struct, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 50
+    before: Annotated[int, Meta(ge=0, description="`next` of the last answer: only older ones; 0: all")] = 0
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,11 +218,14 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     subject: Annotated[str, Meta(description="where it was published")]
     size: Annotated[int, Meta(ge=0, description="bytes")]
     problems: list[ApiProblem] | UnsetType = UNSET
+    cut: Cut | UnsetType = UNSET
 
 
 class DeadLettersReply(msgspec.Struct, frozen=True, kw_only=True):
     ok: Ok
     letters: Annotated[list[DeadLetter], Meta(description="the newest first")]
+    more: Annotated[bool, Meta(description="there are older ones: ask again, `before` the `next`")]
+    next: Annotated[int, Meta(description="where the next page goes on; 0: there is none")]
 
 
 class DeadLetterRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,7 +240,7 @@ class DeadLetterInFull(DeadLetter, frozen=True, kw_only=True):
     base64: Annotated[
         str | None,
         Meta(
-            description="the original; null for more than 5 MiB, which an answer has no room for",
+            description="the original; null where an answer has no room for it",
             extra_json_schema={"contentEncoding": "base64"},
         ),
     ]
@@ -224,6 +268,7 @@ VERBS: Final[dict[str, Verb]] = {
     "start": Verb("start an execution", StartRequest, StartReply),
     "status": Verb("the state of an execution, step by step", ExecutionRequest, StatusReply),
     "history": Verb("the events of an execution", HistoryRequest, HistoryReply),
+    "events": Verb("the events of all executions", EventsRequest, EventsReply),
     "list": Verb("the most recently active executions", ListRequest, ListReply),
     "approvals": Verb("what waits for somebody's approval", asks.ApprovalsRequest, asks.ApprovalsReply),
     "signal": Verb("tell an execution something", asks.SignalRequest, asks.AskReply),

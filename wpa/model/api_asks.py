@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from wpa.model.api_common import Before, LookedBack, Ok
+from wpa.model.api_common import After, Before, Cut, LookedBack, Ok, PageReply
 from wpa.model.api_status import WaitingView
 from wpa.model.event_parts import Moment
 from wpa.model.tasks import TaskMetadata
@@ -116,10 +116,15 @@ class RerunReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApprovalsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The open approvals, those of the most recently active executions first."""
+    """The open approvals, those of the most recently active executions first; or those of one execution."""
 
     limit: Annotated[int, Meta(ge=1, le=1_000, description="no more executions are asked from then on")] = 100
     before: Before = 0
+    execution_id: (
+        Annotated[str, Meta(description="only this execution's: all of them, whatever `limit` says")]
+        | UnsetType
+    ) = UNSET
+    after: Annotated[str, Meta(description="beside it: only those opened after this slot")] = ""
 
 
 class OpenApproval(WaitingView, frozen=True, kw_only=True):
@@ -128,6 +133,14 @@ class OpenApproval(WaitingView, frozen=True, kw_only=True):
     execution_id: str
     workflow_id: str
     status: str
+    cut: Cut | UnsetType = UNSET
+
+
+class RestOfApprovals(msgspec.Struct, frozen=True, kw_only=True):
+    """The request for those approvals of an execution that an answer had no room for."""
+
+    execution_id: str
+    after: str
 
 
 class ApprovalsReply(LookedBack, frozen=True, kw_only=True):
@@ -135,13 +148,22 @@ class ApprovalsReply(LookedBack, frozen=True, kw_only=True):
     approvals: Annotated[
         list[OpenApproval], Meta(description="of those found, the one that has waited longest first")
     ]
+    rest: (
+        Annotated[
+            RestOfApprovals,
+            Meta(description="there was no room for all of one execution: send this for the rest"),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class SchedulesRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Every schedule of the tenant."""
+    """Every schedule of the tenant, by workflow."""
+
+    after: After = ""
 
 
-class SchedulesReply(msgspec.Struct, frozen=True, kw_only=True):
+class SchedulesReply(PageReply, frozen=True, kw_only=True):
     ok: Ok
     schedules: list[dict[str, Any]]
 
@@ -178,6 +200,8 @@ class TriggerReply(msgspec.Struct, frozen=True, kw_only=True):
 class WorkersRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The workers of all tenants: they are shared."""
 
+    after: After = ""
+
 
 class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     """A worker that was heard of within the last 30 seconds."""
@@ -197,8 +221,9 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     codes: Annotated[dict[str, str], Meta(description="the hash of each flow's code")] = msgspec.field(
         default_factory=dict
     )
+    cut: Cut | UnsetType = UNSET
 
 
-class WorkersReply(msgspec.Struct, frozen=True, kw_only=True):
+class WorkersReply(PageReply, frozen=True, kw_only=True):
     ok: Ok
     workers: list[WorkerRow]

@@ -7,12 +7,39 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-__all__ = ["ApiError", "ApiProblem", "Before", "ExecutionRequest", "LookedBack", "Ok", "Refusal"]
+__all__ = [
+    "After",
+    "ApiError",
+    "ApiProblem",
+    "Before",
+    "Cut",
+    "ExecutionRequest",
+    "LookedBack",
+    "Ok",
+    "PageReply",
+    "Refusal",
+]
 
 Ok = Annotated[Literal[True], Meta(description="the request was carried out")]
 
 
 Before = Annotated[int, Meta(ge=0, description="`next` of the last answer: look further back from there")]
+
+After = Annotated[str, Meta(description="`next` of the last answer: go on there")]
+Cut = Annotated[
+    int,
+    Meta(
+        description="its bytes, where they are more than an answer has room for: long texts in it are cut to "
+        'their beginning, long lists to their first items; `{"$omitted": {"size"}}` stands for objects'
+    ),
+]
+
+
+class PageReply(msgspec.Struct, frozen=True, kw_only=True):
+    """How far an answer had room: to the end, or to where the next page goes on."""
+
+    more: Annotated[bool, Meta(description="there are further rows: ask again, `after` the `next`")]
+    next: Annotated[str, Meta(description="where the next page goes on; empty: there is none")]
 
 
 class LookedBack(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +79,7 @@ class ApiError(msgspec.Struct, frozen=True, kw_only=True):
     ]
     message: str
     problems: list[ApiProblem] | UnsetType = UNSET
+    cut: Cut | UnsetType = UNSET
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from wpa.model.api_common import Cut
 from wpa.model.event_parts import Moment, Payload, WaitName
 from wpa.model.events import Failure
 from wpa.model.state import Cancel, Parent, Status
@@ -178,3 +179,4 @@ class ExecutionStatus(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any]
     events: Annotated[int, Meta(description="how many its journal holds")]
     traceparent: str
+    cut: Cut | UnsetType = UNSET

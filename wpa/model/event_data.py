@@ -30,11 +30,12 @@ from wpa.model.event_parts import (
     StepId,
     StepNames,
     TimedOut,
+    Undoes,
     WaitName,
     Worker,
 )
 from wpa.model.events import Failure
-from wpa.model.state import Parent, Signal, SlotKind
+from wpa.model.state import Parent, Seed, Signal, SlotKind
 
 __all__ = ["EVENT_DATA", "WaitingFor"]
 
@@ -54,6 +55,7 @@ class SettledBefore(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: str = ""
     name: str = ""
     abandon: bool = False
+    undoes: str = ""
     output: Payload = None
     error: Failure | None = None
 
@@ -82,6 +84,10 @@ class WorkflowStarted(Opens, frozen=True, kw_only=True):
         Annotated[list[SettledBefore], Meta(description="what a rerun takes over, in order")] | UnsetType
     ) = UNSET
     seed: Annotated[str, Meta(description="a flow's randomness, hexadecimal")] | UnsetType = UNSET
+    taken_seeds: (
+        Annotated[list[Seed], Meta(description="the randomness of what a rerun takes over, in order")]
+        | UnsetType
+    ) = UNSET
     next: Next
     progress_percentage: Percentage
 
@@ -102,6 +108,7 @@ class WorkflowStepCompleted(Opens, frozen=True, kw_only=True):
     by: By | UnsetType = UNSET
     timed_out: TimedOut | UnsetType = UNSET
     worker: Worker | UnsetType = UNSET
+    undoes: Undoes | UnsetType = UNSET
     next: Next
     progress_percentage: Percentage
 
@@ -133,6 +140,7 @@ class WorkflowStepFailed(Opens, frozen=True, kw_only=True):
     signals: SignalIds | UnsetType = UNSET
     timed_out: TimedOut | UnsetType = UNSET
     worker: Worker | UnsetType = UNSET
+    undoes: Undoes | UnsetType = UNSET
     next: Next
     progress_percentage: Percentage
 
@@ -159,6 +167,10 @@ class WorkflowRecovered(msgspec.Struct, frozen=True, kw_only=True):
     previous_worker: str
     reason: str
     lost: Annotated[list[str], Meta(description="slots whose attempt nobody will report; they run again")]
+    uses: (
+        Annotated[dict[str, str], Meta(description="the step types of the lost ones that no event names yet")]
+        | UnsetType
+    ) = UNSET
 
 
 class WorkflowCompensating(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,7 +193,7 @@ class WorkflowStepCompensated(msgspec.Struct, frozen=True, kw_only=True):
     started_at: Moment
     finished_at: Moment
     duration_ms: DurationMs
-    undone: StepNames
+    undone: Annotated[list[str], Meta(description="ids of the steps that are undone by now: the last 100")]
     next: Next
 
 
@@ -273,6 +285,9 @@ class WorkflowResumed(Opens, frozen=True, kw_only=True):
         Annotated[list[str], Meta(description="slots of a failed execution that are open once more")]
         | UnsetType
     ) = UNSET
+    deadline_at: (
+        Annotated[Moment, Meta(description="when the time of one that is tried again is over")] | UnsetType
+    ) = UNSET
     cleanup: CleanupBegun | UnsetType = UNSET
     ask: Ask | UnsetType = UNSET
 
@@ -331,6 +346,9 @@ class WorkflowContinued(Opens, frozen=True, kw_only=True):
 
     input: Payload
     run: Annotated[int, Meta(ge=2, description="counts the runs of this execution")]
+    seed: (
+        Annotated[str, Meta(description="the run's randomness; absent: that of the run before")] | UnsetType
+    ) = UNSET
     next: Next
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "StepId",
     "StepNames",
     "TimedOut",
+    "Undoes",
     "WaitName",
     "Worker",
 ]
@@ -63,6 +64,7 @@ Lease = Annotated[
 ]
 SignalIds = Annotated[list[str], Meta(description="ids of the signals that are used up by it")]
 TimedOut = Annotated[bool, Meta(description="nothing came in time")]
+Undoes = Annotated[str, Meta(description="the slot that a flow has undone with it, or tried to")]
 Worker = Annotated[str, Meta(description="the worker that ran it for a queue")]
 
 

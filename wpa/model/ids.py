@@ -19,6 +19,7 @@ __all__ = [
     "check_signal",
     "check_step",
     "check_tenant",
+    "check_token",
     "check_version",
     "check_workflow",
     "idempotency_key",
@@ -27,6 +28,7 @@ __all__ = [
 
 DEFAULT_TENANT: Final = "default"
 TENANT: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
+TOKEN: Final = re.compile(r"[^.*>\x00-\x20\x7f]{1,200}")
 EXECUTION: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 WORKFLOW: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", re.ASCII)
@@ -50,6 +52,14 @@ def check_tenant(value: object) -> str:
     """Return ``value`` if it can be a tenant; raise :class:`InvalidName` otherwise."""
     rule = "1 to 63 of a-z, 0-9, _ and -, the first a letter or digit"
     return _check("tenant", value, TENANT, rule)
+
+
+def check_token(value: object) -> str:
+    """Return ``value`` if it can be between two dots of a subject; raise :class:`InvalidName` otherwise.
+
+    Anybody's tasks may be there, and become dead letters: of no tenant, where it can be none.
+    """
+    return _check("tenant", value, TOKEN, "1 to 200 characters; no dot, space, control character, * or >")
 
 
 def check_execution(value: object) -> str:

@@ -17,5 +17,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     inline_bytes_max: int = 64 * 1024
     """A payload larger than this travels through the object store, by reference."""
     blob_bytes_max: int = 256 * 1024 * 1024
+    answer_bytes_max: int = 4 * 1024 * 1024
+    """What an answer has to tell may have so many; it goes into one message."""
     lost_attempts_max: int = 10
     """So many workers may die during one step before the step is given up."""

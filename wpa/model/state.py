@@ -17,9 +17,11 @@ from wpa.model.events import Failure
 __all__ = [
     "CLEANUP_FORMAT",
     "FORMAT",
+    "SEEDS_FORMAT",
     "Cancel",
     "Cleanup",
     "Parent",
+    "Seed",
     "Signal",
     "Slot",
     "State",
@@ -31,12 +33,15 @@ __all__ = [
 
 PACKED: Final = b"\x01"
 """What a compressed snapshot begins with; JSON begins with a brace."""
-FORMAT: Final = 3
+FORMAT: Final = 4
 """The newest format that is read here. Raised whenever an older worker could misread a snapshot."""
 OLDEST_FORMAT: Final = 2
 """The format of a snapshot that names none."""
 CLEANUP_FORMAT: Final = 3
 """The format of a snapshot that an older worker would misread because of its ``cleanup``."""
+SEEDS_FORMAT: Final = 4
+"""The format of a snapshot of an execution that has drawn from more than one seed: an older worker knows only
+of the first."""
 
 SlotKind = Literal["step", "timer", "signal", "approval", "child", "remote"]
 SlotStatus = Literal["open", "completed", "failed", "decided", "cancelled"]
@@ -89,6 +94,14 @@ class Parent(msgspec.Struct, frozen=True, kw_only=True):
     slot: str
 
 
+class Seed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a program's chance was drawn from, before another seed took its place."""
+
+    seed: str
+    until: int
+    """So many settlements the program had been told of by then."""
+
+
 class Slot(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A durable promise: opened once, settled once. ``attempt`` counts starts, from 1."""
 
@@ -112,6 +125,8 @@ class Slot(msgspec.Struct, kw_only=True, omit_defaults=True):
     """How many of an approval's escalations have been announced."""
     abandon: bool = False
     """A child that goes on when nobody waits for it any more."""
+    undoes: str = ""
+    """The slot whose work this one has undone, or tried to, because the program asked for it."""
     output: Any = None
     error: Failure | None = None
 
@@ -123,6 +138,11 @@ class Slot(msgspec.Struct, kw_only=True, omit_defaults=True):
     def in_flight(self) -> bool:
         """Open, with an attempt that runs here (or ran when its worker died)."""
         return self.status == "open" and self.kind == "step" and not self.retry_at
+
+    @property
+    def under_way(self) -> bool:
+        """Open, with an attempt that runs here or in another worker group."""
+        return self.status == "open" and self.kind in ("step", "remote") and not self.retry_at
 
 
 class State(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -150,10 +170,12 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Attempts that were lost with their worker, over all slots."""
     created_at: str = ""
     start_at: str = ""
-    """Nothing begins before this moment."""
+    """Nothing begins before this moment. Empty when it has begun."""
     deadline_at: str = ""
     wake_at: str = ""
     """The alarm that was set when the execution came to rest."""
+    rest_epoch: int = 0
+    """The epoch in which it came to rest last; its alarm is named after it (0: it is not)."""
     updated_at: str = ""
     finished_at: str = ""
     input: Any = None
@@ -186,6 +208,9 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     forked_from: str = ""
     """The execution that this one is a rerun of."""
     seed: str = ""
+    """The randomness of this run, hexadecimal."""
+    taken_seeds: list[Seed] = msgspec.field(default_factory=list)
+    """What a rerun drew from, in order, as long as it was told of what it takes over."""
     recorded: list[Any] = msgspec.field(default_factory=list)
     """Values that the program came by, in order."""
     run: int = 1
@@ -193,6 +218,12 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     run_started_at: str = ""
     run_seq: int = 0
     """``seq`` when this run began."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the program was asked what it wants, and what it came by is recorded: not before a delayed
+        start, unless it had to be told of what it takes over."""
+        return not self.start_at or bool(self.order)
 
     @property
     def at_rest(self) -> bool:
@@ -225,16 +256,22 @@ def encode_state(state: State) -> bytes:
 
 
 def decode_state(data: bytes) -> State:
-    """The inverse of :func:`encode_state`, packed or not. Raises Newer where this worker is too old."""
-    if data[:1] == PACKED:
-        data = zlib.decompress(data[1:])
+    """The inverse of :func:`encode_state`, packed or not.
+
+    Raises Newer where this worker is too old, and ValueError for what is no snapshot.
+    """
     try:
-        state = _DECODER.decode(data)
-        found = state.format
-    except msgspec.ValidationError:
-        found = _FORMAT_DECODER.decode(data).format
-        if found <= FORMAT:
-            raise
+        if data[:1] == PACKED:
+            data = zlib.decompress(data[1:])
+        try:
+            state = _DECODER.decode(data)
+            found = state.format
+        except msgspec.ValidationError:
+            found = _FORMAT_DECODER.decode(data).format
+            if found <= FORMAT:
+                raise
+    except (msgspec.DecodeError, zlib.error, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"no snapshot: {error}") from None
     if found > FORMAT:
         raise Newer(f"the snapshot has format {found}; this worker reads up to {FORMAT}: upgrade it")
     return state

@@ -23,7 +23,7 @@ from wpa.plan.names import check_names
 from wpa.plan.reach import cycles, unreachable
 from wpa.plan.shapes import check_inputs
 from wpa.plan.suggest import suggest
-from wpa.plan.validators import check_schema
+from wpa.plan.validators import check_effort, check_schema
 from wpa.plan.waits import SIGNATURES
 
 __all__ = ["check"]
@@ -56,6 +56,9 @@ def check(document: Any, catalog: Catalog | None = None, limits: Limits | None =
         return [translate(item, Document) for item in error.errors(include_url=False, include_context=False)]
     problems = [*_duplicates(parsed), *_targets(parsed)]
     if problems:
+        return problems
+    schemas = [parsed.input, *(signal.payload for signal in parsed.signals.values())]
+    if problems := check_effort(schemas):
         return problems
     problems = [*check_schema(parsed.input, "$.input"), *_repetitions(parsed), *cycles(parsed)]
     if problems:

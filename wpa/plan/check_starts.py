@@ -6,6 +6,7 @@ from wpa.errors import Problem
 from wpa.model import cron
 from wpa.plan.compile import Plan
 from wpa.plan.starts import Schedule
+from wpa.plan.subjects import reserved
 from wpa.plan.templates import has_expression
 
 __all__ = ["check_starts"]
@@ -15,6 +16,8 @@ def check_starts(plan: Plan) -> list[Problem]:
     """Signals that nobody waits for, times that never come, and inputs that would be refused."""
     problems = _check_beginnings(plan)
     for index, trigger in enumerate(plan.triggers):
+        if complaint := reserved(trigger.subject):
+            problems.append(Problem(f"$.triggers[{index}].subject", complaint))
         if trigger.signal:
             unknown = plan.signals.unknown(trigger.signal, f"$.triggers[{index}].signal.name")
             problems += [unknown] if unknown else []

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from wpa.errors import DefinitionError, Problem
-from wpa.kernel.program import ExecutionInfo, Retry, StepPolicy, Wait
+from wpa.kernel.program import ExecutionInfo, OnError, Retry, StepPolicy, Wait
 from wpa.plan.documents import Compensation, Decision, Document, Foreach, Repeat, RetryPolicy, Step
 from wpa.plan.durations import parse_duration_ms
 from wpa.plan.expressions import LOCALS, ROOTS
@@ -124,7 +124,9 @@ class _Compiler:
         self.document = document
         self.problems: list[Problem] = []
         self.by_id = {item.id: index for index, item in enumerate(document.steps)}
-        self.saga = any(isinstance(item, Step) and item.compensate for item in document.steps)
+        saga = any(isinstance(item, Step) and item.compensate for item in document.steps)
+        self.on_error: OnError = "compensate" if saga else "fail"
+        """What follows where an item gives up that says nothing of it, as no decision does."""
 
     def template(self, value: Any, path: str, names: tuple[str, ...] = ROOTS) -> Template:
         template, complaints = compile_template(value, path, names)
@@ -162,6 +164,7 @@ class _Compiler:
                 kind="decision",
                 inputs=Template(None, None, ()),
                 condition=condition,
+                policy=StepPolicy(on_error=self.on_error),
                 branches=branches,
                 default=self.indexes(item.default),
                 needs=needs,
@@ -187,7 +190,7 @@ class _Compiler:
         )
 
     def policy(self, item: Step) -> StepPolicy:
-        on_error = item.on_error or ("compensate" if self.saga else "fail")
+        on_error = item.on_error or self.on_error
         if item.uses in KINDS:
             return StepPolicy(retry=Retry(max_attempts=1), on_error=on_error, priority=item.priority)
         defaults = self.document.defaults

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from wpa.kernel.match import Diverged
 from wpa.kernel.program import (
     ExecutionInfo,
     Failed,
@@ -104,7 +105,7 @@ class PlanRun:
         elif settled.status == "decided":
             self._facts.values[node.index] = settled.value
             for target in settled.value["taken"]:
-                self._chosen[self._plan.by_id[target]] = True
+                self._choose(node, target)
             self._resolve(node, DECIDED)
         else:
             self._give_up(node, settled.error)
@@ -342,6 +343,16 @@ class PlanRun:
             "skipped": self._names(skipped),
         }
         self._want(node, decided(node, node.id, decision))
+
+    def _choose(self, node: Node, name: str) -> None:
+        """A decision has taken a branch. Raises Diverged where, in this version, it can't have."""
+        target = self._plan.by_id.get(name)
+        if target not in node.targets:
+            raise Diverged(
+                f"the definition of {self._plan.id} {self._plan.version} does not ask for what the journal "
+                f"says was done: {node.id} has taken {name}, and has no branch to it any more"
+            )
+        self._chosen[target] = True
 
     def _truth(self, condition: Template, node: Node) -> tuple[bool, Failure | None]:
         return truth(condition, self._facts.scope(condition, node))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["ENGINES", "check_stream", "check_subject"]
+from wpa.model.subjects import is_inbox
+
+__all__ = ["ENGINES", "check_stream", "check_subject", "reserved"]
 
 SUBJECT_CHARS_MAX: Final = 255
 STREAM_CHARS_MAX: Final = 255
@@ -16,11 +18,7 @@ _STREAM = re.compile(r"[^\s.*>/\\\x00-\x20\x7f]+")
 
 
 def check_subject(pattern: str) -> None:
-    """Raise ValueError, with what to write instead, for a subject that no trigger may listen to.
-
-    The engine's own subjects are refused: a workflow that listens to what it causes never comes to rest.
-    What steps emit (``workflow.emit.``) may be listened to.
-    """
+    """Raise ValueError, with what to write instead, for what is no subject that a trigger could listen to."""
     shown = ascii(pattern[:80])
     tokens = pattern.split(".")
     if len(pattern) > SUBJECT_CHARS_MAX:
@@ -32,12 +30,26 @@ def check_subject(pattern: str) -> None:
         )
     if tokens[0] in ("*", ">"):
         raise ValueError(f"{shown} would listen to the engine itself; write out the first token")
-    if tokens[0] == "workflow" and tokens[1:2] == ["emit"] and len(tokens) > 2:
-        return
-    if tokens[0] in ("workflow", "wpa", "_INBOX") or tokens[0].startswith("$"):
-        raise ValueError(
-            f"{shown} belongs to the engine or the server; of these only 'workflow.emit.' may be used"
-        )
+
+
+def reserved(pattern: str) -> str:
+    """Why no trigger may listen to a subject, and what to write instead; "" for one that may be listened to.
+
+    The engine's own are refused: a workflow that listens to what it causes never comes to rest. So are
+    NATS's own: on ``_INBOX.``, on what else an account calls its inboxes, and on the ``_R_.`` and ``_GR_.``
+    that the server makes of them at the border of an account and of a cluster, everybody's answers go by.
+    What steps emit (``workflow.emit.``) may be listened to.
+
+    This is no matter of shape, and may come to refuse more: a definition that was deployed before must still
+    load, for its executions go on. So it is asked when one is deployed, and again wherever one is in force.
+    """
+    first, *rest = pattern.split(".")
+    if first == "workflow" and rest[:1] == ["emit"] and len(rest) > 1:
+        return ""
+    if first in ("workflow", "wpa") or first.startswith("$") or is_inbox(pattern):
+        shown = ascii(pattern[:80])
+        return f"{shown} belongs to the engine or the server; of these only 'workflow.emit.' may be used"
+    return ""
 
 
 def check_stream(name: str) -> None:

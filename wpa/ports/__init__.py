@@ -38,8 +38,8 @@ class Ports:
     live: Live
     clock: Clock
     close: Callable[[], Awaitable[None]]
-    lags: bool = field(default=False, kw_only=True)
-    """Whether a read may miss what was stored a moment ago: with replicas, any of them may answer."""
+    lags: Callable[[], bool] = field(default=lambda: False, kw_only=True)
+    """Whether a read may miss by now what was stored a moment ago: of replicas, any may answer."""
 
     async def aclose(self) -> None:
         """Let go of whatever the adapters hold."""

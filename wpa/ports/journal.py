@@ -9,14 +9,17 @@ The shell's duties, whoever implements it:
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from wpa.model.events import Event
 
-__all__ = ["Journal", "Stored"]
+__all__ = ["EVERY", "Journal", "Stored"]
+
+EVERY: Final = "*"
+"""In the place of an execution: all of the tenant's."""
 
 Stored = tuple[int, Event]
-"""A stored event with its position: strictly increasing along one execution's journal."""
+"""A stored event with its position: strictly increasing over all journals."""
 
 
 class Journal(Protocol):
@@ -30,11 +33,15 @@ class Journal(Protocol):
     async def read(
         self, tenant: str, execution: str, after: int = 0, most: int | None = None
     ) -> list[Stored]:
-        """The events of one execution past position ``after``, in order: all, or the first ``most``."""
+        """The events of one execution, or of ``EVERY`` one, past position ``after``, in order.
+
+        All, or the first ``most``.
+        """
         ...
 
     async def latest(self, tenant: str, execution: str) -> int:
-        """The position of an execution's last event (0: none), asked of whoever stores what is appended.
+        """The position of the last event (0: none) of an execution, or of ``EVERY`` one, asked of whoever
+        stores what is appended.
 
         Not behind what was acknowledged before it was asked, as a :meth:`read` may be (``Ports.lags``).
         """

@@ -130,8 +130,11 @@ class TaskQueue(Protocol):
         """Store a rejected task, untouched, in the dead-letter subject, with its reason as headers."""
         ...
 
-    async def buried(self, tenant: str, limit: int) -> list[tuple[int, bytes, dict[str, str]]]:
-        """The newest dead letters: sequence, original bytes, headers."""
+    async def buried(
+        self, tenant: str, limit: int, before: int = 0
+    ) -> list[tuple[int, bytes, dict[str, str]]]:
+        """The newest dead letters, or the newest before the sequence ``before``: sequence, original bytes,
+        headers."""
         ...
 
     async def exhume(self, tenant: str, sequence: int) -> tuple[bytes, dict[str, str]] | None:

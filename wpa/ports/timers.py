@@ -12,7 +12,7 @@ __all__ = ["Timers"]
 
 
 class Timers(Protocol):
-    """One alarm for each (tenant, name). Names are two checked tokens, as ``<execution>.wake``.
+    """One alarm for each (tenant, name). Names are two checked tokens, as ``<execution>.wake-2``.
 
     Guarantees:
 

@@ -34,6 +34,7 @@ def run(
     execution_id: str = "",
     metadata: Mapping[str, Any] | None = None,
     variables: Mapping[str, Any] | None = None,
+    start_at: str = "",
     **options: Any,
 ) -> Result:
     """Start an execution, let the test do its part, and wait for its end.
@@ -47,7 +48,7 @@ def run(
 
     Args:
         workflow, others: as for :class:`wpa.testing.WorkflowEnvironment`.
-        input, execution_id, metadata, variables: as for its ``start``.
+        input, execution_id, metadata, variables, start_at: as for its ``start``.
         script: is called with the :class:`wpa.testing.Run` after its start: to send signals, give answers,
             skip time, and look. It has to do the same each time.
         crash_everywhere: see above. Mocks that are functions are shared by all those runs.
@@ -60,7 +61,11 @@ def run(
     def once(faults: Faults | None) -> Result:
         with WorkflowEnvironment(workflow, *others, faults=faults, **options) as environment:
             started = environment.start(
-                input, execution_id=execution_id, metadata=metadata, variables=variables
+                input,
+                execution_id=execution_id,
+                metadata=metadata,
+                variables=variables,
+                start_at=start_at,
             )
             try:
                 if script is not None:

@@ -166,8 +166,10 @@ class _Tasks:
     async def queues(self) -> set[tuple[str, str]]:
         return await self._inner.queues()
 
-    async def buried(self, tenant: str, limit: int) -> list[tuple[int, bytes, dict[str, str]]]:
-        return await self._inner.buried(tenant, limit)
+    async def buried(
+        self, tenant: str, limit: int, before: int = 0
+    ) -> list[tuple[int, bytes, dict[str, str]]]:
+        return await self._inner.buried(tenant, limit, before)
 
     async def exhume(self, tenant: str, sequence: int) -> tuple[bytes, dict[str, str]] | None:
         return await self._inner.exhume(tenant, sequence)

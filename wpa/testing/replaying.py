@@ -127,6 +127,12 @@ def events_of(journal: Journal) -> list[Event]:
         ) from None
     if not found:
         raise TestKitError(f"{where} holds no events")
+    cut = [event["seq"] for event in listed if isinstance(event, Mapping) and "cut" in event]
+    if cut:
+        raise TestKitError(
+            f"{where} is not whole: event {cut[0]} was cut, for the server takes no answer with all of it; "
+            "raise max_payload in its configuration, restart the workers, and read it again"
+        )
     return found
 
 

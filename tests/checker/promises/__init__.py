@@ -1,1 +1,1 @@
-"""The promises I1 to I11, a module each: ``check`` answers with what breaks them."""
+"""The promises I1 to I12, a module each: ``check`` answers with what breaks them."""

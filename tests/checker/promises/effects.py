@@ -19,20 +19,20 @@ def check(case: Case) -> Iterator[Violation]:
         if effect.happened:
             begun.setdefault(effect.key, []).append(effect)
     known: dict[str, str] = {}
-    once: set[str] = set()
+    once: set[str] | None = None
     for fold, event in case.walk():
         run = event.data.get("run", fold["run"]) if fold.plain else 1
         key = case.execution if run == 1 else f"{case.execution}.{run}"
         known |= {slot_key(key, slot): slot for slot in fold.opening(event)}
-        if fold.plain:
-            once |= _at_most_once(case, fold)
+        if fold.plain:  # a version that it is migrated to may ask for it of what has happened twice
+            once = _at_most_once(case, fold) & (_at_most_once(case, fold) if once is None else once)
         done = event.name in ("workflow_step_completed", "workflow_step_compensated")
         if done and event.data["uses"] in case.facts.ledgered:
             yield from _happened(case, fold, event, begun)
     for key, effects in begun.items():
         yield from _one_key(case, key, effects, known)
         step = effects[0].step
-        marked = step in once or any(effect.once for effect in effects)
+        marked = step in (once or ()) or any(effect.once for effect in effects)
         if len(effects) > 1 and marked and not key.endswith(":undo"):
             yield case.broken("I11", f"{key} took effect {len(effects)} times, and may once", *effects)
 

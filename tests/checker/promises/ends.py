@@ -30,7 +30,7 @@ def _wrongly(case: Case, fold: Fold) -> Iterator[str]:
     """Why an execution at rest should not be."""
     if not fold.open and not fold["start_at"]:
         yield "nothing is open"
-    names = {signal["name"] for signal in fold.signals if not signal["slot"]}
+    names = {signal["name"] for signal in fold.signals if not signal["slot"] and not fold["failing"]}
     for slot_id in fold.open:
         slot = fold.slots[slot_id]
         kind = slot["kind"]
@@ -42,7 +42,7 @@ def _wrongly(case: Case, fold: Fold) -> Iterator[str]:
             yield from _child(case, slot)
         elif kind == "remote" and not slot["retry_at"] and not _sent(case, slot_id):
             yield f"{slot_id} is in no queue"
-    if fold.due_ms() and not _alarm(case):
+    if fold.due_ms() and not _alarm(case, fold):
         yield "no alarm is set"
 
 
@@ -70,8 +70,15 @@ def _names(task: Message, tenant: str, execution: str, slot_id: str) -> bool:
     return (body.get("execution_id"), body.get("slot")) == (execution, slot_id)
 
 
-def _alarm(case: Case) -> bool:
-    return f"workflow.timers.{case.tenant}.{case.execution}.wake" in case.index.alarms
+def _alarm(case: Case, fold: Fold) -> bool:
+    """Whether the rest that the execution is in has its alarm; former releases' had one name at each rest."""
+    name = f"workflow.timers.{case.tenant}.{case.execution}.wake"
+    return not case.index.alarms.isdisjoint({name, f"{name}-{fold['rest_epoch']}"})
+
+
+def _is_known(id: str, known: set[str]) -> bool:
+    """Whether a signal is recorded; under an id that could be the engine's own, as docs/protocol.md says."""
+    return id in known or f"signal:{id}" in known
 
 
 def _told(case: Case, fold: Fold) -> Iterator[Violation]:
@@ -84,7 +91,7 @@ def _told(case: Case, fold: Fold) -> Iterator[Violation]:
     for call in case.calls:
         wanted = call.kind == "signal" and call.outcome == "ok" and "id" in call.body
         too_late = ended_ms is not None and ended_ms <= call.answered_ms + case.bounds.settle_ms
-        if wanted and call.body["id"] not in known and not too_late and not _refused(case, call):
+        if wanted and not too_late and not _is_known(call.body["id"], known) and not _refused(case, call):
             yield case.broken("I2", "a signal was acknowledged, and is nowhere", call)
 
 

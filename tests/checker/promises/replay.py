@@ -51,12 +51,19 @@ class _Replay:
     def _broken(self, what: str, *evidence: Any) -> Violation:
         return self._case.broken("I10", what, *evidence)
 
+    @property
+    def _is_broken(self) -> bool:
+        """Whether the plan itself has failed: nothing begins any more, and what runs may end."""
+        return self.run is not None and bool(self.run.broken)
+
     def take(self, fold: Fold, event: Recorded) -> Iterator[Violation]:
         """One event, and the state before it."""
         name = event.name.removeprefix("workflow_")
         resumed, self._resumed = self._resumed, fold.status == "PAUSED" and name == "resumed"
         # What had ended in a pause may be recorded just after it: it opens nothing, what follows does.
-        still = resumed and "reason" not in event.data and not fold.opening(event)
+        # So may what has ended when the execution's time is over.
+        over = bool(fold.plain and fold["deadline_at"]) and event.body["timestamp"] >= fold["deadline_at"]
+        still = ((resumed and "reason" not in event.data) or over) and not fold.opening(event)
         if name == "started" and not fold.plain:
             self._begin(event)
             if self.run is not None:
@@ -169,7 +176,7 @@ class _Replay:
     def _another(self, fold: Fold, event: Recorded, want: Want, slot: Body) -> Iterator[Violation]:
         """Whether there is another attempt, and when."""
         data, policy, failures = event.data, want.policy, slot["failures"] + 1
-        failing = bool(fold["failing"]) and fold.status == "RUNNING"
+        failing = bool(fold["failing"] or self._is_broken) and fold.status == "RUNNING"
         works = slot["kind"] in ("step", "remote") and not policy.at_most_once and not failing
         may = works and policy.may_retry(data["error"], failures)
         if not data["final"]:
@@ -194,7 +201,7 @@ class _Replay:
         dropped = set(data.get("dropped", ()))
         if dropped & run.wants.keys():
             yield self._broken(f"{sorted(dropped & run.wants.keys())} are wanted, and dropped", event)
-        if held:
+        if held or self._is_broken:
             if opening:
                 yield self._broken(f"{opening} are opened when nothing may begin", event)
             return
@@ -246,7 +253,7 @@ class _Replay:
         room = run.plan.max_parallel > works
         new = [want for slot, want in run.wants.items() if slot not in fold.slots]
         left = [want.slot for want in new if want.derived or want.kind != "step" or room]
-        if (left or run.finished) and not fold["start_at"]:
+        if (left or run.finished) and not (fold["start_at"] or self._is_broken):
             yield self._broken(f"it comes to rest, and {left or 'its end'} is to be recorded", event)
 
     def _ends(self, run: Interpreter, fold: Fold, event: Recorded, name: str) -> Iterator[Violation]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from tests.checker.case import Case, Violation, slot_key
 from tests.checker.facts import Recorded
 from tests.checker.fold import Fold, step_of
 
 __all__ = ["check"]
+
+UNDONE_TOLD: Final = 100
+"""So many names of undone steps are told with each one more."""
 
 
 def check(case: Case) -> Iterator[Violation]:
@@ -57,7 +61,8 @@ def _undone(case: Case, fold: Fold, event: Recorded, undone: list[Recorded]) -> 
     done = [one.data["slot"] for one in undone]
     if done != fold["undo"][: len(done)]:
         yield case.broken("I5", f"{done} is undone, and the order is {fold['undo']}", *undone)
-    if event.data["undone"] != [step_of(slot) for slot in done]:
+    names = [step_of(slot) for slot in done]
+    if event.data["undone"] not in (names[-UNDONE_TOLD:], names):  # there were times when all were told
         yield case.broken("I5", f"{done} is undone, and it says {event.data['undone']}", event)
 
 

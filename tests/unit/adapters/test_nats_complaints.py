@@ -50,6 +50,7 @@ async def test_a_stream_that_takes_nothing_while_its_server_answers_is_named(
     assert line.startswith("writes fail and are tried again (1 so far): no answer within 5.0 s; ")
     assert "WPA_EVENTS takes no writes" in line
     assert "its disk is full" in line
+    assert "or one of its nodes stood still" in line
     assert server.asked[0] == ("$JS.API.STREAM.NAMES", b'{"subject":"wpa.journal.acme.x1"}')
 
 

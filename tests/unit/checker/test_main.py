@@ -154,13 +154,24 @@ def without_effects(run: Run) -> None:
     run.facts.ledgered.clear()
 
 
+def without_children(run: Run) -> None:
+    for event in [one for one in run.facts.events if one.data.get("parent")]:
+        run.data(event, parent=None)
+
+
 def without_plans(run: Run) -> None:
     run.facts.definitions.clear()
 
 
 @pytest.mark.parametrize(
     ("promise", "leave_out"),
-    [("I8", without_pauses), ("I9", without_canaries), ("I11", without_effects), ("I10", without_plans)],
+    [
+        ("I8", without_pauses),
+        ("I9", without_canaries),
+        ("I11", without_effects),
+        ("I10", without_plans),
+        ("I12", without_children),
+    ],
 )
 def test_each_promise_has_its_own_subject(
     promise: str, leave_out: Callable[[Run], None], kept: Callable[[Facts], str], capsys: Capture

@@ -1,4 +1,4 @@
-"""A recorded run keeps every promise; falsified in any of these ways, it breaks one of I6 to I11.
+"""A recorded run keeps every promise; falsified in any of these ways, it breaks one of I6 to I12.
 
 The promises before are in ``test_journals.py``.
 """
@@ -240,6 +240,27 @@ def the_key_of_another_step(run: Run) -> None:
     run.change_effect(run.effect("line-0:a:1"), step="b")
 
 
+# -- I12 -------------------------------------------------------------------------------------
+
+
+def outliving(run: Run) -> None:
+    """The first child ends long after its parent's last event, and after the worker has come back."""
+    run.facts.taken_ms += 60_000
+    run.stored(run.event("parent-8-sub", "completed"), 40_000)
+
+
+def a_child_that_takes_too_long_and_lives_on(run: Run) -> None:
+    outliving(run)
+    run.data(run.event("parent-8", "step_completed", slot="sub"), signals=[], timed_out=True)
+
+
+def a_child_that_outlives_its_parent(run: Run) -> None:
+    outliving(run)
+    end = run.event("parent-8", "signalled", 1)
+    run.cut(run.event("parent-8", "step_completed", slot="sub"))
+    run.put(end, replace(end, body={**end.body, "event": "workflow_cancelled"}))
+
+
 FALSIFIED: list[tuple[str, Falsify]] = [
     ("I6", a_snapshot_that_differs),
     ("I6", a_snapshot_with_another_output),
@@ -286,6 +307,8 @@ FALSIFIED: list[tuple[str, Falsify]] = [
     ("I11", a_result_without_an_effect),
     ("I11", another_key_for_another_attempt),
     ("I11", the_key_of_another_step),
+    ("I12", a_child_that_takes_too_long_and_lives_on),
+    ("I12", a_child_that_outlives_its_parent),
 ]
 
 
@@ -321,6 +344,20 @@ def test_a_published_start_may_be_refused_but_not_as_a_conflict_with_itself() ->
     assert run.broken() == set()
     run.facts.letters[-1] = replace(letter, headers={"Wpa-Code": "conflict"})
     assert run.broken() == {"I1"}
+
+
+def test_a_child_may_live_on_that_has_heard_of_it_or_is_to_be_abandoned() -> None:
+    run = Run()
+    a_child_that_outlives_its_parent(run)
+    last = run.event("parent-8-sub", "step_completed", slot="c")
+    run.put(last, replace(last, body={**last.body, "event": "workflow_cancel_requested"}))
+    assert "I12" not in run.broken()
+    run = Run()
+    a_child_that_outlives_its_parent(run)
+    begun = run.event("parent-8", "started")
+    waits = {slot: {**about, "abandon": True} for slot, about in begun.data["waits"].items()}
+    run.data(begun, waits=waits)
+    assert "I12" not in run.broken()
 
 
 def test_what_was_sent_to_a_queue_before_a_pause_may_begin_in_it() -> None:

@@ -18,7 +18,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     """The client that every command gets, wherever it connects to."""
     fake = FakeClient()
 
-    async def connect(url: str, tenant: str, creds: Any = None) -> FakeClient:
+    async def connect(url: str, tenant: str, creds: Any = None, letters_only: bool = False) -> FakeClient:
         fake.calls.append(("connect", (url, tenant)))
         return fake
 

@@ -1,13 +1,25 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 import typer
 
-from wpa.cli.common import fail, find_url, json_text, plain, print_problems, shown
+from wpa.cli.common import (
+    PIPE_COLUMNS,
+    fail,
+    find_url,
+    json_text,
+    make_console,
+    plain,
+    print_problems,
+    run_async,
+    shown,
+)
 from wpa.errors import DefinitionError, Problem, StepFailed, TaskRejected, Unavailable, WpaError
 
 USUAL = "nats://127.0.0.1:4222"
@@ -57,6 +69,25 @@ def test_each_error_has_words_and_an_exit_code(
     captured = capsys.readouterr()
     assert words in captured.err
     assert captured.out == ""
+
+
+def test_what_is_no_unicode_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    async def send() -> None:
+        msgspec.json.encode({"reason": "no \udcff"})
+
+    with pytest.raises(typer.Exit) as raised:
+        run_async(send())
+    assert raised.value.exit_code == 2
+    assert r"not Unicode: 'no \udcff' has '\udcff', which is no character" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", ["0", None])
+def test_without_a_width_nothing_is_cut(monkeypatch: pytest.MonkeyPatch, columns: str | None) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    assert make_console().width == PIPE_COLUMNS
 
 
 def test_problems_are_counted_and_their_hints_shown(capsys: pytest.CaptureFixture[str]) -> None:

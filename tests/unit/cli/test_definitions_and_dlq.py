@@ -55,6 +55,22 @@ def test_a_bad_file_keeps_no_other_from_being_deployed(
     assert "greet.json is not deployed: version_conflict: greet 1 is deployed already" in taken.stderr
 
 
+def test_as_json_it_is_one_list_of_what_became_of_each_file(
+    wpa: Wpa, client: FakeClient, good: str, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text("{")
+    result = wpa("deploy", good, str(bad), "--json")
+    assert result.exit_code == 2
+    first, second = json.loads(result.stdout)
+    assert first == {
+        "file": good, "ok": True, "workflow_id": "greet", "version": "1", "hash": "abc", "created": True,
+    }  # fmt: skip
+    assert (second["file"], second["ok"]) == (str(bad), False)
+    assert second["error"]["code"] == "invalid_definition"
+    assert second["error"]["problems"]
+
+
 def test_a_plan_that_hides_a_flow_is_told(wpa: Wpa, client: FakeClient, good: str) -> None:
     client.hides_flow = True
     assert "greet hides the flow of the same name" in wpa("deploy", good).stderr

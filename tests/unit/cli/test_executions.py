@@ -59,6 +59,7 @@ def test_input_comes_from_a_file_or_standard_input_too(wpa: Wpa, client: FakeCli
     [
         (("-i", "{"), "--input: not JSON"),
         (("-i", '{"a": NaN}'), "NaN is not JSON"),
+        (("-i", '{"a": 1e400}'), "1e400 is more than a number can be"),
         (("-i", "[-Infinity]"), "-Infinity is not JSON"),
         (("-i", "@[/red].json"), "[/red].json can't be read"),
         (("-i", "[" * 100_000), "nested too deeply"),
@@ -94,6 +95,13 @@ def test_start_and_wait_exits_as_the_execution_ended(
         assert ("Refused: no" in result.stdout) is bool(code)
 
 
+def test_who_waits_is_told_what_for_at_once(wpa: Wpa, client: FakeClient) -> None:
+    client.ended = status("COMPLETED")
+    result = wpa("start", "w", "--wait", "--json", "--id", "o-1")
+    assert result.stderr == "o-1\n"
+    assert json.loads(result.stdout)["status"] == "COMPLETED"
+
+
 @pytest.mark.parametrize(
     ("error", "code"), [(TaskRejected("unknown_workflow", "w"), 2), (Unavailable("no worker"), 3)]
 )
@@ -122,6 +130,13 @@ def test_history_as_a_table_in_full_and_as_json(wpa: Wpa, client: FakeClient) ->
     assert "a #1: Boom: at ␛[31mnight; gives up" in table
     assert '"input": {"n": 1}' in wpa("history", "e1", "--full").stdout
     assert json.loads(wpa("history", "e1", "--json").stdout) == client.events
+
+
+def test_what_is_cut_says_so(wpa: Wpa, client: FakeClient) -> None:
+    client.events = [event("workflow_paused", 1, reason="rrr… (9000 characters)", by={}) | {"cut": 9_400}]
+    assert "rrr… (9000 characters)  (cut: 9,400 bytes in all)" in wpa("history", "e1").stdout
+    client.ended = status("COMPLETED") | {"cut": 2_000_000}
+    assert "(cut: 2,000,000 bytes in all)" in wpa("status", "e1").stdout
 
 
 def test_a_list_in_a_pipe_is_not_cut(wpa: Wpa, client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:

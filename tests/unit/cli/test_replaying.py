@@ -108,11 +108,19 @@ def test_executions_with_their_large_payloads(wpa: Wpa, folder: Path, client: Fa
         return stored[key.rpartition("/")[2]]
 
     client.events = recorded(text)
+    client.events[0]["data"]["variables"] = {"somebody": {"else": {"$blob": {"key": "no key of ours"}}}}
     client.payload = payload  # type: ignore[attr-defined]
     result = wpa("replay", "n-1", "--definition", "nap.json", "--tenant", "acme")
     assert result.exit_code == 0, result.output
     assert ("history", "n-1") in client.calls
     assert len(fetched) == len(stored)
+
+
+def test_one_that_is_cut_is_not_checked(wpa: Wpa, folder: Path, client: FakeClient) -> None:
+    client.events = [{**event, "cut": 9_000_000} for event in recorded("text")]
+    result = wpa("replay", "n-1", "--definition", "nap.json", "--tenant", "acme")
+    assert result.exit_code == 2
+    assert "the journal is not whole: event 1 was cut" in result.stderr
 
 
 @pytest.mark.parametrize(

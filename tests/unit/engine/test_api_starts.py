@@ -24,6 +24,15 @@ CHAIN: Body = {
     ],
 }
 
+HELD: Body = {
+    "id": "order",
+    "version": "1",
+    "steps": [
+        {"id": "a", "uses": "core.noop", "compensate": {"uses": "core.noop"}},
+        {"id": "hold", "uses": "core.wait", "with": {"signal": "go"}, "needs": ["a"]},
+    ],
+}
+
 
 def begin_after(talk: Talk, monkeypatch: pytest.MonkeyPatch, *before: Body) -> None:
     """What is queued from now on is queued after ``before`` has been deployed, too."""
@@ -135,6 +144,21 @@ async def test_a_fork_is_tried_before_it_is_accepted() -> None:
             assert (await talk.refused("start", **order("x", fork=fork))).code == code
         await talk.ok("start", **order("x", fork={"execution_id": "old", "step": "b"}))
         assert (await talk.comes_to("x", "COMPLETED"))["forked_from"] == "old"
+
+
+async def test_what_an_execution_has_done_is_its_own_until_it_ends() -> None:
+    async with talking() as talk:
+        await talk.ok("deploy", document=HELD)
+        await talk.start("old")
+        await talk.comes_to("old", "WAITING")
+        rerun = {"execution_id": "old", "from_step": "hold", "new_execution_id": "new"}
+        assert (await talk.refused("rerun", **rerun)).code == "not_ended"
+        await talk.send("cancel", "old")
+        await talk.comes_to("old", "CANCELLED")
+        error = await talk.refused("rerun", **rerun)
+        assert (error.code, "`wpa rerun old --from a`" in error.message) == ("undone", True)
+        await talk.ok("rerun", **rerun | {"from_step": "a"})
+        await talk.comes_to("new", "WAITING")
 
 
 async def test_a_rerun_from_another_step_is_another_start() -> None:

@@ -9,23 +9,52 @@ import pytest
 
 from wpa.adapters.memory import VirtualClock
 from wpa.engine.asks import decide
-from wpa.errors import TaskRejected
+from wpa.errors import Conflict, Problem, TaskRejected
 from wpa.kernel.draft import seal
 from wpa.kernel.fold import fold
 from wpa.model.state import Slot, State
 from wpa.model.tasks import (
     ANSWER,
+    CHILD_ENDED,
     PAUSE,
     RESUME,
+    SIGNAL,
+    STEP_RESULT,
     TERMINATE,
     AnswerPayload,
     AnswerTask,
+    ChildEndedPayload,
+    ChildEndedTask,
     Envelope,
     ReasonTask,
+    SignalPayload,
+    SignalTask,
+    StepResultPayload,
+    StepResultTask,
     TaskMetadata,
 )
 
-SERVICES: Any = SimpleNamespace(clock=VirtualClock())
+
+class Inline:
+    """Keeps every payload where it is."""
+
+    async def store(self, tenant: str, execution: str, value: Any) -> Any:
+        return value
+
+
+class AnySignal:
+    """A program that knows every signal."""
+
+    def check_signal(self, name: str, payload: Any) -> list[Problem]:
+        return []
+
+
+class Library:
+    async def program(self, tenant: str, workflow: str, version: str) -> AnySignal:
+        return AnySignal()
+
+
+SERVICES: Any = SimpleNamespace(clock=VirtualClock(), payloads=Inline(), library=Library())
 FIRST, SECOND = "1a-1", "1a-2"
 """Identities of messages."""
 
@@ -98,3 +127,58 @@ async def test_an_answer_that_was_given_is_not_rejected_when_the_approval_is_ove
             AnswerTask(type=ANSWER, execution_id="x", payload=payload, metadata=TaskMetadata(user_id="bob")),
             SECOND,
         )
+
+
+async def test_only_the_result_of_the_attempt_that_is_under_way_is_recorded() -> None:
+    state = running()
+    state.slots["far"] = Slot(id="far", kind="remote", attempt=2)
+    state.open.append("far")
+
+    def result(attempt: int) -> StepResultTask:
+        return StepResultTask(
+            type=STEP_RESULT, execution_id="x", payload=StepResultPayload(slot="far", attempt=attempt)
+        )
+
+    assert not await ask(state, result(1), FIRST)
+    with pytest.raises(Conflict, match=r"\$\.payload\.attempt is 3, but far of execution x is at attempt 2"):
+        await ask(state, result(3), SECOND)
+    assert await ask(state, result(2), "1a-3")
+    assert not await ask(state, result(2), "1a-4")
+
+
+def signal(id: str) -> SignalTask:
+    return SignalTask(type=SIGNAL, execution_id="x", payload=SignalPayload(signal="other", id=id))
+
+
+CHILD_END = ChildEndedTask(
+    type=CHILD_ENDED,
+    execution_id="x",
+    payload=ChildEndedPayload(slot="k", child="x-k", status="COMPLETED"),
+)
+STEP_END = StepResultTask(
+    type=STEP_RESULT, execution_id="x", payload=StepResultPayload(slot="far", attempt=1)
+)
+PAUSED = ReasonTask(type=PAUSE, execution_id="x", task_id="p")
+
+
+@pytest.mark.parametrize(
+    ("id", "task"),
+    [("child:k:1:1", CHILD_END), ("result:far:1:1", STEP_END), ("workflow_pause:p", PAUSED)],
+)
+async def test_a_signal_has_no_id_of_what_else_is_told_or_asked(id: str, task: Envelope) -> None:
+    state = running()
+    state.slots["k"] = Slot(id="k", kind="child", name="x-k")
+    state.slots["far"] = Slot(id="far", kind="remote")
+    state.open += ["k", "far"]
+    for given in (id, f"signal:{id}"):
+        assert await ask(state, signal(given), FIRST)
+        assert not await ask(state, signal(given), SECOND)
+    assert await ask(state, task, "1a-3")
+    assert not await ask(state, task, "1a-4")
+
+
+async def test_a_signal_s_id_is_recorded_as_it_was_given() -> None:
+    state = running()
+    for given in ("bank-4711", "bank:4711", "answer", "child#2"):
+        assert await ask(state, signal(given), FIRST)
+        assert given in state.signal_ids

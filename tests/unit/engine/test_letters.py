@@ -35,6 +35,20 @@ def buried(room: Room, data: bytes) -> int:
     return int(letter["sequence"])
 
 
+def test_the_log_does_not_say_what_a_task_holds(room: Room, caplog: pytest.LogCaptureFixture) -> None:
+    secret = "hunter2"
+    schema = {"type": "object", "properties": {"password": {"type": "string", "pattern": "^[A-Z]+$"}}}
+    room.run(room.ok("deploy", document={**PLAN, "input": schema}))
+    task = {**json.loads(START), "payload": {"input_data": {"password": secret}}}
+    room.run(room.publish(json.dumps(task).encode()))
+    room.run(room.settled())
+    (letter,) = room.run(room.ok("dlq_list"))["letters"]
+    assert secret in letter["message"]
+    (line,) = (line for line in caplog.messages if "is rejected" in line)
+    assert "invalid_input at $.payload.input_data.password; `wpa dlq list` says why" in line
+    assert secret not in caplog.text
+
+
 def executions(room: Room) -> list[str]:
     return sorted(row["execution_id"] for row in room.run(room.ok("list"))["executions"])
 

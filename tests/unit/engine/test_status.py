@@ -1,4 +1,4 @@
-"""What a status shows of steps that run more than once."""
+"""What a status shows of steps that run more than once, and of a flow that has not begun."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
+from tests.unit.kernel.table import EPOCH_MS, Table
 from tests.unit.talk import Talk, talking
+from wpa import call, flow
+from wpa.engine.status import status_document
+from wpa.flows import flow_of
+from wpa.kernel.execution import Start
 
 ONE_AT_A_TIME: dict[str, Any] = {
     "id": "order",
@@ -19,6 +24,9 @@ ONE_AT_A_TIME: dict[str, Any] = {
         {"id": "first", "uses": "core.wait", "with": {"signal": "go"}, "needs": ["fast", "slow"], "join": "race"},
     ],
 }  # fmt: skip
+
+
+MEGABYTE = 1_000_000
 
 
 @pytest.fixture
@@ -39,3 +47,20 @@ async def test_a_loop_that_lost_a_race_before_it_began_is_skipped(talk: Talk) ->
     await talk.comes_to("x", "WAITING")
     row = await loop_of(talk)
     assert (row["status"], row["attempt"], row["turns"]["done"]) == ("skipped", 0, 0)
+
+
+def test_nothing_is_done_of_a_flow_that_has_not_begun() -> None:
+    @flow("later")
+    async def later() -> None:
+        await call("toy.step")
+
+    program = flow_of(later)
+    assert program is not None
+    start = Start(tenant="acme", execution="x1", start_hash="h", lease="1-1", start_at_ms=EPOCH_MS + 1000)
+    table = Table(program, start=start)
+    shown = status_document(table.state, table.execution, table.now_ms, bytes_max=MEGABYTE)
+    assert (shown["progress"]["percentage"], shown["steps"]) == (0, [])
+    table.now_ms += 1000
+    table.follow()
+    shown = status_document(table.state, table.execution, table.now_ms, bytes_max=MEGABYTE)
+    assert [step["status"] for step in shown["steps"]] == ["running"]

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.engine.starts import TENANT, World
 from wpa.engine.deployments import Deployments
 from wpa.engine.door import ONCE_HEADER, TRIGGER_HEADER, Heard, admit
+from wpa.engine.inlets import inlets_of
 from wpa.engine.messages import foreign, own_subject
 from wpa.engine.triggers import Triggers
 from wpa.errors import TaskRejected, TooLarge, Unavailable
@@ -363,6 +364,10 @@ async def test_who_deploys_can_wait_until_it_is_followed(bench: Bench) -> None:
         ("workflow.emit.*.x", "workflow.emit.acme.x"),
         ("workflow.emit.>", "workflow.emit.acme.>"),
         ("workflow.emit.other.x", None),
+        ("workflow.events.acme.>", None),
+        ("_INBOX.>", None),
+        ("_R_.>", None),
+        ("$KV.>", None),
     ],
 )
 def test_what_steps_emit_is_for_their_own_tenant(pattern: str, subject: str | None) -> None:
@@ -379,3 +384,16 @@ async def test_another_tenants_emissions_are_not_listened_to(bench: Bench) -> No
     assert bench.inputs == [{}]
     (problem,) = foreign(TENANT, found)
     assert problem.path == "$.triggers[0].subject"
+
+
+async def test_answers_are_not_listened_to_by_what_was_deployed_before_that_was_refused(bench: Bench) -> None:
+    streamed = {"subject": "_GR_.>", "stream": "ALL", "start": {}}
+    found = await bench.deploy({"subject": "_R_.>", "start": {}}, streamed, START)
+    await bench.publish("_R_.abc.def", {"secret": True})
+    await bench.publish("data.raw.a", {"n": 1})
+    assert bench.inputs == [{"n": 1}]
+    assert inlets_of(TENANT, found) == {}
+    assert [problem.path for problem in foreign(TENANT, found)] == [
+        "$.triggers[0].subject",
+        "$.triggers[1].subject",
+    ]

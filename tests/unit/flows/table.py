@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
+
 from wpa.flows import FlowProgram, FlowRun, flow_of
 from wpa.kernel.program import Continued, ExecutionInfo, Failed, Finished, Outcome, Settled, Waiting, Want
 from wpa.model.events import Failure
@@ -82,8 +84,8 @@ class Table:
                 assert want.slot not in self.wants
                 self.wants[want.slot] = want
                 self.opened_ms[want.slot] = self.now_ms
-            if self.live:
-                self.recorded += json.loads(json.dumps(outcome.recorded))
+        if self.live:
+            self.recorded += json.loads(json.dumps(outcome.recorded))
         for slot in outcome.dropped:
             del self.wants[slot]
 
@@ -191,7 +193,11 @@ def shown(outcome: Outcome) -> list[Any]:
     """An outcome in a form that can be compared: wants or the end, drops, recorded values."""
     if isinstance(outcome, Waiting):
         return [[repr(want) for want in outcome.wants], list(outcome.dropped), list(outcome.recorded)]
-    return [repr(outcome), list(outcome.dropped), []]
+    return [
+        repr(msgspec.structs.replace(outcome, recorded=())),
+        list(outcome.dropped),
+        list(outcome.recorded),
+    ]
 
 
 def run(declared: Any, data: Any = None, answer: Answer = echo, **how: Any) -> Table:

@@ -12,7 +12,7 @@ import pytest
 from wpa.errors import StepFailed, TaskRejected
 from wpa.flows import call, child, continue_as_new, flow, log, now, patched, saga, side_effect, signal
 from wpa.flows.errors import FlowDeclarationError
-from wpa.kernel.fork import settled_before
+from wpa.kernel.fork import taken_over
 from wpa.model.state import decode_state, encode_state
 from wpa.testing import Result, Run, assert_replays, fail, replay, run
 
@@ -157,6 +157,25 @@ def test_a_saga_undoes_its_own_and_the_execution_the_rest() -> None:
     assert (result.status, result.undone) == ("CANCELLED", ["first"])
     undoing = [call.step for call in result.calls if call.uses == "room.free"]
     assert undoing == ["undo_third", "undo_second", "first"]
+
+
+@flow("giving_up")
+async def giving_up() -> None:
+    async with saga():
+        await call("room.book", step_name="first", undo="room.free")
+        await call("room.book", step_name="second", undo="room.free")
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize("at", ["1s", "6s"])
+def test_a_saga_that_undoes_already_undoes_each_once(at: str) -> None:
+    async def free(id: str) -> None:
+        await asyncio.sleep(5)
+
+    result = cancelled(giving_up, at=at, everywhere=True, mocks={"room.free": free})
+    assert (result.status, result.undone) == ("CANCELLED", [])
+    undoing = [call.step for call in result.calls if call.uses == "room.free"]
+    assert undoing == ["undo_second", "undo_first"]
 
 
 def test_a_saga_undoes_nothing_where_nothing_is_to_be_undone() -> None:
@@ -469,10 +488,10 @@ def test_its_journal_replays_and_other_code_is_found_out() -> None:
 
 def test_a_rerun_takes_over_what_was_done_before_it_and_no_clean_up(wpa: Any) -> None:
     started = wpa(stay, mocks=MOCKS).start()
-    started.cancel(at="1m")
+    started.cancel(compensate=False, at="1m")
     assert started.result().status == "CANCELLED"
     for step in ("desk_tell", "sleep"):
-        assert [slot.id for slot in settled_before(started.state, step)] == ["book"]
+        assert [slot.id for slot in taken_over(started.state, step).settled] == ["book"]
 
 
 def test_a_snapshot_says_that_an_older_worker_can_not_read_it(wpa: Any) -> None:

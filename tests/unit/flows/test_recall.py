@@ -9,6 +9,7 @@ import pytest
 from tests.unit.flows.table import Table, run
 from wpa.errors import StepFailed
 from wpa.flows import call, flow, log, patched, side_effect
+from wpa.testing import run as everywhere
 
 
 def counter() -> Any:
@@ -48,6 +49,18 @@ def test_a_side_effect_happens_once() -> None:
         {"at": 1, "side_effect": 2},
         {"at": 1, "side_effect": 3},
     ]
+
+
+def test_what_a_flow_comes_by_in_its_last_turn_is_recorded_too() -> None:
+    @flow("last")
+    async def last() -> list[Any]:
+        await call("a.do")
+        return [patched("late"), await side_effect(lambda: 7)]
+
+    result = everywhere(last, mocks={"a.do": None}, crash_everywhere=True)
+    assert result.output == [True, 7]
+    recorded = [event.data["recorded"] for event in result.events if "recorded" in event.data]
+    assert recorded == [[{"patched": "late"}, {"at": 1, "side_effect": 7}]]
 
 
 def test_its_value_is_the_same_live_and_replayed() -> None:

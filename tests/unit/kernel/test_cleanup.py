@@ -257,3 +257,22 @@ def test_one_that_compensated_at_once_goes_on_with_that() -> None:
     table.ok("book:undo")
     assert (table.state.status, table.state.undone, table.state.cleanup) == ("CANCELLED", ["book"], None)
     assert "desk.tell" not in {slot.uses for slot in table.state.slots.values()}
+
+
+def test_a_result_that_comes_just_before_the_program_is_told_is_told_to_it_first() -> None:
+    @flow("far")
+    async def far() -> None:
+        await call("room.book", step_name="book", queue="far", undo="room.free")
+
+    table = Table(program(far))
+    table.record(cancel(table))
+    draft = table.execution.follow_up(table.now_ms)
+    assert draft is not None
+    assert draft.data["dropped"] == ["book"]
+    result = Signal(id="result:book:1:1", slot="book", payload={"attempt": 1, "output": "r-1"})
+    told = requests.signalled(table.state, result, table.now_ms, "t3")
+    assert told is not None
+    with pytest.raises(Conflict, match="was told a result"):
+        lost(table, draft, told)
+    table.crash()
+    assert table.state.undo == ["book:undo"]

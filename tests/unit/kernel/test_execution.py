@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.unit.kernel.programs import Node, Toy
 from tests.unit.kernel.table import Table
+from wpa.kernel import requests
 from wpa.kernel.execution import Diverged, Execution
 from wpa.kernel.program import Retry, StepPolicy
 from wpa.model.events import Failure
@@ -151,6 +153,23 @@ def test_compensation_undoes_completed_steps_in_reverse_order_of_completion() ->
     table.ok("a:undo", "c:undo", "b:undo")
     assert table.state.status == "ROLLED_BACK"
     assert table.state.undone == ["a", "c", "b"]
+
+
+def test_a_journal_grows_with_what_is_undone_and_not_with_its_square() -> None:
+    sizes = {}
+    for steps in (200, 2_000):
+        table = Table(Toy(*(Node(f"s{n}", undo=True) for n in range(steps)), Node("last", policy=SAGA)))
+        table.ok(*(f"s{n}" for n in range(steps)))
+        table.fail("last")
+        table.ok(*table.state.undo)
+        assert table.state.status == "ROLLED_BACK"
+        assert table.last.data["undone"] == table.state.undone
+        told = [event.data for event in table.journal if event.event == "workflow_step_compensated"]
+        assert [data["undone"][-1] for data in told] == table.state.undone
+        assert told[99]["undone"] == table.state.undone[:100]
+        assert told[150]["undone"] == table.state.undone[51:151]
+        sizes[steps] = len(msgspec.json.encode(told)) / steps
+    assert sizes[2_000] < 1.5 * sizes[200]
 
 
 def test_compensation_waits_for_what_still_runs() -> None:
@@ -307,6 +326,20 @@ def test_an_execution_over_the_events_limit_fails_with_a_clear_error() -> None:
     assert table.state.status == "FAILED"
     assert table.state.error is not None
     assert table.state.error.type == "OverLimit"
+
+
+def test_one_that_comes_over_the_events_limit_in_a_pause_fails_at_the_resume() -> None:
+    table = Table(sequence(), limits=Limits(events_max=4))
+    assert table.ask(requests.paused(table.state, {}, "", table.now_ms))
+    for _ in range(4):
+        assert table.signal("go")
+    table.ok("a")
+    table.crash()
+    assert table.state.status == "PAUSED"
+    table.rest()
+    assert table.ask(requests.resumed(table.state, {}, "", table.now_ms, "task-9"))
+    assert (table.state.status, table.last.data["not_undone"]) == ("FAILED", ["a"])
+    assert encode_state(table.folded()) == encode_state(table.state)
 
 
 def test_folding_the_journal_gives_the_state_that_was_driven() -> None:

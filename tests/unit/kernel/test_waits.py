@@ -12,15 +12,19 @@ from hypothesis import strategies as st
 
 from tests.unit.kernel.programs import Node, Toy
 from tests.unit.kernel.table import Table
+from wpa import call, flow, plan, saga, signal
 from wpa.errors import TaskRejected
+from wpa.flows import flow_of
 from wpa.kernel import requests, waits
 from wpa.kernel.execution import Attempt, Execution
 from wpa.kernel.program import Approval, Child, Escalation, Retry, StepPolicy, Wait
 from wpa.kernel.rebase import rebase
 from wpa.model import events as ev
+from wpa.model.limits import Limits
 from wpa.model.state import decode_state, encode_state, is_terminal
 
 HOUR = 3_600_000
+UNDOES = StepPolicy(on_error="compensate", retry=Retry(max_attempts=1))
 CONTINUE = StepPolicy(on_error="continue", retry=Retry(max_attempts=1))
 
 
@@ -70,6 +74,35 @@ def test_at_rest_there_is_no_lease_and_the_alarm_is_in_the_state() -> None:
     table.ok("after")
     assert table.state.status == "COMPLETED"
     assert table.state.at_rest
+
+
+def nap(name: str, ms: int) -> Node:
+    return Node(name, kind="timer", wait=Wait(delay_ms=ms))
+
+
+def test_what_became_due_together_is_over_in_the_order_of_its_moments() -> None:
+    late = Node("late", kind="signal", wait=Wait(signal="go", delay_ms=3 * HOUR, has_default=True))
+    table = Table(Toy(late, nap("second", 2 * HOUR), nap("first", HOUR), nap("tie", 2 * HOUR)))
+    table.rest()
+    table.now_ms += 5 * HOUR  # a pause, or nobody there to answer the alarm
+    table.wake()
+    assert table.state.order == ["first", "second", "tie", "late"]
+
+
+def test_what_was_recorded_in_another_order_is_told_in_that_order() -> None:
+    steps: list[dict[str, Any]] = [
+        {"id": "second", "uses": "core.sleep", "with": {"for": "2h"}},
+        {"id": "first", "uses": "core.sleep", "with": {"for": "1h"}},
+        {"id": "after", "uses": "toy.step", "needs": ["second", "first"], "join": "race"},
+    ]
+    table = Table(plan.load({"id": "toy", "version": "1", "steps": steps}))
+    table.now_ms += 5 * HOUR
+    table.attempt("second")  # as an older worker took it
+    assert (table.last.data["dropped"], table.state.open) == (["first"], ["after"])
+    table.crash()
+    assert (table.state.order, table.state.open) == (["second"], ["after"])
+    table.ok("after")
+    assert table.state.status == "COMPLETED"
 
 
 def test_waits_need_no_room() -> None:
@@ -168,6 +201,56 @@ def test_one_rejection_ends_an_approval() -> None:
     answer(table, "ana")
     answer(table, "bob", approved=False)
     assert table.state.output["ok"]["approved"] is False
+
+
+def test_those_who_say_no_name_are_not_several_people() -> None:
+    table = Table(approving(Approval(count=2)))
+    table.tell("ok", {"approved": True}, id="answer:ok:1")
+    table.tell("ok", {"approved": True}, id="answer:ok:2")
+    assert table.state.status == "RUNNING"
+    answer(table, "ana")
+    assert table.state.output["ok"]["approved"] is True
+
+
+def test_what_was_approved_in_a_pause_is_not_rejected_afterwards() -> None:
+    table = Table(approving(Approval(count=2)))
+    table.ask(requests.paused(table.state, {}, "", table.now_ms))
+    answer(table, "ana")
+    answer(table, "bob")
+    answer(table, "eve", approved=False)
+    table.ask(requests.resumed(table.state, {}, "", table.now_ms, "t"))
+    verdict = table.state.output["ok"]
+    assert verdict["approved"] is True
+    assert [told["by"]["user_id"] for told in verdict["answers"]] == ["ana", "bob"]
+    assert not table.state.signals
+
+
+@pytest.mark.parametrize(("after_ms", "counts"), [(0, True), (HOUR, True), (HOUR + 1, False)])
+def test_an_answer_in_a_pause_counts_if_the_time_was_not_over(after_ms: int, counts: bool) -> None:
+    table = Table(approving(Approval(), delay_ms=HOUR, has_default=True, default={"approved": False}))
+    table.ask(requests.paused(table.state, {}, "", table.now_ms))
+    table.now_ms += after_ms
+    answer(table, "ana")
+    table.now_ms += 2 * HOUR
+    table.crash()
+    table.ask(requests.resumed(table.state, {}, "", table.now_ms, "t"))
+    assert table.state.output["ok"]["approved"] is counts
+
+
+@pytest.mark.parametrize(("after_ms", "counts"), [(HOUR, True), (HOUR + 1, False)])
+def test_a_signal_in_a_pause_is_for_the_waits_that_were_not_over(after_ms: int, counts: bool) -> None:
+    table = Table(
+        Toy(
+            Node("a", kind="signal", wait=Wait(signal="go", delay_ms=HOUR, has_default=True)),
+            Node("b", kind="signal", wait=Wait(signal="go", delay_ms=3 * HOUR, has_default=True)),
+        )
+    )
+    table.ask(requests.paused(table.state, {}, "", table.now_ms))
+    table.now_ms += after_ms
+    table.signal("go", 7)
+    table.now_ms += 4 * HOUR
+    table.ask(requests.resumed(table.state, {}, "", table.now_ms, "t"))
+    assert table.state.output == ({"a": 7, "b": None} if counts else {"a": None, "b": 7})
 
 
 def test_an_escalation_is_announced_and_lets_others_answer() -> None:
@@ -295,6 +378,60 @@ def test_terminate_ends_it_as_it_is() -> None:
     table.ok("a")
     table.ask(requests.terminated(table.state, {}, "enough", table.now_ms))
     assert (table.state.status, table.state.not_undone) == ("CANCELLED", ["a"])
+
+
+def test_terminate_names_what_was_done_whoever_did_it() -> None:
+    far = StepPolicy(queue="far")
+    sub = Node("sub", kind="child", wait=Wait(child=Child(workflow="w")))
+    toy = Toy(Node("a"), sub, Node("q", policy=far), Node("told", policy=far), Node("open", policy=far))
+    table = Table(toy)
+    table.ok("a")
+    table.tell("sub", {"status": "COMPLETED"})
+    table.tell("q", {"attempt": 1})
+    table.ask(requests.paused(table.state, {}, "", table.now_ms))
+    table.tell("told", {"attempt": 1})
+    table.tell("open", {"attempt": 1, "error": {"type": "Boom", "message": "no"}})
+    table.ask(requests.terminated(table.state, {}, "", table.now_ms))
+    assert sorted(table.state.not_undone) == ["a", "q", "sub", "told"]
+
+
+def test_terminate_does_not_name_what_a_saga_has_undone() -> None:
+    @flow("f")
+    async def sure() -> None:
+        await call("o.first", undo="o.undo", step_name="first")
+        with contextlib.suppress(ValueError):
+            async with saga():
+                await call("o.second", undo="o.undo", step_name="second")
+                raise ValueError("no")
+        await signal("go")
+
+    program = flow_of(sure)
+    assert program is not None
+    table = Table(program)
+    table.ok("first", "second", "undo_second")
+    table.ask(requests.terminated(table.state, {}, "", table.now_ms))
+    assert table.state.not_undone == ["first"]
+
+
+def test_terminate_names_each_turn_that_is_not_undone() -> None:
+    each = {"id": "a", "uses": "o.a", "foreach": {"in": [1, 2, 3]}, "compensate": {"uses": "o.undo"}}
+    steps = [each, {"id": "b", "uses": "o.b", "needs": ["a"]}]
+    table = Table(plan.load({"id": "p", "version": "1", "steps": steps}))
+    table.ok("a", "a:2", "a:3")
+    table.fail("b", retryable=False)
+    table.ok("a:3:undo")
+    table.ask(requests.terminated(table.state, {}, "", table.now_ms))
+    assert (table.state.undone, table.state.not_undone) == (["a"], ["a", "a"])
+
+
+def test_the_limit_of_events_names_what_is_not_undone_yet() -> None:
+    toy = Toy(Node("a", undo=True), Node("b", "a", undo=True), Node("c", "b", policy=UNDOES))
+    table = Table(toy, limits=Limits(events_max=6))
+    table.ok("a", "b")
+    table.fail("c")
+    table.ok("b:undo")
+    assert table.state.status == "FAILED"
+    assert (table.state.undone, table.state.not_undone) == (["b"], ["a"])
 
 
 def test_a_failed_execution_can_be_tried_again_in_place() -> None:

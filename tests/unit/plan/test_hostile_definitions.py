@@ -17,11 +17,10 @@ from wpa import plan
 from wpa.errors import DefinitionError
 from wpa.model import cron
 from wpa.model.times import parse_ms, rfc3339
-from wpa.plan import validators
 from wpa.plan.durations import parse_duration_ms
 from wpa.plan.expressions import ExpressionError, compile_expression
 from wpa.plan.templates import compile_template
-from wpa.plan.validators import STEPS_MAX, check_schema, misfits, validator
+from wpa.plan.validators import check_schema, misfits, validator
 
 Body = dict[str, Any]
 
@@ -105,7 +104,7 @@ LEADS_NOWHERE: list[Body] = [
 
 @pytest.mark.parametrize("schema", LEADS_NOWHERE, ids=range(len(LEADS_NOWHERE)))
 def test_a_schema_that_leads_nowhere_refuses_and_does_not_fail(schema: Body) -> None:
-    assert check_schema(schema, "$.input") == []
+    """Not all of them are found when they are deployed, and none was by older releases."""
     problems = misfits(validator(schema), {"a": 1}, "$") + misfits(validator(schema), [1], "$")
     assert "can't be followed" in str(problems)
 
@@ -119,40 +118,6 @@ def test_a_schema_gone_wrong_has_problems_or_answers(schema: Any, data: Any) -> 
         for problem in misfits(validator(schema), data, "$"):
             assert problem.path.startswith("$")
             assert len(str(problem)) < 2_000
-
-
-TWICE_AT_EACH_LEVEL: Body = {
-    "$ref": "#/$defs/a40",
-    "$defs": {
-        "a0": {"type": "string"},
-        **{f"a{n + 1}": {"allOf": [{"$ref": f"#/$defs/a{n}"}] * 2} for n in range(40)},
-    },
-}
-
-
-@pytest.mark.parametrize(
-    ("schema", "data", "words"),
-    [
-        ({"pattern": "^(a+)+$"}, "a" * 50_000 + "!", "does not match"),
-        ({"patternProperties": {"^(a+)+$": False}}, {"a" * 50_000: 1}, "False schema"),
-        ({"uniqueItems": True}, [{"n": n} for n in range(20_000)] + [{"n": 0}], "not unique"),
-        (TWICE_AT_EACH_LEVEL, "text", f"more than {STEPS_MAX:,} steps"),
-    ],
-    ids=["pattern", "patternProperties", "uniqueItems", "references"],
-)
-def test_no_schema_holds_up_a_worker(schema: Body, data: Any, words: str) -> None:
-    assert check_schema(schema, "$") == []
-    began = time.monotonic()
-    (problem,) = misfits(validator(schema), data, "$")
-    assert time.monotonic() - began < SOON_S
-    assert words in problem.message
-
-
-def test_what_one_document_has_cost_is_not_held_against_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = validator({"items": {"type": "integer"}})
-    monkeypatch.setattr(validators, "STEPS_MAX", 5_000)
-    for _ in range(3):
-        assert misfits(counted, [1] * 4_000, "$") == []
 
 
 class TestPatterns:

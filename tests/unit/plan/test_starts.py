@@ -6,9 +6,9 @@ import pytest
 
 from tests.unit.plan.player import plan_of, step
 from wpa.model.subjects import covers, matches
-from wpa.plan import check
+from wpa.plan import check, load
 from wpa.plan.expressions import ExpressionError
-from wpa.plan.subjects import check_stream, check_subject
+from wpa.plan.subjects import check_stream, check_subject, reserved
 from wpa.plan.triggers import Signal, Start, Trigger
 
 WAIT = {"id": "w", "uses": "core.wait", "with": {"signal": "paid"}}
@@ -98,6 +98,7 @@ def test_subjects_match_as_the_server_matches_them(pattern: str, subject: str, w
 )
 def test_good_subjects(good: str) -> None:
     check_subject(good)
+    assert not reserved(good)
 
 
 @pytest.mark.parametrize(
@@ -114,18 +115,38 @@ def test_good_subjects(good: str) -> None:
         ("x" * 256, "256 characters"),
         (">", "write out the first token"),
         ("*.tasks", "write out the first token"),
-        ("workflow.>", "belongs to the engine"),
-        ("workflow.tasks.acme", "belongs to the engine"),
-        ("workflow.*.acme", "belongs to the engine"),
-        ("workflow.emit", "belongs to the engine"),
-        ("wpa.x", "belongs to the engine"),
-        ("$JS.API.>", "belongs to the engine"),
-        ("_INBOX.>", "belongs to the engine"),
     ],
 )
-def test_bad_subjects_and_those_of_the_engine_are_refused(bad: str, words: str) -> None:
+def test_bad_subjects_are_refused(bad: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         check_subject(bad)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "workflow.>",
+        "workflow.tasks.acme",
+        "workflow.*.acme",
+        "workflow.emit",
+        "wpa.x",
+        "$JS.API.>",
+        "$KV.wpa_definitions.>",
+        "_INBOX.>",
+        "_INBOX_beta.>",
+        "_R_.>",
+        "_R_.*.*",
+        "_GR_.x",
+        "_SYS_.x",
+        "_",
+    ],
+)
+def test_nobody_may_listen_to_the_engine_or_to_answers(subject: str) -> None:
+    document = {"id": "p", "version": "1", "steps": [WAIT], "triggers": [{"subject": subject, "start": {}}]}
+    (problem,) = check(document)
+    assert problem.path == "$.triggers[0].subject"
+    assert "belongs to the engine or the server" in problem.message
+    assert load(document).triggers  # one that was deployed before goes on
 
 
 @pytest.mark.parametrize(

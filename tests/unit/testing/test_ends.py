@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from tests.unit.testing.plans import plan, sleep, step
+from wpa.errors import TaskRejected
 from wpa.testing import NotEnded, fail
 
+ONCE = {"retry": {"max_attempts": 1}}
 BACKOFF = {"initial": "1h", "factor": 2, "max": "24h", "jitter": 0}
 
 
@@ -42,6 +44,41 @@ class TestPauseAndResume:
         assert "s" not in run.state.slots
         run.resume()
         assert run.result().status == "COMPLETED"
+
+
+class TestAPlanThatItsSetBreaks:
+    BROKEN = step("a", set={"x": "${steps.a.output.missing}"}, compensate={"uses": "x.undo_a"})
+    MOCKS: Final = {"x.a": {"id": "R1"}, "x.undo_a": None, "x.undo_b": None}
+
+    def test_undoes_what_was_done_and_gives_up_what_it_waits_for(self, wpa: Any) -> None:
+        wait = step("w", "core.wait", inputs={"signal": "go"})
+        run = wpa(plan(self.BROKEN, wait), mocks=self.MOCKS).start()
+        result = run.result()
+        assert (result.status, result.undone, result.duration_ms) == ("ROLLED_BACK", ["a"], 0)
+        assert "steps.a.output.missing" in result.error.message
+
+    def test_lets_what_runs_end_and_undoes_it_too(self, wpa: Any) -> None:
+        async def slow() -> int:
+            await asyncio.sleep(10)
+            return 1
+
+        b = step("b", compensate={"uses": "x.undo_b"})
+        run = wpa(plan(self.BROKEN, b, step("c", "", "b")), mocks={**self.MOCKS, "x.b": slow}).start()
+        result = run.result()
+        assert (result.status, result.undone) == ("ROLLED_BACK", ["b", "a"])
+
+    def test_tries_nothing_again(self, wpa: Any) -> None:
+        async def slow() -> int:
+            await asyncio.sleep(5)
+            return 1
+
+        b = step("b", retry={"max_attempts": 3, "backoff": {"initial": "1s", "jitter": 0}})
+        slow_a = self.BROKEN | {"needs": ["c"]}
+        mocks = {**self.MOCKS, "x.b": [fail("Away"), 1], "x.c": 1, "x.d": slow}
+        env = wpa(plan(b, step("c"), slow_a, step("d")), mocks=mocks)
+        result = env.start().result()
+        assert (result.status, result.undone, result.duration_ms) == ("ROLLED_BACK", ["a"], 5_000)
+        assert len(env.calls("x.b")) == 1
 
 
 class TestCancel:
@@ -90,6 +127,44 @@ class TestCancel:
         run = env.start()
         run.terminate("now")
         assert run.result().not_undone == ["a", "b"]
+
+
+class TestDoneElsewhere:
+    """What a worker of another group, or a child, had under way when the execution gave up."""
+
+    FAR = plan(
+        step("a", queue="far", compensate={"uses": "x.undo_a"}),
+        step("b", retry={"max_attempts": 1}),
+    )
+
+    def test_it_is_let_end_and_undone(self, wpa: Any) -> None:
+        done: list[str] = []
+
+        async def pay() -> None:
+            done.append("paid")
+            await asyncio.sleep(10)
+            done.append("reported")
+
+        async def bad() -> None:
+            await asyncio.sleep(5)
+            raise RuntimeError("no")
+
+        mocks = {"x.a": pay, "x.b": bad, "x.undo_a": lambda: done.append("paid back")}
+        env = wpa(self.FAR, mocks=mocks, queues={"far"})
+        result = env.start().result()
+        assert (result.status, result.undone) == ("ROLLED_BACK", ["a"])
+        assert done == ["paid", "reported", "paid back"]
+
+    def test_what_was_reported_in_a_pause_is_undone_by_the_cancel(self, wpa: Any) -> None:
+        waits = {"id": "w", "uses": "core.wait", "with": {"signal": "go"}}
+        mocks = {"x.a": 1, "x.undo_a": None}
+        env = wpa(plan(self.FAR["steps"][0], waits), mocks=mocks, queues={"far"}, auto_skip=False)
+        run = env.start()
+        run.pause()
+        env.skip("1m")
+        run.cancel()
+        env.skip("1m")
+        assert (run.status, run.state.undone) == ("CANCELLED", ["a"])
 
 
 class TestCompensation:
@@ -168,6 +243,31 @@ class TestDeadlineOfAnExecution:
         assert result.error is not None
         assert result.error.type == "DeadlineExceeded"
         assert result.duration_ms < 12_000
+
+    def test_counts_anew_where_a_failed_execution_is_tried_again(self, wpa: Any) -> None:
+        doing = (step("a", compensate={"uses": "x.undo_a"}), step("b", "", "a", on_error="fail", **ONCE))
+        wait = step("w", "core.wait", "b", inputs={"signal": "go"})
+        env = wpa(
+            plan(*doing, wait, timeout="2h"),
+            mocks={"x.a": 1, "x.b": [fail("Away")] * 2 + [2], "x.undo_a": None},
+        )
+        run = env.start()
+        for _ in range(2):
+            assert run.result().status == "FAILED"
+            env.skip("3h")
+            run.retry()
+        env.skip("1h59m")
+        assert run.status == "WAITING"
+        result = run.result()
+        assert result.error is not None
+        assert (result.status, result.error.type) == ("ROLLED_BACK", "DeadlineExceeded")
+        assert result.duration_ms == (3 + 3 + 2) * 3600 * 1000
+
+    def test_is_why_it_is_not_tried_again(self, wpa: Any) -> None:
+        run = wpa(plan(step("w", "core.wait", inputs={"signal": "go"}), timeout="3h")).start()
+        run.result()
+        with pytest.raises(TaskRejected, match=r"no step of it had given up: DeadlineExceeded: .*wpa rerun"):
+            run.retry()
 
 
 class TestDynamicWork:

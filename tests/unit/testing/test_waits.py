@@ -131,6 +131,27 @@ class TestApprovals:
             ("ida", "fine"),
         ]
 
+    def test_neither_a_signal_nor_an_answer_to_another_question_takes_an_answer_away(self, wpa: Any) -> None:
+        asks = step("ask", "core.approval", foreach={"in": [1, 2]}, inputs={"users": ["eva", "2:eva"]})
+        run = wpa(plan(asks, signals={"other": {}})).start()
+        for id in ("answer:ask:eva", "answer:ask:2:eva"):
+            run.signal("other", id=id)
+        run.approve("ask", user="2:eva")
+        assert [waiting["slot"] for waiting in run.waiting_for] == ["ask:2"]
+        run.approve("ask:2", user="eva")
+        assert run.status == "COMPLETED"
+
+    def test_a_migration_opens_a_question_to_nobody(self, wpa: Any) -> None:
+        env = wpa(plan(step("ask", "core.approval", inputs={"roles": ["finance"]})))
+        run = env.start()
+        other = step("ask", "core.approval", inputs={"roles": "${input.team_roles}"})
+        env.deploy(plan(other, version="2"))
+        with pytest.raises(TaskRejected, match="does_not_fit"):
+            run.migrate("2")
+        with pytest.raises(TaskRejected, match="not_allowed"):
+            run.approve("ask", user="mallory", roles=["intern"])
+        assert run.status == "WAITING"
+
     def test_one_no_is_enough(self, wpa: Any) -> None:
         run = wpa(self.PLAN).start()
         run.reject("ask", user="eva", roles=["finance"], comment="too much")
@@ -154,6 +175,26 @@ class TestApprovals:
         run = wpa(self.PLAN).start()
         with pytest.raises(TaskRejected, match="ask"):
             run.approve("askk", user="eva", roles=["finance"])
+
+    def test_several_people_have_names(self, wpa: Any) -> None:
+        run = wpa(plan(step("ask", "core.approval", inputs={"count": 2}))).start()
+        with pytest.raises(TaskRejected, match="2 different people"):
+            run.approve("ask")
+        run.approve("ask", user="eva")
+        run.approve("ask", user="ida")
+        assert run.result().status == "COMPLETED"
+
+    def test_an_answer_after_its_time_is_refused_in_a_pause_too(self, wpa: Any) -> None:
+        env = wpa(self.PLAN)
+        run = env.start()
+        run.approve("ask", user="eva", roles=["finance"])
+        run.pause()
+        env.skip("49h")
+        with pytest.raises(TaskRejected, match="its time was over"):
+            run.approve("ask", user="ida", roles=["finance"])
+        run.approve("ask", user="eva", roles=["finance"])  # it counts already
+        run.resume()
+        assert run.result().output is False
 
     def test_whoever_has_answered_answers_again_when_a_flow_starts_over(self, wpa: Any) -> None:
         run = wpa(flows.renewal).start({"years": 2})

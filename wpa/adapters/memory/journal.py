@@ -5,7 +5,7 @@ from __future__ import annotations
 from wpa.adapters.memory.server import Connection
 from wpa.model.codec import decode_event, encode_event
 from wpa.model.events import Event
-from wpa.ports.journal import Stored
+from wpa.ports.journal import EVERY, Stored
 
 __all__ = ["MemoryJournal"]
 
@@ -30,12 +30,18 @@ class MemoryJournal:
         self, tenant: str, execution: str, after: int = 0, most: int | None = None
     ) -> list[Stored]:
         await self._connection.turn()
-        found = self._stream.read(f"workflow.events.{tenant}.{execution}", after)
+        subject = f"workflow.events.{tenant}.{execution}"
+        read = self._stream.read_matching if execution == EVERY else self._stream.read
+        found = read(subject, after)
         return [(message.sequence, decode_event(message.data)) for message in found[:most]]
 
     async def latest(self, tenant: str, execution: str) -> int:
         await self._connection.turn()
-        last = self._stream.last(f"workflow.events.{tenant}.{execution}")
+        subject = f"workflow.events.{tenant}.{execution}"
+        if execution == EVERY:
+            last = next(iter(self._stream.last_messages(subject)), None)
+        else:
+            last = self._stream.last(subject)
         return 0 if last is None else last.sequence
 
     async def recent(self, tenant: str, most: int, before: int = 0) -> tuple[list[Stored], int]:

@@ -108,6 +108,16 @@ class Stream:
         place = bisect_left(sequences, after + 1)
         return self._messages[sequences[place]] if place < len(sequences) else None
 
+    def read_matching(self, pattern: str, after: int = 0) -> list[Message]:
+        """The messages past a sequence on all subjects that match, in order."""
+        found = [
+            sequence
+            for subject, sequences in self._subjects.items()
+            if matches(pattern, subject)
+            for sequence in sequences[bisect_left(sequences, after + 1) :]
+        ]
+        return [self._messages[sequence] for sequence in sorted(found)]
+
     def remove(self, sequence: int) -> None:
         message = self._messages.pop(sequence, None)
         if message is not None:

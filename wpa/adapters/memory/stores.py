@@ -7,8 +7,8 @@ from collections.abc import Callable
 import msgspec
 
 from wpa.adapters.memory.server import Connection
-from wpa.errors import Conflict, NotFound
-from wpa.ports.definitions import StoredDefinition
+from wpa.errors import Broken, NotFound
+from wpa.ports.definitions import StoredDefinition, decode_definition, decode_definitions
 
 __all__ = ["MemoryBlobs", "MemoryDefinitions", "MemoryRecords", "MemorySnapshots"]
 
@@ -65,8 +65,9 @@ class MemoryDefinitions:
 
     async def get(self, tenant: str, workflow: str, version: str) -> StoredDefinition | None:
         await self._connection.turn()
-        found = self._bucket.get(f"{tenant}.{workflow}.{version}")
-        return msgspec.json.decode(found[0], type=StoredDefinition) if found else None
+        key = f"{tenant}.{workflow}.{version}"
+        found = self._bucket.get(key)
+        return decode_definition(key, found[0]) if found else None
 
     async def latest(self, tenant: str, workflow: str) -> str | None:
         await self._connection.turn()
@@ -77,21 +78,25 @@ class MemoryDefinitions:
         data = msgspec.json.encode(definition)
         await self._connection.turn()
         key = f"{tenant}.{definition.workflow}"
-        try:
-            self._bucket.put(f"{key}.{definition.version}", data, 0)
-        except Conflict:
+        version = f"{key}.{definition.version}"
+        if found := self._bucket.get(version):
+            try:
+                decode_definition(version, found[0])
+            except Broken:
+                self._bucket.put(version, data)
             return False
+        self._bucket.put(version, data, 0)
         self._bucket.put(key, definition.version.encode())
         self._connection.server.publish(f"$KV.wpa_definitions.{key}", b"")
         return True
 
     async def list(self, tenant: str) -> list[StoredDefinition]:
         await self._connection.turn()
-        return [
-            msgspec.json.decode(found[0], type=StoredDefinition)
+        return decode_definitions(
+            (key, found[0])
             for key in self._bucket.keys
             if key.startswith(f"{tenant}.") and key.count(".") >= 2 and (found := self._bucket.get(key))
-        ]
+        )
 
     async def tenants(self) -> set[str]:
         return {tenant for tenant, _ in await self.workflows()}

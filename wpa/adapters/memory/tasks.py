@@ -139,10 +139,13 @@ class MemoryTasks:
         self._server.publish(subject, data, headers)
         return message.sequence
 
-    async def buried(self, tenant: str, limit: int) -> list[tuple[int, bytes, dict[str, str]]]:
+    async def buried(
+        self, tenant: str, limit: int, before: int = 0
+    ) -> list[tuple[int, bytes, dict[str, str]]]:
         await self._connection.turn()
         found = self._server.dead.read(f"workflow.dlq.{tenant}")
-        return [(letter.sequence, letter.data, letter.headers) for letter in found[::-1][:limit]]
+        wanted = [letter for letter in found[::-1] if not before or letter.sequence < before]
+        return [(letter.sequence, letter.data, letter.headers) for letter in wanted[:limit]]
 
     async def exhume(self, tenant: str, sequence: int) -> tuple[bytes, dict[str, str]] | None:
         await self._connection.turn()

@@ -11,7 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from wpa.adapters.clock import SystemClock
-from wpa.adapters.nats import streams
+from wpa.adapters.nats import consumers, streams, timers
+from wpa.adapters.nats.api import api
 from wpa.adapters.nats.blobs import NatsBlobs
 from wpa.adapters.nats.group_commit import GroupCommit
 from wpa.adapters.nats.inlets import NatsInlets
@@ -91,13 +92,16 @@ class NatsPorts(Ports):
 
 
 async def examine(url: str, creds: str | None = None) -> list[str]:
-    """What of a server, its streams and buckets won't do for a worker; nothing is made, or changed.
+    """What of a server, its streams, buckets and consumers won't do; nothing is made, or changed.
 
     Raises Unavailable where no server answers, or lets us in, and PlatformError where it can't be asked.
     """
     transport = await Transport.connect(url, name="wpa doctor", creds=creds)
     try:
-        return await streams.examine(transport)
+        if faults := await streams.examine(transport):
+            return faults
+        now_ms = SystemClock().now_ms()
+        return [*await consumers.examine(transport), *await timers.examine(transport, now_ms)]
     finally:
         await transport.close()
 
@@ -123,8 +127,7 @@ async def open_ports(
     transport = await Transport.connect(url, name=f"wpa {worker}", creds=creds)
     try:
         await streams.ensure(transport, replicas)
-        lags = await _replicas(transport) > 1
-        publish = await _grouped(transport, lags) if group_appends else transport.publish_acked
+        publish = await _grouped(transport) if group_appends else transport.publish_acked
         definitions = NatsDefinitions(transport)
         await definitions.start()
     except BaseException:
@@ -143,13 +146,13 @@ async def open_ports(
         clock=SystemClock(),
         close=transport.close,
         transport=transport,
-        lags=lags,
+        lags=lambda: streams.may_have_replicas(transport),
     )
 
 
-async def _grouped(transport: Transport, replicated: bool) -> Publish:
+async def _grouped(transport: Transport) -> Publish:
     """What stores events in groups, where that is of any use."""
-    if replicated:
+    if await _replicas(transport) > 1:
         log.info("WPA_GROUP_APPENDS is left aside: replicas sync in groups by themselves")
     elif not streams.is_at_least(transport, SYNCS_BATCHES):
         version = streams.server_version(transport)
@@ -162,5 +165,5 @@ async def _grouped(transport: Transport, replicated: bool) -> Publish:
 
 async def _replicas(transport: Transport) -> int:
     """Of the journals, as they are: a stream that was there keeps its own."""
-    info = await streams.api(transport, f"STREAM.INFO.{streams.EVENTS}")
+    info = await api(transport, f"STREAM.INFO.{streams.EVENTS}")
     return int(info["config"].get("num_replicas", 1))

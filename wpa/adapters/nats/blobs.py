@@ -18,6 +18,8 @@ import nats.errors
 from nats.js.object_store import ObjectStore
 
 from wpa.adapters.nats import streams
+from wpa.adapters.nats.api import ApiError, stored_message
+from wpa.adapters.nats.pages import read_page, sequence_in
 from wpa.adapters.nats.transport import Transport
 from wpa.errors import NotFound, Unavailable
 
@@ -81,15 +83,14 @@ class NatsBlobs:
         size, start = 0, 1
         subject = f"$O.{streams.PAYLOADS_BUCKET}.C.{info.nuid}"
         while size < info.size:
-            body = msgspec.json.encode({"seq": start, "next_by_subj": subject, "batch": BATCH})
-            messages = await self._transport.collect(f"$JS.API.DIRECT.GET.{STREAM}", body)
+            messages, _ = await read_page(self._transport, STREAM, subject, start, BATCH)
             if not messages:
                 raise _Incomplete(f"{size} of {info.size} bytes are there")
             for message in messages:
                 chunks.append(message.data)
                 digest.update(message.data)
                 size += len(message.data)
-            start = int(messages[-1].headers["Nats-Sequence"]) + 1
+            start = sequence_in(messages[-1]) + 1
         if info.size and (size != info.size or not _is(info.digest, digest.digest())):
             raise Unavailable(f"payload {key} can't be read: its content is not what was stored")
         return b"".join(chunks)
@@ -100,10 +101,10 @@ class NatsBlobs:
         subject = f"$O.{streams.PAYLOADS_BUCKET}.M.{name}"
         info: _Info | None = None
         try:
-            message = await streams.stored_message(self._transport, STREAM, last_by_subj=subject)
+            message = await stored_message(self._transport, STREAM, last_by_subj=subject)
             if message is not None:
                 info = msgspec.json.decode(base64.b64decode(message.get("data", "")), type=_Info)
-        except streams.ApiError as error:
+        except ApiError as error:
             raise Unavailable(f"payload {key} can't be read: {error}") from error
         except msgspec.DecodeError as error:
             raise Unavailable(f"payload {key} can't be read: its metadata: {error}") from error

@@ -73,9 +73,9 @@ class Complaints:
         except (Unavailable, TimeoutError, msgspec.DecodeError):
             stream = ""
         why = (
-            f"; the stream {stream} takes no writes, though its server answers: most likely its disk is full "
-            "(its log and its /healthz then say 'write error'); make room there, "
-            "then restart it: it takes none before"
+            f"; the stream {stream} takes no writes, though its server answers: either its disk is full "
+            "(its log and its /healthz then say 'write error'): make room there, then restart it, for it "
+            "takes none before; or one of its nodes stood still, which passes by itself"
         )
         _warn(count, f"{error}{why if stream else ''}")
 

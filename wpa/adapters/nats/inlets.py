@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from wpa.adapters.nats.api import CONSUMER_EXISTS, NO_SUCH, STREAM_MISSING, ApiError, api
 from wpa.adapters.nats.pull import Held, Pull
-from wpa.adapters.nats.streams import CONSUMER_EXISTS, NO_SUCH, STREAM_MISSING, ApiError, api
 from wpa.adapters.nats.transport import Message, Transport
 from wpa.errors import PlatformError
 from wpa.model.times import parse_ms, rfc3339

@@ -6,9 +6,9 @@ from collections.abc import Callable, Coroutine
 from itertools import islice
 from typing import Any
 
-import msgspec
-
-from wpa.adapters.nats.streams import EVENTS, JOURNAL, api, stored_message
+from wpa.adapters.nats.api import api, stored_message
+from wpa.adapters.nats.pages import BATCH, pages, read_page, sequence_in
+from wpa.adapters.nats.streams import EVENTS, JOURNAL
 from wpa.adapters.nats.transport import Message, Transport
 from wpa.model.codec import decode_event, encode_event
 from wpa.model.events import Event
@@ -19,7 +19,6 @@ __all__ = ["NatsJournal", "Publish"]
 Publish = Callable[[str, bytes, bytes], Coroutine[Any, Any, int]]
 """(subject, payload, header lines) to sequence: ``publish_acked`` of a transport, or of a group commit."""
 
-BATCH = 1_000
 WINDOW, WINDOW_MAX = 2_000, 64_000
 """So many sequences of the stream are looked through at a time for who was active."""
 READS_MAX = 64
@@ -57,15 +56,12 @@ class NatsJournal:
     async def read(
         self, tenant: str, execution: str, after: int = 0, most: int | None = None
     ) -> list[Stored]:
-        stored: list[Stored] = []
         subject = f"workflow.events.{tenant}.{execution}"
-        while True:
-            batch = BATCH if most is None else min(BATCH, most - len(stored))
-            messages = await self._next(subject, after + 1, batch)
-            stored.extend((_sequence(message), decode_event(message.data)) for message in messages)
-            if len(messages) < batch or len(stored) == most:
-                return stored
-            after = stored[-1][0]
+        return [
+            (sequence_in(message), decode_event(message.data))
+            async for messages in pages(self._transport, EVENTS, subject, after + 1, most)
+            for message in messages
+        ]
 
     async def latest(self, tenant: str, execution: str) -> int:
         subject = f"workflow.events.{tenant}.{execution}"
@@ -88,7 +84,7 @@ class NatsJournal:
             # Where other tenants are busy, little is found in much.
             window = min(window * 4, WINDOW_MAX) if len(messages) < BATCH else WINDOW
             end = start
-        last = [(_sequence(message), decode_event(message.data)) for message in islice(met.values(), most)]
+        last = [(sequence_in(message), decode_event(message.data)) for message in islice(met.values(), most)]
         following = last[-1][0] if len(met) > most else end
         return last, following if following > first else 0
 
@@ -96,18 +92,9 @@ class NatsJournal:
         """The messages from sequence ``start`` up to, and without, ``end``."""
         found: list[Message] = []
         while start < end:
-            batch = min(BATCH, end - start)
-            messages = await self._next(subject, start, batch)
-            found += (message for message in messages if _sequence(message) < end)
-            if len(messages) < batch:
+            page = await read_page(self._transport, EVENTS, subject, start, min(BATCH, end - start))
+            found += (message for message in page.messages if sequence_in(message) < end)
+            if not page.more:
                 break
-            start = _sequence(messages[-1]) + 1
+            start = sequence_in(page.messages[-1]) + 1
         return found
-
-    async def _next(self, subject: str, start: int, batch: int) -> list[Message]:
-        body = msgspec.json.encode({"seq": start, "next_by_subj": subject, "batch": batch})
-        return await self._transport.collect(f"$JS.API.DIRECT.GET.{EVENTS}", body)
-
-
-def _sequence(message: Message) -> int:
-    return int((message.headers or {})["Nats-Sequence"])

@@ -10,9 +10,8 @@ import base64
 from collections.abc import Coroutine
 from typing import Any
 
-import msgspec
-
-from wpa.adapters.nats.streams import stored_message
+from wpa.adapters.nats.api import stored_message
+from wpa.adapters.nats.pages import pages
 from wpa.adapters.nats.transport import Transport
 from wpa.errors import Conflict
 
@@ -28,12 +27,17 @@ class Bucket:
 
     async def get(self, key: str) -> tuple[bytes, int] | None:
         """The value and its revision, read from the stream's leader; None where there is none."""
+        value, revision = await self.last(key)
+        return None if value is None else (value, revision)
+
+    async def last(self, key: str) -> tuple[bytes | None, int]:
+        """As :meth:`get`; without a value, with the revision that a new one replaces: a deletion's, or 0."""
         subject = f"$KV.{self.name}.{key}"
         message = await stored_message(self._transport, f"KV_{self.name}", last_by_subj=subject)
         if message is None:
-            return None
+            return None, 0
         if "hdrs" in message and b"KV-Operation" in base64.b64decode(message["hdrs"]):
-            return None
+            return None, message["seq"]
         return base64.b64decode(message.get("data", "")), message["seq"]
 
     def put(self, key: str, value: bytes, revision: int) -> Coroutine[Any, Any, int]:
@@ -48,9 +52,9 @@ class Bucket:
     async def replace(self, key: str, value: bytes) -> int:
         """Write by compare-and-set on what is there now, until it succeeds."""
         while True:
-            found = await self.get(key)
+            _, revision = await self.last(key)
             try:
-                return await self.put(key, value, found[1] if found else 0)
+                return await self.put(key, value, revision)
             except Conflict:
                 continue
 
@@ -58,15 +62,10 @@ class Bucket:
         """Every key under ``prefix`` (dot-joined tokens, may be empty), with its value."""
         subject = f"$KV.{self.name}.{prefix}.>" if prefix else f"$KV.{self.name}.>"
         found: list[tuple[str, bytes]] = []
-        start = 1
-        while True:
-            body = msgspec.json.encode({"seq": start, "next_by_subj": subject, "batch": 1000})
-            messages = await self._transport.collect(f"$JS.API.DIRECT.GET.KV_{self.name}", body)
+        async for messages in pages(self._transport, f"KV_{self.name}", subject):
             for message in messages:
-                headers = message.headers or {}
-                start = int(headers["Nats-Sequence"]) + 1
+                headers = message.headers
                 if "KV-Operation" not in headers:
                     key = headers["Nats-Subject"].removeprefix(f"$KV.{self.name}.")
                     found.append((key, message.data))
-            if len(messages) < 1000:
-                return found
+        return found

@@ -13,9 +13,8 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from wpa.adapters.nats import streams
-from wpa.adapters.nats.streams import api
-from wpa.adapters.nats.tasks import CONSUMERS
+from wpa.adapters.nats.api import api
+from wpa.adapters.nats.consumers import shared
 from wpa.adapters.nats.transport import Transport
 from wpa.errors import PlatformError, Unavailable
 
@@ -48,8 +47,7 @@ async def release(transport: Transport, ack_wait_s: float) -> int:
 
     Only for a worker that is alone, before it takes its first message.
     """
-    pages = await asyncio.gather(*(_consumers(transport, name) for name in (streams.TASKS, streams.TIMERS)))
-    consumers = [consumer for page in pages for consumer in page]
+    consumers = await shared(transport)
     holding = [consumer for consumer in consumers if consumer["num_ack_pending"]]
     lasting = [consumer for consumer in consumers if consumer["config"]["ack_wait"] > int(ack_wait_s * 1e9)]
     await asyncio.gather(*(_update(transport, one, SHORT_S) for one in holding))
@@ -61,17 +59,6 @@ async def release(transport: Transport, ack_wait_s: float) -> int:
         changed = {(one["stream_name"], one["name"]): one for one in [*holding, *lasting]}
         await asyncio.gather(*(_update(transport, one, ack_wait_s) for one in changed.values()))
     return sum(one["num_ack_pending"] for one in holding)
-
-
-async def _consumers(transport: Transport, stream: str) -> list[dict[str, Any]]:
-    """Those of a stream that workers share; others' are none of our business."""
-    found: list[dict[str, Any]] = []
-    while True:
-        page = await api(transport, f"CONSUMER.LIST.{stream}", {"offset": len(found)})
-        found += page["consumers"]
-        if not page["consumers"] or len(found) >= page["total"]:
-            ours = (one for one in found if one["name"].startswith(CONSUMERS))
-            return [one for one in ours if "filter_subject" in one["config"]]
 
 
 async def _update(transport: Transport, consumer: dict[str, Any], ack_wait_s: float) -> None:

@@ -13,6 +13,7 @@ import nats.errors
 
 from wpa.adapters.nats.transport import Message, Transport
 from wpa.errors import TooLarge, Unavailable
+from wpa.model.subjects import may_be_answered
 from wpa.ports.live import OnMessage, OnNudge, Unsubscribe
 
 __all__ = ["NatsLive"]
@@ -55,8 +56,9 @@ class NatsLive:
 
     async def on_nudge(self, worker: str, callback: OnNudge) -> None:
         def take(message: Message) -> None:
-            if message.reply:
-                self.publish(message.reply, b"")  # somebody wants to know whether we are there
+            if message.reply:  # somebody wants to know whether we are there
+                if may_be_answered(message.reply):
+                    self.publish(message.reply, b"")
                 return
             try:
                 nudge = msgspec.json.decode(message.data, type=_Nudge)

@@ -30,7 +30,11 @@ LATE_S: Final = 3.0
 ACK: Final = b"+ACK"
 NAK: Final = b"-NAK"
 IN_PROGRESS: Final = b"+WPI"
+PULL_BYTES: Final = 8 * 1024 * 1024
+"""What a pull asks for at most. Tasks may have 4 MB each, and the server ends a connection for which more is
+waiting than its ``max_pending``: 64 MB."""
 GONE: Final = "consumer deleted"
+FULL: Final = "message size exceeds maxbytes"
 
 log = logging.getLogger("wpa.nats")
 
@@ -119,6 +123,10 @@ class Pull:
         """Deliveries that were allowed and have not come."""
         self._asked = 0
         """Deliveries that the server has been asked for and has not made."""
+        self._came = False
+        """Whether anything has since a pull was last ended by its bytes."""
+        self._alone = False
+        """Whether the next message has more bytes than a pull asks for: then it is asked for by itself."""
         self._closed = False
         self._retry: asyncio.TimerHandle | None = None
         self._retry_s = PULL_RETRY_S
@@ -155,7 +163,11 @@ class Pull:
         # Small top-ups are gathered into larger pulls, unless nothing is under way.
         if self._closed or missing <= 0 or (self._asked > 0 and missing * 2 < self._wanted):
             return
-        body = msgspec.json.encode({"batch": missing, "expires": int(self._expires_s * 1e9)})
+        missing = 1 if self._alone else missing
+        wanted = {"batch": missing, "expires": int(self._expires_s * 1e9)}
+        if not self._alone:
+            wanted["max_bytes"] = PULL_BYTES
+        body = msgspec.json.encode(wanted)
         try:
             self._transport.send(self._subject, body, reply=self._inbox)
         except Unavailable:
@@ -175,6 +187,7 @@ class Pull:
     def _take(self, message: Message) -> None:
         if message.reply.startswith("$JS.ACK."):
             self._retry_s = PULL_RETRY_S
+            self._came, self._alone = True, False
             self._wanted = max(0, self._wanted - 1)
             self._asked = max(0, self._asked - 1)
             self._deliver(message)
@@ -182,7 +195,10 @@ class Pull:
             return
         headers = message.headers
         status, why = headers.get("Status", ""), headers.get("Description", "")
-        if status == "408":  # the pull's time is over: so many of it were not used
+        full = why.lower() == FULL
+        if status == "408" or full:  # the pull's time is over, or its bytes are: so many of it were not used
+            if full:
+                self._alone, self._came = not self._came, False
             self._retry_s = PULL_RETRY_S
             self._asked = max(0, self._asked - int(headers.get("Nats-Pending-Messages", self._asked)))
             self._pull()

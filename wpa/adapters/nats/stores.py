@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 
 from wpa.adapters.nats import streams
+from wpa.adapters.nats.api import api
 from wpa.adapters.nats.kv import Bucket
 from wpa.adapters.nats.transport import Message, Transport
-from wpa.errors import Conflict
-from wpa.ports.definitions import StoredDefinition
+from wpa.errors import Broken, Conflict
+from wpa.ports.definitions import StoredDefinition, decode_definition, decode_definitions
 
 __all__ = ["NatsDefinitions", "NatsRecords", "NatsSnapshots"]
 
@@ -70,37 +71,54 @@ class NatsDefinitions:
         self._transport.on_reconnect(lambda: self._tell("", ""))
 
     async def get(self, tenant: str, workflow: str, version: str) -> StoredDefinition | None:
-        found = await self._bucket.get(f"{tenant}.{workflow}.{version}")
-        return msgspec.json.decode(found[0], type=StoredDefinition) if found else None
+        key = f"{tenant}.{workflow}.{version}"
+        found = await self._bucket.get(key)
+        return decode_definition(key, found[0]) if found else None
 
     async def latest(self, tenant: str, workflow: str) -> str | None:
-        found = await self._bucket.get(f"{tenant}.{workflow}")
-        return msgspec.json.decode(found[0], type=_Pointer).version if found else None
+        key = f"{tenant}.{workflow}"
+        found = await self._bucket.get(key)
+        try:
+            return msgspec.json.decode(found[0], type=_Pointer).version if found else None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            remedy = "deploy the version once more that is to be the latest"
+            raise Broken(key, str(error), remedy) from None
 
     async def put(self, tenant: str, definition: StoredDefinition) -> bool:
-        key = f"{tenant}.{definition.workflow}"
-        created = True
-        try:
-            await self._bucket.put(f"{key}.{definition.version}", msgspec.json.encode(definition), 0)
-        except Conflict:
-            created = False
-        if created or await self._bucket.get(key) is None:
+        created = await self._put(f"{tenant}.{definition.workflow}.{definition.version}", definition)
+        if created or not await self._has_latest(tenant, definition.workflow):
             # Without a pointer, a deploy died between the two writes: finish it.
-            await self._bucket.replace(key, msgspec.json.encode(_Pointer(definition.version)))
+            pointer = msgspec.json.encode(_Pointer(definition.version))
+            await self._bucket.replace(f"{tenant}.{definition.workflow}", pointer)
         return created
 
+    async def _put(self, key: str, definition: StoredDefinition) -> bool:
+        """Store a version, where there is none that can be read. Whether there was none at all."""
+        while True:
+            value, revision = await self._bucket.last(key)
+            if value is not None and _is_readable(key, value):
+                return False
+            try:
+                await self._bucket.put(key, msgspec.json.encode(definition), revision)
+            except Conflict:
+                continue
+            return value is None
+
+    async def _has_latest(self, tenant: str, workflow: str) -> bool:
+        try:
+            return await self.latest(tenant, workflow) is not None
+        except Broken:
+            return False
+
     async def list(self, tenant: str) -> list[StoredDefinition]:
-        return [
-            msgspec.json.decode(value, type=StoredDefinition)
-            for key, value in await self._bucket.values(tenant)
-            if key.count(".") >= 2
-        ]
+        found = await self._bucket.values(tenant)
+        return decode_definitions((key, value) for key, value in found if key.count(".") >= 2)
 
     async def tenants(self) -> set[str]:
         return {tenant for tenant, _ in await self.workflows()}
 
     async def workflows(self) -> set[tuple[str, str]]:
-        info = await streams.api(
+        info = await api(
             self._transport,
             f"STREAM.INFO.KV_{self._bucket.name}",
             {"subjects_filter": f"$KV.{self._bucket.name}.*.*"},
@@ -119,3 +137,11 @@ class NatsDefinitions:
     def _tell(self, tenant: str, workflow: str) -> None:
         for callback in self._callbacks:
             callback(tenant, workflow)
+
+
+def _is_readable(key: str, value: bytes) -> bool:
+    try:
+        decode_definition(key, value)
+    except Broken:
+        return False
+    return True

@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-import msgspec
-
+from wpa.adapters.nats.api import NO_SUCH, NOT_READY, STREAM_NAME_IN_USE, ApiError, api
 from wpa.adapters.nats.transport import Transport
 from wpa.connection import NOT_PERMITTED
 from wpa.errors import PlatformError, Unavailable
@@ -24,14 +23,12 @@ __all__ = [
     "MESSAGE_BYTES_MIN",
     "TASKS",
     "TIMERS",
-    "ApiError",
     "allow_batches",
-    "api",
     "ensure",
     "examine",
     "is_at_least",
+    "may_have_replicas",
     "server_version",
-    "stored_message",
 ]
 
 TASKS: Final = "WPA_TASKS"
@@ -67,15 +64,6 @@ LOSS: Final = {
     TIMERS: "loses timers without a word",
     EVENTS: "loses journals: what waits never goes on, and what has ended may run again",
 }
-
-STREAM_NAME_IN_USE: Final = 10058
-NO_SUCH: Final = 404
-STREAM_MISSING: Final = 10059
-CONSUMER_MISSING: Final = 10014
-CONSUMER_EXISTS: Final = 10148
-NOT_READY: Final = {10005, 10008, 10009, 10118}
-"""What a cluster answers that has too few nodes up as yet: no peers for the replicas, unavailable, no leader,
-stream offline."""
 
 READY_WITHIN_S: Final = 30.0
 TELL_EVERY_S: Final = 5.0
@@ -162,40 +150,6 @@ def _wanted(replicas: int) -> list[dict[str, Any]]:
     return [{**common, **stream} for stream in streams]
 
 
-async def api(transport: Transport, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """One JetStream API request. Raises PlatformError with the server's own words."""
-    reply = await transport.request(f"$JS.API.{verb}", msgspec.json.encode(body) if body else b"")
-    answer: dict[str, Any] = msgspec.json.decode(reply.data)
-    if "error" in answer:
-        error = answer["error"]
-        failed = ApiError(f"$JS.API.{verb}: {error.get('description')} ({error.get('err_code')})")
-        failed.code, failed.err_code = error.get("code", 0), error.get("err_code", 0)
-        raise failed
-    return answer
-
-
-async def stored_message(transport: Transport, stream: str, **which: Any) -> dict[str, Any] | None:
-    """One message of a stream, as its leader has it; None where there is none. Raises PlatformError.
-
-    Unlike a direct get, which any replica answers, it is not behind what was acknowledged before.
-    ``which`` is ``seq=`` or ``last_by_subj=``.
-    """
-    try:
-        message: dict[str, Any] = (await api(transport, f"STREAM.MSG.GET.{stream}", which))["message"]
-    except ApiError as error:
-        if error.code == NO_SUCH:
-            return None
-        raise
-    return message
-
-
-class ApiError(PlatformError):
-    """The server refused a JetStream API request."""
-
-    code: int = 0
-    err_code: int = 0
-
-
 async def ensure(transport: Transport, replicas: int) -> None:
     """Make what is missing, check what is there. Safe to run from many workers at once.
 
@@ -222,21 +176,30 @@ async def ensure(transport: Transport, replicas: int) -> None:
 
 
 async def examine(transport: Transport) -> list[str]:
-    """All for which :func:`ensure` would refuse a server; nothing is made, or changed.
+    """What :func:`ensure` would refuse a server for, and what of ours is gone; nothing is made, or changed.
 
-    Raises PlatformError where it can't be asked. What is not there yet is no fault: a worker makes it.
+    Raises PlatformError where it can't be asked. A server that has nothing of ours yet has no faults.
     """
     if unfit := await _unfit(transport):
         return [unfit]
     faults: list[str] = []
-    for wanted in _wanted(replicas=1):
+    missing: list[str] = []
+    streams = _wanted(replicas=1)
+    for wanted in streams:
         try:
             found = (await api(transport, f"STREAM.INFO.{wanted['name']}"))["config"]
         except ApiError as error:
             if error.code != NO_SUCH:
                 raise
+            missing.append(wanted["name"])
         else:
             faults += _faults(wanted["name"], wanted, found)
+    if len(missing) < len(streams):
+        faults += (
+            f"stream {name} is missing, while others are there: what it held is lost, if it was ever there; "
+            "restore a backup, or start a worker, which makes it, empty"
+            for name in missing
+        )
     return faults
 
 
@@ -371,6 +334,15 @@ def _losing(name: str, found: dict[str, Any]) -> Iterator[str]:
         harmless = (refuses and limit in QUOTAS) or (history and limit == "max_msgs_per_subject")
         if found.get(limit, 0) > 0 and (limit == SIZE or (kept and not harmless)):
             yield limit
+
+
+def may_have_replicas(transport: Transport) -> bool:
+    """Whether streams may have replicas by now: where there is a cluster, an operator may give them some.
+
+    There is none where the server we are connected to has JetStream, and no other to share it with.
+    """
+    info = transport.nc._server_info  # noqa: SLF001
+    return not info.get("jetstream") or bool(info.get("cluster"))
 
 
 def server_version(transport: Transport) -> str:

@@ -1,41 +1,39 @@
-"""The work queues on JetStream: one durable pull consumer for each source.
-
-A consumer of its own is what keeps a tenant's single task from waiting behind another tenant's backlog.
-"""
+"""The work queues on JetStream: one durable pull consumer for each source."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import logging
-import re
 from collections.abc import Callable
-from typing import Any, Final, get_args
-
-import msgspec
+from typing import Any, Final
 
 from wpa.adapters.nats import streams
+from wpa.adapters.nats.api import (
+    CONSUMER_EXISTS,
+    CONSUMER_MISSING,
+    NO_SUCH,
+    NOT_READY,
+    STREAM_MISSING,
+    ApiError,
+    api,
+    stored_headers,
+    stored_message,
+)
+from wpa.adapters.nats.consumers import consumer_config, pause, stream_of
 from wpa.adapters.nats.headers import header_lines, own_headers
+from wpa.adapters.nats.pages import pages, sequence_in
 from wpa.adapters.nats.pull import Held, Pull
-from wpa.adapters.nats.streams import ApiError, api
+from wpa.adapters.nats.seldom import Seldom
 from wpa.adapters.nats.transport import Message, Transport
 from wpa.errors import PlatformError
-from wpa.ports.tasks import Feed, Lease, Source, SourceKind
+from wpa.ports.tasks import Feed, Lease, Source
 
-__all__ = ["CONSUMERS", "NatsTasks"]
+__all__ = ["NatsTasks"]
 
-MAX_ACK_PENDING: Final = 50_000
 SETTLED_AFTER_S: Final = 0.5
 """A server tells that a consumer is deleted before it has removed its files, which one that is made anew at
 once would take its leases from, and then lose."""
-TELL_EVERY_S: Final = 60.0
-"""That a consumer can't be made anew is told once in so long, for each reason."""
-
-PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(=[a-z0-9_-]{1,32})?", re.ASCII)
-
-CONSUMERS: Final = tuple(f"{kind}-" for kind in get_args(SourceKind))
-"""What the names of :func:`consumer_name` begin with."""
 
 log = logging.getLogger("wpa.nats")
 
@@ -65,23 +63,6 @@ class NatsLease(Held):
         return own_headers(headers) if self.source.kind == "due" else headers
 
 
-def stream_of(source: Source) -> str:
-    """The stream that holds the source's messages."""
-    return streams.TIMERS if source.kind == "due" else streams.TASKS
-
-
-def consumer_name(source: Source) -> str:
-    """The source's durable consumer: the same in every worker, and another for every other source.
-
-    A tenant that may not be one has tasks, too (they have to be rejected), and the server makes folders
-    of these names, which not every file system tells apart by case: what is not plain is hashed.
-    """
-    name = f"{source.tenant}={source.queue}" if source.queue else source.tenant
-    if PLAIN.fullmatch(name):
-        return f"{source.kind}-{name}"
-    return f"{source.kind}--{hashlib.blake2b(name.encode(), digest_size=12).hexdigest()}"
-
-
 class NatsTasks:
     """See :class:`wpa.ports.tasks.TaskQueue`."""
 
@@ -89,8 +70,7 @@ class NatsTasks:
         self._transport = transport
         self._ack_wait_s = ack_wait_s
         self._told = False
-        self._complained: dict[str, float] = {}
-        """What was complained of, and when: seconds of the event loop's clock."""
+        self._complaints = Seldom()
 
     async def publish(self, tenant: str, data: bytes, headers: dict[str, str]) -> int:
         return await self._transport.publish_acked(Source(tenant).subject, data, header_lines(headers))
@@ -117,17 +97,7 @@ class NatsTasks:
 
     async def open(self, source: Source | str, deliver: Callable[[Lease], None]) -> Feed:
         source = Source.of(source)
-        stream, name = stream_of(source), consumer_name(source)
-        config: dict[str, Any] = {
-            "durable_name": name,
-            "ack_policy": "explicit",
-            "ack_wait": int(self._ack_wait_s * 1e9),
-            "max_deliver": -1,
-            "filter_subject": source.subject,
-            "max_ack_pending": MAX_ACK_PENDING,
-            "deliver_policy": "all",
-            "replay_policy": "instant",
-        }
+        stream, config = stream_of(source), consumer_config(source, self._ack_wait_s)
         await self._ensure(stream, config)
 
         def take(message: Message) -> None:
@@ -136,7 +106,7 @@ class NatsTasks:
         async def mend() -> None:
             await self._mend(stream, config)
 
-        pull = Pull(self._transport, stream, name, take, mend=mend)
+        pull = Pull(self._transport, stream, config["durable_name"], take, mend=mend)
         await pull.start()
         return pull
 
@@ -151,16 +121,23 @@ class NatsTasks:
         verb = f"CONSUMER.CREATE.{stream}.{name}.{config['filter_subject']}"
         body = {"stream_name": stream, "config": config}
         try:
-            await api(self._transport, verb, {**body, "action": "create"})
-            return
+            made = await api(self._transport, verb, {**body, "action": "create"})
         except ApiError as error:
-            if error.err_code != streams.CONSUMER_EXISTS:
+            if error.err_code != CONSUMER_EXISTS:
                 raise
-        there = (await api(self._transport, f"CONSUMER.INFO.{stream}.{name}"))["config"]["ack_wait"]
+            made = await self._lengthen(verb, body)
+        if paused := pause(made):
+            log.warning("%s", paused)
+
+    async def _lengthen(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Give a consumer its configuration; its leases stay, where they are longer. What it is then."""
+        stream, config = body["stream_name"], body["config"]
+        found = await api(self._transport, f"CONSUMER.INFO.{stream}.{config['durable_name']}")
+        there = found["config"]["ack_wait"]
         if there > config["ack_wait"]:
             self._tell(there / 1e9)
             config["ack_wait"] = there
-        await api(self._transport, verb, body)
+        return await api(self._transport, verb, body)
 
     async def _mend(self, stream: str, config: dict[str, Any]) -> None:
         """Make a consumer anew that someone has deleted: nothing of its source would ever be taken again.
@@ -175,9 +152,9 @@ class NatsTasks:
                 return
             await self._ensure(stream, config)
         except ApiError as error:
-            if error.err_code == streams.STREAM_MISSING:
+            if error.err_code == STREAM_MISSING:
                 self._complain(f"stream {stream} is missing; a worker that starts makes it again, empty")
-            elif error.err_code not in streams.NOT_READY:
+            elif error.err_code not in NOT_READY:
                 self._complain(f"consumer {name} of stream {stream} is missing, can't be made: {error}")
         except PlatformError as error:  # no leader just now, or no connection: the next refusal comes
             log.debug("consumer %s of %s: %s", name, stream, error)
@@ -192,7 +169,7 @@ class NatsTasks:
         try:
             info = await api(self._transport, f"CONSUMER.INFO.{stream}.{config['durable_name']}")
         except ApiError as error:
-            if error.err_code != streams.CONSUMER_MISSING:
+            if error.err_code != CONSUMER_MISSING:
                 raise
             return True
         if info["config"]["ack_wait"] < config["ack_wait"]:
@@ -200,9 +177,7 @@ class NatsTasks:
         return False
 
     def _complain(self, what: str) -> None:
-        now = asyncio.get_running_loop().time()
-        if now >= self._complained.get(what, -TELL_EVERY_S) + TELL_EVERY_S:
-            self._complained[what] = now
+        if self._complaints.is_due(what):
             log.warning("no tasks are taken: %s", what)
 
     def _tell(self, ack_wait_s: float) -> None:
@@ -218,31 +193,25 @@ class NatsTasks:
     async def bury(self, tenant: str, data: bytes, headers: dict[str, str]) -> int:
         return await self._transport.publish_acked(f"workflow.dlq.{tenant}", data, header_lines(headers))
 
-    async def buried(self, tenant: str, limit: int) -> list[tuple[int, bytes, dict[str, str]]]:
+    async def buried(
+        self, tenant: str, limit: int, before: int = 0
+    ) -> list[tuple[int, bytes, dict[str, str]]]:
         found: list[tuple[int, bytes, dict[str, str]]] = []
-        start = 1
-        while True:
-            body = msgspec.json.encode({"seq": start, "next_by_subj": f"workflow.dlq.{tenant}", "batch": 500})
-            messages = await self._transport.collect(f"$JS.API.DIRECT.GET.{streams.DLQ}", body)
-            for message in messages:
-                headers = message.headers or {}
-                sequence = int(headers["Nats-Sequence"])
-                found.append((sequence, message.data, own_headers(headers)))
-                start = sequence + 1
-            if len(messages) < 500:
-                return found[::-1][:limit]
-            found = found[-limit:]
+        async for messages in pages(self._transport, streams.DLQ, f"workflow.dlq.{tenant}"):
+            wanted = [letter for letter in messages if not before or sequence_in(letter) < before]
+            letters = ((sequence_in(letter), letter.data, own_headers(letter.headers)) for letter in wanted)
+            found = [*found, *letters][-limit:]
+            if len(wanted) < len(messages):
+                break  # what follows is newer still
+        return found[::-1]
 
     async def exhume(self, tenant: str, sequence: int) -> tuple[bytes, dict[str, str]] | None:
-        message = await streams.stored_message(self._transport, streams.DLQ, seq=sequence)
+        message = await stored_message(self._transport, streams.DLQ, seq=sequence)
         if message is None:
             return None
         if message["subject"] != f"workflow.dlq.{tenant}":
             return None
-        raw = base64.b64decode(message.get("hdrs", ""))
-        lines = [line.partition(": ") for line in raw.decode(errors="replace").split("\r\n")[1:] if line]
-        headers = {name: value for name, _, value in lines}
-        return base64.b64decode(message.get("data", "")), own_headers(headers)
+        return base64.b64decode(message.get("data", "")), own_headers(stored_headers(message))
 
     async def discard(self, tenant: str, sequence: int) -> None:
         if await self.exhume(tenant, sequence) is None:
@@ -250,5 +219,5 @@ class NatsTasks:
         try:
             await api(self._transport, f"STREAM.MSG.DELETE.{streams.DLQ}", {"seq": sequence})
         except ApiError as error:
-            if error.code != streams.NO_SUCH:
+            if error.code != NO_SUCH:
                 raise PlatformError(f"dead letter {sequence} could not be removed: {error}") from error

@@ -19,7 +19,6 @@ import asyncio
 import logging
 import os
 import random
-import re
 import socket
 import ssl
 from collections import deque
@@ -33,7 +32,7 @@ from nats.aio.transport import TcpTransport
 from wpa.adapters.nats.answers import NoAnswer, Refused, sequence_of, status_of
 from wpa.adapters.nats.complaints import Complaints
 from wpa.adapters.nats.wire_parser import CRLF, Direct, Handler, Message, WireParser
-from wpa.connection import Connection, NotLetIn
+from wpa.connection import Connection, NotLetIn, without_password
 from wpa.errors import PlatformError, TooLarge, Unavailable
 
 __all__ = ["ACK_TIMEOUT_S", "Handler", "Message", "Refused", "Transport"]
@@ -127,7 +126,7 @@ class Transport:
                 **options,
             )
         )
-        shown = re.sub(r"//[^/@,]*@", "//", url)  # without user, password or token
+        shown = without_password(url)
         either: set[asyncio.Future[Any]] = {connecting, refused}
         try:
             await asyncio.wait(either, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
@@ -281,10 +280,12 @@ class Transport:
             raise Unavailable(f"nobody answers on {subject}")
         return reply
 
-    async def collect(self, subject: str, payload: bytes, timeout_s: float = ACK_TIMEOUT_S) -> list[Message]:
-        """One request, many replies, up to the status message that ends them."""
+    async def collect(
+        self, subject: str, payload: bytes, timeout_s: float = ACK_TIMEOUT_S
+    ) -> tuple[list[Message], Message]:
+        """One request, many replies, and the status message that ends them. Raises Unavailable."""
         token = self._token()
-        done: asyncio.Future[None] = self._loop.create_future()
+        done: asyncio.Future[Message] = self._loop.create_future()
         found: list[Message] = []
 
         def take(message: Message) -> None:
@@ -293,7 +294,7 @@ class Transport:
                 found.append(message)
             elif not done.done():
                 if status in ("204", "404"):
-                    done.set_result(None)
+                    done.set_result(message)
                 else:
                     done.set_exception(Unavailable(f"{subject}: status {status}"))
 
@@ -301,12 +302,11 @@ class Transport:
         try:
             self.send(subject, payload, reply=token)
             async with asyncio.timeout(timeout_s):
-                await done
+                return found, await done
         except TimeoutError:
             raise Unavailable(f"no end of the answer on {subject} within {timeout_s} s") from None
         finally:
             self._collectors.pop(token.encode(), None)
-        return found
 
     # -- receiving ---------------------------------------------------------------------------
 
