@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.asking import GO, comes_to, plan, refused
+from tests.e2e.asking import GO, comes_to, plan, refused, status_when
 from tests.e2e.processes import Wpa, invoke_wpa
 from tests.servers import NatsServer
 from wpa.client import Client
@@ -71,7 +71,7 @@ async def test_a_waiting_execution_moves_to_a_version_that_fits(client: Client) 
     assert "a (core.noop)" in error.message
     assert (await refused(client.migrate("y", "9"))).code == "unknown_version"
     assert (await refused(client.migrate("y", ""))).code == "bad_request"
-    await comes_to(client, "x", "WAITING")
+    await status_when(client, "x", lambda found: found["version"] == "2" and found["at_rest"])
     assert (await client.migrate("x", "2")).duplicate
     for execution in ("x", "y"):
         await client.signal(execution, "go")
