@@ -60,8 +60,8 @@ fuzz: setup  ## hostile tasks, requests and definitions, other ones each time: E
 mutants: setup  ## plant known bugs, and see which test notices
 	$(BIN)/python -m tests.mutants $(if $(ONLY),--only "$(ONLY)")
 
-unit: setup  ## the tests that take seconds
-	$(BIN)/python -m pytest tests/unit tests/golden
+unit: setup  ## the tests without a server: a minute or two for all, seconds for ONLY=tests/unit/kernel
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(or $(ONLY),tests/unit tests/golden)
 
 lint: setup  ## ruff, rules and format
 	$(BIN)/ruff check .
