@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -48,6 +48,9 @@ class NatsRecords:
         return [(key.removeprefix(f"{prefix}."), value) for key, value in found]
 
 
+_Found = Literal["none", "broken", "readable"]
+
+
 class _Pointer(msgspec.Struct):
     version: str
 
@@ -85,30 +88,38 @@ class NatsDefinitions:
             raise Broken(key, str(error), remedy) from None
 
     async def put(self, tenant: str, definition: StoredDefinition) -> bool:
-        created = await self._put(f"{tenant}.{definition.workflow}.{definition.version}", definition)
-        if created or not await self._has_latest(tenant, definition.workflow):
-            # Without a pointer, a deploy died between the two writes: finish it.
-            pointer = msgspec.json.encode(_Pointer(definition.version))
-            await self._bucket.replace(f"{tenant}.{definition.workflow}", pointer)
-        return created
+        workflow = f"{tenant}.{definition.workflow}"
+        pointer = msgspec.json.encode(_Pointer(definition.version))
+        found, revision = await self._put(f"{workflow}.{definition.version}", definition)
+        if found == "none":
+            await self._bucket.replace(workflow, pointer)
+            return True
+        while True:
+            latest, pointed = await self._bucket.last(workflow)
+            if latest is not None and _is_pointer(latest):
+                if pointed > revision:
+                    return False  # what was deployed last, was so after this version
+                if found == "broken":
+                    pointer = latest  # written once more, it was not deployed anew: keep the order
+            # Without a pointer, or with an older one, a deploy ended between the two writes: finish it.
+            try:
+                await self._bucket.put(workflow, pointer, pointed)
+                return False
+            except Conflict:
+                continue
 
-    async def _put(self, key: str, definition: StoredDefinition) -> bool:
-        """Store a version, where there is none that can be read. Whether there was none at all."""
+    async def _put(self, key: str, definition: StoredDefinition) -> tuple[_Found, int]:
+        """Store a version, where there is none that can be read. What was found, and the revision that there is
+        by then."""
         while True:
             value, revision = await self._bucket.last(key)
             if value is not None and _is_readable(key, value):
-                return False
+                return "readable", revision
             try:
-                await self._bucket.put(key, msgspec.json.encode(definition), revision)
+                stored = await self._bucket.put(key, msgspec.json.encode(definition), revision)
             except Conflict:
                 continue
-            return value is None
-
-    async def _has_latest(self, tenant: str, workflow: str) -> bool:
-        try:
-            return await self.latest(tenant, workflow) is not None
-        except Broken:
-            return False
+            return ("none" if value is None else "broken"), stored
 
     async def list(self, tenant: str) -> list[StoredDefinition]:
         found = await self._bucket.values(tenant)
@@ -137,6 +148,14 @@ class NatsDefinitions:
     def _tell(self, tenant: str, workflow: str) -> None:
         for callback in self._callbacks:
             callback(tenant, workflow)
+
+
+def _is_pointer(value: bytes) -> bool:
+    try:
+        msgspec.json.decode(value, type=_Pointer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _is_readable(key: str, value: bytes) -> bool:
