@@ -310,13 +310,15 @@ class Fold:
         if self.status == "FAILED":
             plain.update(failing="", on_error="", failed_step="", finished_at="", error=None, not_undone=[])
             for slot_id in event.data.get("reopen", ()):
-                self._reopen(self.slots[slot_id], event.body["timestamp"])
+                kept = slot_id in event.data.get("kept", ())
+                self._reopen(self.slots[slot_id], event.body["timestamp"], kept=kept)
             plain["deadline_at"] = event.data.get("deadline_at", plain["deadline_at"])
 
-    def _reopen(self, slot: Slot, now: str) -> None:
-        """A slot begins anew; its time counts from now, and a child that is tried again is another one."""
+    def _reopen(self, slot: Slot, now: str, *, kept: bool) -> None:
+        """A slot begins anew; its time counts from now, and a child that is tried again is another one, unless
+        it is ``kept``."""
         attempt = slot["attempt"]
-        if slot["kind"] == "child" and not slot["abandon"]:
+        if slot["kind"] == "child" and not slot["abandon"] and not kept:
             slot["name"] = next_child_name(slot["name"], self.key, slot["id"], attempt)
         slot.update(status="open", retry_at="", finished_at="", failures=0, lost=0, attempt=attempt + 1)
         if slot["kind"] != "timer":

@@ -32,7 +32,10 @@ def spelled_name(key: str, slot: str, attempt: int = 1) -> str:
 
 def next_child_name(name: str, key: str, slot: str, attempt: int) -> str:
     """The name after ``name``, that of an attempt's child; where the plan gave it, it stays."""
-    naming = {maker(key, slot, attempt): maker for maker in (spelled_name, child_name)}.get(name)
+    makers = (spelled_name, child_name)
+    naming = {maker(key, slot, number): maker for number in range(1, attempt + 1) for maker in makers}.get(
+        name
+    )
     return naming(key, slot, attempt + 1) if naming else name
 
 

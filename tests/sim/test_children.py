@@ -127,3 +127,37 @@ def test_a_child_that_a_flow_does_not_wait_for_any_more_is_cancelled(crash: str,
     children = [name for _, name in world.executions() if name != "x"]
     assert len(children) == 2
     assert {state_of(world, name).status for name in children} == {"CANCELLED"}
+
+
+def test_a_child_that_completes_as_its_parent_fails_is_not_begun_again_when_that_is_tried_again() -> None:
+    """It had come to its end before it was told that nobody waits for it."""
+
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, 10 * SECOND)
+        assert (state_of(world).status, state_of(world, "x-c").status) == ("FAILED", "COMPLETED")
+        ask(world, "retry")
+        passing(world, 10 * SECOND)
+
+    bad = work("bad", ms=SECOND, fail=1) | {"retry": {"max_attempts": 1}}
+    quick = plan_of(work("a", ms=SECOND), id="quick")
+    world = play(scenario, plan_of(calling("quick"), bad), quick)
+    assert state_of(world).status == "COMPLETED"
+    assert [name for _, name in world.executions()] == ["x", "x-c"]
+
+
+@pytest.mark.parametrize("wait_s", [0, 10])
+def test_a_child_that_was_tried_again_is_waited_for_when_its_parent_is(wait_s: int) -> None:
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, 5 * SECOND)
+        assert (state_of(world).status, state_of(world, "x-c").status) == ("FAILED", "FAILED")
+        ask(world, "retry", execution_id="x-c")
+        passing(world, SECOND + wait_s * SECOND)
+        ask(world, "retry")
+        passing(world, 30 * SECOND)
+
+    frail = work("a", ms=4 * SECOND, fail=1) | {"retry": {"max_attempts": 1}}
+    world = play(scenario, plan_of(calling("frail")), plan_of(frail, id="frail"))
+    assert state_of(world).status == "COMPLETED"
+    assert [name for _, name in world.executions()] == ["x", "x-c"]

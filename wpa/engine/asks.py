@@ -19,12 +19,13 @@ from wpa.errors import Conflict, NotFound, OverLimit, TaskRejected, TooLarge
 from wpa.kernel import requests, waits
 from wpa.kernel.draft import Draft, seal
 from wpa.kernel.execution import Diverged
+from wpa.kernel.mail import CHILD_FAILED
 from wpa.kernel.oversize import fewer_names
 from wpa.kernel.program import Approval, Want
 from wpa.model.events import Event
 from wpa.model.ids import idempotency_key
 from wpa.model.recordable import safe_failure
-from wpa.model.state import Signal, Slot, State, decode_state, encode_state, is_terminal
+from wpa.model.state import Parent, Signal, Slot, State, decode_state, encode_state, is_terminal
 from wpa.model.tasks import (
     ASKS,
     PAUSE,
@@ -287,6 +288,9 @@ async def _retried(services: Services, state: State, by: dict[str, Any], identit
     draft = requests.retried(state, by, services.clock.now_ms(), identity)
     if draft is None or "reopen" not in draft.data:
         return draft
+    reopened = [state.slots[slot_id] for slot_id in draft.data["reopen"]]
+    if kept := [slot.id for slot in reopened if await _has_its_child(services, state, slot)]:
+        draft.data["kept"] = kept
     program = await services.library.program(state.tenant, state.workflow, state.version)
     if program.timeout_ms is not None:  # its time counts anew, or it might be over at once
         draft.data["deadline_at"] = rfc3339(draft.at_ms + program.timeout_ms)
@@ -302,6 +306,21 @@ async def _retried(services: Services, state: State, by: dict[str, Any], identit
                 "not_retryable", f"execution {state.execution} can't be tried again in place: {why}"
             )
     return draft
+
+
+async def _has_its_child(services: Services, state: State, slot: Slot) -> bool:
+    """Whether a slot that is tried again waits for the child that it had: not where that has failed.
+
+    It may have completed just as its parent failed; or it has failed, and somebody has tried it again. Another
+    one would do its work a second time.
+    """
+    if slot.kind != "child" or slot.abandon:  # such a child is waited for in any case
+        return False
+    found = await load_latest(services.ports, services.clock, state.tenant, slot.name)
+    if found is None or found.state.parent != Parent(execution_id=state.execution, slot=slot.id):
+        return False
+    child, goes_on = found.state, slot.error is not None and slot.error.type == CHILD_FAILED
+    return child.status == "COMPLETED" or (goes_on and not is_terminal(child.status) and child.cancel is None)
 
 
 def _no_retry(want: Want) -> str:

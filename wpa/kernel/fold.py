@@ -10,7 +10,7 @@ the state and the event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -303,19 +303,20 @@ def _resumed(state: State, event: Event) -> None:
     if "cleanup" in event.data:
         cleanup.fold_into(state, event)
     if state.status == "FAILED":
-        _reopen(state, event.data.get("reopen", ()), event.timestamp)
+        _reopen(state, event.data, event.timestamp)
         state.deadline_at = event.data.get("deadline_at", state.deadline_at)
 
 
-def _reopen(state: State, slot_ids: Iterable[str], at: str) -> None:
+def _reopen(state: State, data: dict[str, Any], at: str) -> None:
     """A failed execution is tried again: what had given up, or was cut short, is open once more."""
+    kept = data.get("kept", ())
     state.failing = state.on_error = state.failed_step = state.finished_at = ""
     state.error, state.not_undone = None, []
-    for slot_id in slot_ids:
+    for slot_id in data.get("reopen", ()):
         slot = state.slots[slot_id]
         slot.status, slot.retry_at, slot.finished_at = "open", "", ""
         slot.failures, slot.lost = 0, 0
-        if slot.kind == "child" and not slot.abandon:  # the one before has ended
+        if slot.kind == "child" and not slot.abandon and slot_id not in kept:  # the one before has ended
             slot.name = next_child_id(slot.name, state.key, slot_id, slot.attempt)
         slot.attempt += 1
         if slot.kind != "timer":

@@ -83,11 +83,12 @@ def next_child_id(name: str, parent_key: str, slot_id: str, attempt: int) -> str
     """The id of the execution that the attempt after ``attempt`` starts, whose own child was ``name``.
 
     Journals hold ids with two meanings, from before these got a digest: their like follow them. An id that
-    the definition gave stays.
+    the definition gave stays. ``name`` may be that of an earlier attempt, which later ones have waited for.
     """
-    for made in (child_id, _spelled_id):
-        if name == made(parent_key, slot_id, attempt):
-            return made(parent_key, slot_id, attempt + 1)
+    for before in range(attempt, 0, -1):
+        for made in (child_id, _spelled_id):
+            if name == made(parent_key, slot_id, before):
+                return made(parent_key, slot_id, attempt + 1)
     return name
 
 

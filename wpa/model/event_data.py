@@ -285,6 +285,13 @@ class WorkflowResumed(Opens, frozen=True, kw_only=True):
         Annotated[list[str], Meta(description="slots of a failed execution that are open once more")]
         | UnsetType
     ) = UNSET
+    kept: (
+        Annotated[
+            list[str],
+            Meta(description="those of them that wait for the child that they had, not for a new one"),
+        ]
+        | UnsetType
+    ) = UNSET
     deadline_at: (
         Annotated[Moment, Meta(description="when the time of one that is tried again is over")] | UnsetType
     ) = UNSET
