@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -161,3 +162,26 @@ def test_a_child_that_was_tried_again_is_waited_for_when_its_parent_is(wait_s: i
     world = play(scenario, plan_of(calling("frail")), plan_of(frail, id="frail"))
     assert state_of(world).status == "COMPLETED"
     assert [name for _, name in world.executions()] == ["x", "x-c"]
+
+
+def test_a_child_that_is_to_be_abandoned_begins_though_its_parent_has_ended_before() -> None:
+    """Its start had lain in the queue for longer than its parent was willing to wait."""
+
+    def scenario(world: SimWorld) -> None:
+        world.nodes[0].jump(600 * SECOND)  # so a start seems to have lain in the queue for long
+        append = world.tasks.append
+
+        def late(subject: str, data: bytes, *args: Any) -> Message:
+            if b'"execution_id":"x-c"' in data and b'"workflow_start"' in data:
+                world.at(world.now_ms + 20 * SECOND, lambda: world.publish(json.loads(data)))
+                return append(subject, b"{}", *args)
+            return append(subject, data, *args)
+
+        with mock.patch.object(world.tasks, "append", late):
+            start(world)
+            passing(world, SECOND)
+        ask(world, "terminate")
+        passing(world, 60 * SECOND)
+
+    world = play(scenario, plan_of(calling("waiter", on_cancel="abandon")), WAITER)
+    assert (state_of(world).status, state_of(world, "x-c").status) == ("CANCELLED", "WAITING")
