@@ -73,7 +73,9 @@ async def test_one_that_another_was_deployed_after_is_not(ports: NatsPorts, tena
     assert await ports.definitions.latest(tenant, "order") == "3"
 
 
-async def test_a_version_that_was_written_again_is_not_the_latest_for_it(ports: NatsPorts, tenant: str) -> None:
+async def test_a_version_that_was_written_again_is_not_the_latest_for_it(
+    ports: NatsPorts, tenant: str
+) -> None:
     """What can't be read is replaced by the document that is deployed once more."""
     for version in ("1", "2"):
         await ports.definitions.put(tenant, definition(version))

@@ -208,7 +208,8 @@ class Asks(Channel):
 
         Raises TaskRejected: ``unknown_step``, ``invalid_input``, ``does_not_fit`` (with this input the
         workflow does not come to what is taken over), ``not_ended`` (what would be taken over is its own
-        until it ends), ``undone`` (some of what would be taken over was undone), ``conflict``.
+        until it ends), ``undone`` (some of what would be taken over was undone), ``taken_over`` (another
+        rerun has taken over what can be undone), ``conflict``.
         """
         body: Body = {
             "execution_id": execution_id,

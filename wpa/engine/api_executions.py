@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
+from wpa.engine import forks
 from wpa.engine.api_common import Body, Handler, execution_of, new_execution_of, text, whole
 from wpa.engine.asks import find, find_latest
 from wpa.engine.door import VERSION_HEADER, conflict
 from wpa.engine.loading import Values, load, revive_to_show
-from wpa.engine.opening import fetch_taken
+from wpa.engine.opening import fetch_taken, takes_what_can_be_undone
 from wpa.engine.pages import Page, fitting
 from wpa.engine.services import Services
 from wpa.engine.status import status_document
@@ -121,13 +122,15 @@ class ExecutionVerbs:
             taken=taken,
         )
         try:
-            Execution.start(program, start, services.clock.now_ms(), services.limits, values)
+            execution, _ = Execution.start(program, start, services.clock.now_ms(), services.limits, values)
         except Diverged as error:
             raise TaskRejected(
                 "does_not_fit",
                 f"{fork.execution_id} can't be rerun like that: with this input the workflow does not come "
                 f"to what is taken over. {error}",
             ) from None
+        if takes_what_can_be_undone(execution, taken):
+            await forks.check_free(services, tenant, fork.execution_id, task.execution_id)
 
     async def _known(self, tenant: str, task: Task) -> Body | None:
         """The answer to a start that has begun. Raises TaskRejected where another has, under its id."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from wpa.engine import forks
 from wpa.engine.commit import commit
 from wpa.engine.loading import Loaded, load, load_latest, revive
 from wpa.engine.payloads import reference
@@ -288,6 +289,11 @@ async def _retried(services: Services, state: State, by: dict[str, Any], identit
     draft = requests.retried(state, by, services.clock.now_ms(), identity)
     if draft is None or "reopen" not in draft.data:
         return draft
+    if taker := await forks.taker(services, state.tenant, state.execution):
+        raise TaskRejected(
+            "not_retryable",
+            f"execution {state.execution} can't be tried again in place: {taker} has taken over its work",
+        )
     reopened = [state.slots[slot_id] for slot_id in draft.data["reopen"]]
     if kept := [slot.id for slot in reopened if await _has_its_child(services, state, slot)]:
         draft.data["kept"] = kept
@@ -311,8 +317,8 @@ async def _retried(services: Services, state: State, by: dict[str, Any], identit
 async def _has_its_child(services: Services, state: State, slot: Slot) -> bool:
     """Whether a slot that is tried again waits for the child that it had: not where that has failed.
 
-    It may have completed just as its parent failed; or it has failed, and somebody has tried it again. Another
-    one would do its work a second time.
+    It may have completed just as its parent failed; or it has failed, and somebody has tried it again.
+    Another one would do its work a second time.
     """
     if slot.kind != "child" or slot.abandon:  # such a child is waited for in any case
         return False

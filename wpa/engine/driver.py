@@ -144,16 +144,10 @@ class Driver:
         """Whether a start that has lain in the queue is wanted still: whoever waits for a child may have
         stopped. The cancel of one that has not begun is handed back for a while, and then dropped. A child
         that is to be abandoned then is not cancelled, and begins."""
-        loaded = await self._load(parent.execution_id)
-        state = None if loaded is None else loaded.state
-        slot = None if state is None else state.slots.get(parent.slot)
-        if (
-            state
-            and slot
-            and slot.name == self._request.execution
-            and (slot.id in state.open or slot.abandon)
-        ):
-            return True
+        if (loaded := await self._load(parent.execution_id)) is not None:
+            state, slot = loaded.state, loaded.state.slots.get(parent.slot)
+            if slot and slot.name == self._request.execution and (slot.abandon or slot.id in state.open):
+                return True
         if self._may_be_behind:  # it may have been opened, or the parent tried again, a moment ago
             self._may_be_behind = False
             return await self._is_awaited(parent)

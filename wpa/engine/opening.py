@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from wpa.engine import forks
 from wpa.engine.asks import find_latest
 from wpa.engine.commit import commit
 from wpa.engine.door import Request
@@ -19,7 +20,7 @@ from wpa.model.events import Event
 from wpa.model.tasks import Fork, Task
 from wpa.model.times import parse_ms, rfc3339
 
-__all__ = ["Opened", "append_first", "fetch_taken", "open_new"]
+__all__ = ["Opened", "append_first", "fetch_taken", "open_new", "takes_what_can_be_undone"]
 
 
 class Opened(NamedTuple):
@@ -85,6 +86,8 @@ async def open_new(services: Services, request: Request, task: Task, epoch: int)
         execution, draft = Execution.start(program, start, now, services.limits, values)
     except Diverged as error:
         raise TaskRejected("does_not_fit", f"{request.execution} can't be a rerun: {error}") from None
+    if task.fork is not None and takes_what_can_be_undone(execution, taken):
+        await forks.take(services, request.tenant, task.fork.execution_id, request.execution)
     return Opened(execution, _first_event(services, request, program, draft, epoch), values)
 
 
@@ -98,6 +101,12 @@ async def fetch_taken(services: Services, tenant: str, fork: Fork, values: Value
     for slot in taken.settled:
         await values.fetch(slot.output)
     return taken
+
+
+def takes_what_can_be_undone(execution: Execution, taken: Taken) -> bool:
+    """Whether a rerun may come to undo some of what it takes over."""
+    run = execution.run_view()
+    return any(slot.status == "completed" and run.undo(slot.id) is not None for slot in taken.settled)
 
 
 def _first_event(services: Services, request: Request, program: Program, draft: Draft, epoch: int) -> Event:

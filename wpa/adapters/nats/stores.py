@@ -109,8 +109,8 @@ class NatsDefinitions:
                 continue
 
     async def _put(self, key: str, definition: StoredDefinition) -> tuple[_Found, int]:
-        """Store a version, where there is none that can be read. What was found, and the revision that there is
-        by then."""
+        """Store a version, where there is none that can be read. What was found, and the revision that is
+        stored by then."""
         while True:
             value, revision = await self._bucket.last(key)
             if value is not None and _is_readable(key, value):
