@@ -304,3 +304,29 @@ def test_a_step_is_not_interrupted_for_a_cancel_that_is_only_said() -> None:
     world = play(scenario, plan_of(work("a", ms=4 * SECOND) | {"at_most_once": True}))
     assert len(world.began) == 1
     assert state_of(world).status == "COMPLETED"
+
+
+@pytest.mark.parametrize("rerun", [False, True])
+def test_an_older_worker_finds_that_it_can_not_go_on_with_chance_that_it_does_not_know_of(
+    rerun: bool,
+) -> None:
+    """From the very beginning of a later run, or of a rerun: whoever drives it may die in its first step."""
+
+    def scenario(world: SimWorld) -> None:
+        slow = {"kind": "call", "about": {"ms": 5 * SECOND, "fail": 0, "mark": "", "fatal": False}}
+        acts = {"acts": [slow, slow], "rounds": 1 if rerun else 2}
+        begin = {"type": "workflow_start", "workflow_id": FLOW, "payload": {"input_data": acts}}
+        world.publish({**begin, "execution_id": "x"})
+        passing(world, 12 * SECOND)
+        if rerun:
+            fork = {"execution_id": "x", "step": "sim_work:2"}
+            world.publish({**begin, "execution_id": "y", "fork": fork})
+            passing(world, SECOND)
+        key = "y" if rerun else "x"
+        assert events_of(world, key)[-1] == ("started" if rerun else "continued")
+        stored = world.loop.run(world.ports.snapshots.get(TENANT, key))
+        assert stored is not None
+        assert b'"format":4' in stored[0]
+        passing(world, 20 * SECOND)
+
+    play(scenario)

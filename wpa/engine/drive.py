@@ -268,7 +268,7 @@ class Drive:
         """Stop what is not wanted any more, and see to what is open now."""
         state, data = self._execution.state, event.data
         slots = state.slots
-        if "cleanup" in data:
+        if _needs_newer(event):
             await self._keeper.keep(state)  # its format tells an older worker that it can't go on with it
         if event.event == ev.COMPENSATING:
             await self._attempts.stop()
@@ -348,6 +348,12 @@ class Drive:
     async def finish(self, state: State) -> None:
         await self._effects.ended(state)
         await self._keeper.rest(state)
+
+
+def _needs_newer(event: Event) -> bool:
+    """Whether an older worker would misread the journal from this event on."""
+    data = event.data
+    return "cleanup" in data or "taken_seeds" in data or (event.event == ev.CONTINUED and "seed" in data)
 
 
 def _only_opens(event: Event) -> bool:
