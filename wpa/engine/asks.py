@@ -7,6 +7,7 @@ Where it is at rest and has to go on, whoever appended becomes its driver.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import msgspec
@@ -53,6 +54,8 @@ __all__ = ["append", "author", "decide", "find", "find_latest", "interrupts", "u
 
 ID_KINDS: Final = frozenset({"answer", "child", "result", "signal", *ASKS})
 """What an id begins with, up to a colon, where it is not its sender who chose it all."""
+AT_A_TIME: Final = 64
+"""So many children are looked at side by side."""
 ENDING: Final = ("COMPENSATING", "COMPLETED", "FAILED", "ROLLED_BACK", "CANCELLED")
 
 
@@ -295,7 +298,7 @@ async def _retried(services: Services, state: State, by: dict[str, Any], identit
             f"execution {state.execution} can't be tried again in place: {taker} has taken over its work",
         )
     reopened = [state.slots[slot_id] for slot_id in draft.data["reopen"]]
-    if kept := [slot.id for slot in reopened if await _has_its_child(services, state, slot)]:
+    if kept := await _keeping_their_children(services, state, reopened):
         draft.data["kept"] = kept
     program = await services.library.program(state.tenant, state.workflow, state.version)
     if program.timeout_ms is not None:  # its time counts anew, or it might be over at once
@@ -312,6 +315,15 @@ async def _retried(services: Services, state: State, by: dict[str, Any], identit
                 "not_retryable", f"execution {state.execution} can't be tried again in place: {why}"
             )
     return draft
+
+
+async def _keeping_their_children(services: Services, state: State, slots: list[Slot]) -> list[str]:
+    kept: list[str] = []
+    for first in range(0, len(slots), AT_A_TIME):  # a loop may have begun thousands
+        some = slots[first : first + AT_A_TIME]
+        found = await asyncio.gather(*(_has_its_child(services, state, slot) for slot in some))
+        kept += [slot.id for slot, has in zip(some, found, strict=True) if has]
+    return kept
 
 
 async def _has_its_child(services: Services, state: State, slot: Slot) -> bool:
