@@ -16,7 +16,7 @@ from wpa.engine.opening import fetch_taken, takes_what_can_be_undone
 from wpa.engine.pages import Page, fitting
 from wpa.engine.services import Services
 from wpa.engine.status import status_document
-from wpa.errors import FlowMissing, TaskRejected
+from wpa.errors import FlowMissing, OverLimit, TaskRejected
 from wpa.kernel.execution import Diverged, Execution, Start
 from wpa.kernel.program import Program
 from wpa.model.codec import decode_task, start_hash
@@ -122,13 +122,22 @@ class ExecutionVerbs:
             taken=taken,
         )
         try:
-            execution, _ = Execution.start(program, start, services.clock.now_ms(), services.limits, values)
+            execution, draft = Execution.start(
+                program, start, services.clock.now_ms(), services.limits, values
+            )
         except Diverged as error:
             raise TaskRejected(
                 "does_not_fit",
                 f"{fork.execution_id} can't be rerun like that: with this input the workflow does not come "
                 f"to what is taken over. {error}",
             ) from None
+        # All of it is told in one event, and the input apart where it is large.
+        size, most = len(msgspec.json.encode(draft.data | {"input": None})), services.limits.answer_bytes_max
+        if size > most:
+            raise OverLimit(
+                f"what is taken over from {fork.execution_id} has {size} bytes; the most is {most}: rerun it "
+                "from an earlier step, or from its beginning"
+            )
         if takes_what_can_be_undone(execution, taken):
             await forks.check_free(services, tenant, fork.execution_id, task.execution_id)
 

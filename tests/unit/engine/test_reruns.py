@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.talk import TENANT, Body, Talk, talking
 from wpa.engine import forks
+from wpa.model.limits import Limits
 
 RESERVE: Body = {"id": "reserve", "uses": "core.echo", "with": {"n": 1}, "compensate": {"uses": "core.noop"}}
 HOLD: Body = {"id": "hold", "uses": "core.wait", "with": {"signal": "go"}, "needs": ["reserve"]}
@@ -113,3 +114,12 @@ async def test_what_was_taken_over_is_not_tried_again_in_place() -> None:
         assert refused.code == "not_retryable"
         assert "two has taken over" in refused.message
         await talk.ok("retry", execution_id="two")
+
+
+async def test_what_is_too_much_to_be_taken_over_is_refused_at_once() -> None:
+    long = {"uses": "core.echo", "with": {"text": "x" * 40_000}}
+    steps = [{"id": "a", **long}, {"id": "b", **long, "needs": ["a"]}, HOLD | {"needs": ["b"]}]
+    async with talking(limits=Limits(answer_bytes_max=60_000)) as talk:
+        await ended(talk, PLAN | {"steps": steps})
+        assert (await rerun(talk, "two"))["error"]["code"] == "over_limit"
+        assert (await rerun(talk, "two", step="b"))["ok"]
