@@ -11,7 +11,7 @@ import pytest
 
 from tests.sim.flows import FLOW
 from tests.sim.test_cases import SECOND, ask, calling, passing, plan_of, play, start, state_of, work
-from tests.sim.world import SimWorld
+from tests.sim.world import TENANT, SimWorld
 from wpa.adapters.memory.storage import Message
 
 WAITER = plan_of({"id": "w", "uses": "core.wait", "with": {"signal": "go"}}, id="waiter")
@@ -162,6 +162,26 @@ def test_a_child_that_was_tried_again_is_waited_for_when_its_parent_is(wait_s: i
     world = play(scenario, plan_of(calling("frail")), plan_of(frail, id="frail"))
     assert state_of(world).status == "COMPLETED"
     assert [name for _, name in world.executions()] == ["x", "x-c"]
+
+
+def test_a_child_is_not_tried_again_where_its_parent_has_begun_another_in_its_place() -> None:
+    """Whoever tries again all that has failed comes to the parent first, and then to the child that it had."""
+
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, 5 * SECOND)
+        assert (state_of(world).status, state_of(world, "x-c").status) == ("FAILED", "FAILED")
+        ask(world, "retry")
+        passing(world, SECOND)
+        ask(world, "retry", execution_id="x-c")
+        passing(world, 30 * SECOND)
+        (letter,) = world.server.dead.read(f"workflow.dlq.{TENANT}")
+        assert letter.headers["Wpa-Code"] == "not_retryable"
+        assert "its parent x has begun x-c-retry2 in its place" in letter.headers["Wpa-Reason"]
+
+    frail = work("a", ms=4 * SECOND, fail=1) | {"retry": {"max_attempts": 1}}
+    world = play(scenario, plan_of(calling("frail")), plan_of(frail, id="frail"))
+    assert state_of(world, "x-c").status == "FAILED"
 
 
 def test_a_child_that_is_to_be_abandoned_begins_though_its_parent_has_ended_before() -> None:

@@ -292,10 +292,9 @@ async def _retried(services: Services, state: State, by: dict[str, Any], identit
     draft = requests.retried(state, by, services.clock.now_ms(), identity)
     if draft is None or "reopen" not in draft.data:
         return draft
-    if taker := await forks.taker(services, state.tenant, state.execution):
+    if why := await _elsewhere(services, state):
         raise TaskRejected(
-            "not_retryable",
-            f"execution {state.execution} can't be tried again in place: {taker} has taken over its work",
+            "not_retryable", f"execution {state.execution} can't be tried again in place: {why}"
         )
     reopened = [state.slots[slot_id] for slot_id in draft.data["reopen"]]
     if kept := await _keeping_their_children(services, state, reopened):
@@ -315,6 +314,20 @@ async def _retried(services: Services, state: State, by: dict[str, Any], identit
                 "not_retryable", f"execution {state.execution} can't be tried again in place: {why}"
             )
     return draft
+
+
+async def _elsewhere(services: Services, state: State) -> str:
+    """Why another execution does the work of one that has failed; empty where none does."""
+    if taker := await forks.taker(services, state.tenant, state.execution):
+        return f"{taker} has taken over its work"
+    parent = state.parent
+    if parent is None:
+        return ""
+    above = await load_latest(services.ports, services.clock, state.tenant, parent.execution_id)
+    slot = above and above.state.slots.get(parent.slot)
+    if above and slot and waits.replaces(slot.name, state.execution, above.state.key, slot.id, slot.attempt):
+        return f"its parent {parent.execution_id} has begun {slot.name} in its place"
+    return ""
 
 
 async def _keeping_their_children(services: Services, state: State, slots: list[Slot]) -> list[str]:

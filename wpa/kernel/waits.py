@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from wpa.kernel.program import Approval, Want
@@ -22,6 +23,7 @@ __all__ = [
     "in_time",
     "may_answer",
     "next_child_id",
+    "replaces",
     "tally",
     "timed_out",
     "waiting_for",
@@ -85,11 +87,23 @@ def next_child_id(name: str, parent_key: str, slot_id: str, attempt: int) -> str
     Journals hold ids with two meanings, from before these got a digest: their like follow them. An id that
     the definition gave stays. ``name`` may be that of an earlier attempt, which later ones have waited for.
     """
+    before, made = _naming(name, parent_key, slot_id, attempt)
+    return made(parent_key, slot_id, attempt + 1) if before else name
+
+
+def replaces(name: str, other: str, parent_key: str, slot_id: str, attempt: int) -> bool:
+    """Whether, of the attempts up to ``attempt``, a later one's child has the id ``name`` than ``other``."""
+    before, _ = _naming(other, parent_key, slot_id, attempt)
+    return 0 < before < _naming(name, parent_key, slot_id, attempt)[0]
+
+
+def _naming(name: str, parent_key: str, slot_id: str, attempt: int) -> tuple[int, Callable[..., str]]:
+    """The attempt that ``name`` was made for, and how; 0 where the definition gave it."""
     for before in range(attempt, 0, -1):
         for made in (child_id, _spelled_id):
             if name == made(parent_key, slot_id, before):
-                return made(parent_key, slot_id, attempt + 1)
-    return name
+                return before, made
+    return 0, child_id
 
 
 def _spelled_id(parent_key: str, slot_id: str, attempt: int) -> str:
