@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 
+from tests.sim import chaos
 from tests.sim.calm import (
     HOUR,
     SECOND,
@@ -330,3 +331,59 @@ def test_an_older_worker_finds_that_it_can_not_go_on_with_chance_that_it_does_no
         passing(world, 20 * SECOND)
 
     play(scenario)
+
+
+# -- what a driver has not heard of ----------------------------------------------------------
+
+
+def _go(**more: Any) -> dict[str, Any]:
+    return {"id": "w", "uses": "core.wait", "with": {"signal": "go", **more}}
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        ([_go(timeout="5s", default="nothing")], {"signal": {"signal": "go", "payload": "come"}}),
+        ([_go(timeout="5s") | {"on_error": "continue"}], {"signal": {"signal": "go", "payload": "come"}}),
+        (
+            [
+                _go(),
+                {"id": "s", "uses": "core.sleep", "with": {"for": "5s"}},
+                work("first", "w", "s") | {"join": "race"},
+            ],
+            {"signal": {"signal": "go", "payload": "come"}},
+        ),
+        (
+            [{"id": "w", "uses": "core.approval", "with": {"timeout": "5s", "default": "nothing"}}],
+            {"answer": {"step": "w", "approved": True}},
+        ),
+    ],
+)
+def test_what_was_told_in_time_counts_though_its_driver_has_not_heard_of_it(
+    steps: list[dict[str, Any]], told: dict[str, dict[str, Any]]
+) -> None:
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, 2 * SECOND)
+        for kind, payload in told.items():
+            ask(world, kind, payload=payload, metadata={"user_id": "ana"})
+        passing(world, 60 * SECOND)
+
+    with mock.patch.object(chaos._Live, "nudge", lambda *_: None):
+        world = play(scenario, plan_of(*steps, work("beside", ms=20 * SECOND)))
+    state = state_of(world)
+    assert (state.status, state.slots["w"].status) == ("COMPLETED", "completed")
+    output = state.slots["w"].output
+    assert output == "come" or output["approved"] is True
+    assert len(world.began) == 1 + (len(steps) > 1)  # nothing is begun again for it
+
+
+def test_a_result_that_came_in_time_counts_though_the_driver_has_not_heard_of_it() -> None:
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, 60 * SECOND)
+
+    far = work("far", ms=SECOND, undo=True) | {"queue": "far", "deadline": "5s"}
+    with mock.patch.object(chaos._Live, "nudge", lambda *_: None):
+        world = play(scenario, plan_of(far, work("beside", ms=20 * SECOND)))
+    assert (state_of(world).status, len(world.began)) == ("COMPLETED", 2)

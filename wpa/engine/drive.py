@@ -15,17 +15,17 @@ from typing import Final
 from wpa.engine.attempts import Attempts
 from wpa.engine.commit import Lost, commit
 from wpa.engine.effects import Effects, alarm_of, is_left
-from wpa.engine.loading import Values, kept_apart
+from wpa.engine.loading import Values, kept_apart, referring
 from wpa.engine.services import Services
 from wpa.engine.snapshots import Keeper
 from wpa.errors import Conflict, OverLimit, Superseded, TooLarge, Unavailable
 from wpa.kernel.draft import Draft, plain_value, seal
 from wpa.kernel.execution import Attempt, Diverged, Execution
 from wpa.kernel.oversize import end_instead
-from wpa.kernel.rebase import rebase
+from wpa.kernel.rebase import is_overtaken, rebase
 from wpa.model import events as ev
 from wpa.model.events import Event
-from wpa.model.state import State, is_terminal
+from wpa.model.state import State, decode_state, encode_state, is_terminal
 from wpa.model.times import parse_ms
 from wpa.ports.journal import Stored
 
@@ -223,6 +223,9 @@ class Drive:
                 continue
             except Lost as lost:
                 await self._fold_in(lost.tail)
+                if is_overtaken(draft, execution.state, [event for _, event in lost.tail]):
+                    await self._decide_anew()
+                    return False
             rebased = rebase(draft, execution.state)
             if rebased is None:
                 return False
@@ -236,6 +239,13 @@ class Drive:
         if left:
             await self._effects.close(state, left)
         return True
+
+    async def _decide_anew(self) -> None:
+        """Forget what was decided and is not recorded."""
+        state = decode_state(encode_state(self._execution.state))  # plain, as it would be loaded
+        for stored in referring(state):
+            await self._values.fetch(stored)
+        self._execution.renew(state)
 
     async def _with_payload(self, draft: Draft, key: str) -> Draft:
         """A draft of a plain value, with that as the journal keeps it."""

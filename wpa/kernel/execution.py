@@ -130,6 +130,12 @@ class Execution:
         execution._mail.look_again(state, execution._script.wants)
         return execution
 
+    def renew(self, state: State) -> None:
+        """Be as :meth:`rebuild` would make it from ``state``: what was decided and not recorded is forgotten."""
+        fresh = Execution.rebuild(self.program, state, self.limits, self._resolve)
+        self.state, self._script, self._following = state, fresh._script, None
+        self._mail, self._retries = fresh._mail, fresh._retries
+
     # -- what happened -----------------------------------------------------------------------
 
     def recovered(self, worker: str, reason: str, now_ms: int) -> Draft:

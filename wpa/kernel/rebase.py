@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from wpa.errors import Conflict
 from wpa.kernel.draft import Draft
 from wpa.kernel.opening import held
 from wpa.model import events as ev
+from wpa.model.events import Event
 from wpa.model.state import State, is_terminal
 
-__all__ = ["rebase"]
+__all__ = ["is_overtaken", "rebase"]
+
+
+def is_overtaken(draft: Draft, state: State, before: Iterable[Event]) -> bool:
+    """Whether a draft ends a wait because its time is over, and something was told before: that comes first.
+
+    ``before`` are the events against which the append lost; ``state`` has them in it. The execution has to be
+    rebuilt, and to decide again: what it would have recorded, its program has been told already.
+    """
+    if is_terminal(state.status) or all(event.event != ev.SIGNALLED for event in before):
+        return False
+    if draft.event not in (ev.STEP_COMPLETED, ev.STEP_FAILED):
+        return False
+    slot = state.slots.get(draft.data["slot"])
+    return bool(draft.data.get("timed_out")) or (slot is not None and slot.kind == "timer")
 
 
 def rebase(draft: Draft, state: State) -> Draft | None:
