@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import Any
 from unittest import mock
 
 import pytest
 
-from tests.sim import chaos
+from tests.sim import calm, chaos
 from tests.sim.calm import (
     HOUR,
     SECOND,
@@ -27,9 +28,12 @@ from tests.sim.flows import FLOW
 from tests.sim.plans import version_of
 from tests.sim.simulation import OLDER_FLOWS
 from tests.sim.world import TENANT, SimWorld
+from wpa import call, flow, saga
 from wpa.engine.worker import Worker
 from wpa.kernel import waits
+from wpa.model.events import Event
 from wpa.ports.tasks import Lease
+from wpa.testing.workflows import program_of
 
 # -- children --------------------------------------------------------------------------------
 
@@ -387,3 +391,70 @@ def test_a_result_that_came_in_time_counts_though_the_driver_has_not_heard_of_it
     with mock.patch.object(chaos._Live, "nudge", lambda *_: None):
         world = play(scenario, plan_of(far, work("beside", ms=20 * SECOND)))
     assert (state_of(world).status, len(world.began)) == ("COMPLETED", 2)
+
+
+# -- what has succeeded just before the end --------------------------------------------------
+
+
+@pytest.mark.parametrize("compensate", [True, False])
+def test_what_had_succeeded_when_a_cancel_came_is_undone_or_named(compensate: bool) -> None:
+    """The driver is still recording the end of the first when the second ends, and the cancel comes."""
+
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, 220)
+        ask(world, "cancel", payload={"compensate": compensate})
+        passing(world, 20 * SECOND)
+
+    with _slowly_recording("first"):
+        world = play(scenario, plan_of(*_side_by_side()))
+    state = state_of(world)
+    assert state.status == "CANCELLED"
+    assert state.undone == (["second", "first"] if compensate else [])
+    assert sorted(state.not_undone) == ([] if compensate else ["first", "second"])
+    assert state.slots["long"].status != "completed"
+
+
+def test_what_had_succeeded_when_the_time_was_over_is_undone() -> None:
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, 20 * SECOND)
+
+    with _slowly_recording("first"):
+        world = play(scenario, plan_of(*_side_by_side(), timeout="250ms"))
+    state = state_of(world)
+    assert (state.status, state.undone) == ("ROLLED_BACK", ["second", "first"])
+
+
+def test_what_had_succeeded_when_a_flow_was_cancelled_is_undone_by_it() -> None:
+    def scenario(world: SimWorld) -> None:
+        world.publish({"type": "workflow_start", "workflow_id": "beside", "execution_id": "x"})
+        passing(world, 220)
+        ask(world, "cancel")
+        passing(world, 20 * SECOND)
+
+    with _slowly_recording("sim_work"), mock.patch.object(calm, "FLOWS", {"beside": program_of(beside)}):
+        world = play(scenario, plan_of(work("a")))
+    slots = state_of(world).slots
+    assert [slot.undoes for slot in slots.values() if slot.undoes] == ["sim_work:2", "sim_work"]
+
+
+@flow("beside")
+async def beside() -> None:
+    async with saga():
+        await asyncio.gather(*(call("sim.work", ms=ms, undo="sim.undo") for ms in (100, 200, 5_000)))
+
+
+def _side_by_side() -> list[dict[str, Any]]:
+    return [work(id, ms=ms, undo=True) for id, ms in (("first", 100), ("second", 200), ("long", 5 * SECOND))]
+
+
+def _slowly_recording(slot: str) -> Any:
+    append = chaos._Journal.append
+
+    async def slow(self: Any, event: Event, after: int) -> int:
+        if event.data.get("slot") == slot:
+            await self._chaos.loop.sleep(0.2)
+        return await append(self, event, after)
+
+    return mock.patch.object(chaos._Journal, "append", slow)

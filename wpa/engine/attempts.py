@@ -132,6 +132,15 @@ class Attempts:
             return None
         return self._running.pop(self._ended.popleft()).result()
 
+    def take_successes(self) -> list[Attempt]:
+        """The attempts that have succeeded, and of which the driver has not heard yet."""
+        ended = [self._running[slot_id].result() for slot_id in self._ended]
+        successes = [attempt for attempt in ended if attempt.error is None]
+        for attempt in successes:
+            del self._running[attempt.slot]
+            self._ended.remove(attempt.slot)
+        return successes
+
     async def _wait(self, within_s: float | None) -> None:
         wake = self._wake = self._services.loop.create_future()
         alarm: asyncio.Task[None] | None = None

@@ -138,9 +138,8 @@ class Drive:
             if attempts.take_news():
                 await self._catch_up()
             now = clock.now_ms()
-            if attempts and execution.ending(now) is not None:
-                await attempts.stop()
-                now = clock.now_ms()
+            if attempts and execution.is_to_end(now):
+                now = await self._before_the_end(now)
             while draft := execution.follow_up(now, attempts.busy if execution.fails else ()):
                 await self.record(draft)
                 now = clock.now_ms()
@@ -163,6 +162,18 @@ class Drive:
                 await self.record(execution.attempted(attempt, clock.now_ms()))
             if self._keeper.due(execution.state):
                 await self._keeper.keep(execution.state)
+
+    async def _before_the_end(self, now_ms: int) -> int:
+        """Record what has succeeded until now: it is to be undone, or at least named. Stop what runs, unless the
+        program cleans up first. Returns the time then, which is no earlier whoever sets the clock."""
+        execution, attempts = self._execution, self._attempts
+        while successes := attempts.take_successes():
+            for attempt in successes:
+                if attempt.slot in execution.state.open:
+                    await self.record(execution.attempted(attempt, now_ms))
+        if execution.ending(now_ms) is not None:
+            await attempts.stop()
+        return max(now_ms, self._services.clock.now_ms())
 
     def _take_todo(self, now_ms: int) -> list[str]:
         """The steps that may be attempted now; those whose retry is far away stay for later, and in a pause

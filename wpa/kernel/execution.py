@@ -121,20 +121,23 @@ class Execution:
         check_pinned(program, state)
         run = program.begin(resolve(state.input), state.variables, info_of(state))
         execution = cls(program, run, limits, resolve, state.slots)
-        execution.state = state
-        if state.begun:
-            execution._script.begin()
-        replay(program, execution._script, state, resolve)
-        execution._retries = any(state.slots[slot_id].retry_at for slot_id in state.open)
-        saga.want_undos(state, execution._script)
-        execution._mail.look_again(state, execution._script.wants)
+        execution._recall(state)
         return execution
 
     def renew(self, state: State) -> None:
-        """Be as :meth:`rebuild` would make it from ``state``: what was decided and not recorded is forgotten."""
-        fresh = Execution.rebuild(self.program, state, self.limits, self._resolve)
-        self.state, self._script, self._following = state, fresh._script, None
-        self._mail, self._retries = fresh._mail, fresh._retries
+        """Be as :meth:`rebuild` makes it from ``state``: forget what was decided and is not recorded."""
+        run = self.program.begin(self._resolve(state.input), state.variables, info_of(state))
+        self._script, self._mail, self._following = Script(run, state.slots), Mail(), None
+        self._recall(state)
+
+    def _recall(self, state: State) -> None:
+        self.state = state
+        if state.begun:
+            self._script.begin()
+        replay(self.program, self._script, state, self._resolve)
+        self._retries = any(state.slots[slot_id].retry_at for slot_id in state.open)
+        saga.want_undos(state, self._script)
+        self._mail.look_again(state, self._script.wants)
 
     # -- what happened -----------------------------------------------------------------------
 
@@ -244,6 +247,10 @@ class Execution:
         would be to begin something. A deadline that passes in a pause takes effect when the pause ends.
         """
         return self._ending.due(self.state, self._script, now_ms)
+
+    def is_to_end(self, now_ms: int) -> bool:
+        """Whether a cancel, or its deadline, is about to end it, or to have its program clean up."""
+        return self._ending.begins(self.state, self._script, now_ms)
 
     @property
     def fails(self) -> bool:
