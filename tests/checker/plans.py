@@ -244,4 +244,5 @@ def _name(pattern: re.Pattern[str], value: Any) -> str:
 
 
 def _escalations(told: Iterable[Body]) -> list[Body]:
-    return [{**one, "after_ms": duration_ms(one["after"])} for one in told]
+    timed = [{**one, "after_ms": duration_ms(one["after"])} for one in told]
+    return sorted(timed, key=lambda one: int(one["after_ms"]))

@@ -84,7 +84,7 @@ def approval(
         users=_names("users", users),
         roles=_names("roles", roles),
         count=count,
-        escalations=tuple(escalations),
+        escalations=tuple(sorted(escalations, key=lambda each: each.after_ms)),
         message=message,
     )
     wait = Wait(

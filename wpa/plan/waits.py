@@ -170,7 +170,7 @@ class AwaitApproval(_Inputs):
                 users=tuple(self.users),
                 roles=tuple(self.roles),
                 count=self.count,
-                escalations=escalations,
+                escalations=tuple(sorted(escalations, key=lambda step: step.after_ms)),
                 message=self.message,
             ),
         )

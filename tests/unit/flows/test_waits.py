@@ -70,7 +70,7 @@ def test_an_approval_says_who_may_answer() -> None:
             roles=["lead"],
             count=2,
             timeout=60,
-            escalations=[escalate(30, users=["cto"])],
+            escalations=[escalate(50, roles=["board"]), escalate(30, users=["cto"])],
         )
         return [verdict.approved, verdict.answers[0].by]
 
@@ -81,7 +81,10 @@ def test_an_approval_says_who_may_answer() -> None:
         roles=("lead",),
         count=2,
         message="Ship it?",
-        escalations=(Escalation(after_ms=30_000, users=("cto",)),),
+        escalations=(
+            Escalation(after_ms=30_000, users=("cto",)),
+            Escalation(after_ms=50_000, roles=("board",)),
+        ),
     )
     table.settle("approval", {"approved": True, "answers": [{"by": "ann"}]})
     assert table.output == [True, "ann"]

@@ -131,6 +131,16 @@ class TestApprovals:
             ("ida", "fine"),
         ]
 
+    def test_escalations_come_at_their_moments_whatever_their_order(self, wpa: Any) -> None:
+        escalate = [{"after": "4h", "users": ["board"]}, {"after": "1h", "users": ["boss"]}]
+        ask = step("ask", "core.approval", inputs={"users": ["eva"], "escalate": escalate})
+        run = wpa(plan(ask)).start()
+        run.skip("2h")
+        with pytest.raises(TaskRejected, match="may not answer"):
+            run.approve("ask", user="board")
+        run.approve("ask", user="boss")
+        assert run.status == "COMPLETED"
+
     def test_neither_a_signal_nor_an_answer_to_another_question_takes_an_answer_away(self, wpa: Any) -> None:
         asks = step("ask", "core.approval", foreach={"in": [1, 2]}, inputs={"users": ["eva", "2:eva"]})
         run = wpa(plan(asks, signals={"other": {}})).start()
