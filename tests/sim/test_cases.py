@@ -458,3 +458,52 @@ def _slowly_recording(slot: str) -> Any:
         return await append(self, event, after)
 
     return mock.patch.object(chaos._Journal, "append", slow)
+
+
+def test_what_had_succeeded_when_another_step_failed_is_named() -> None:
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, 20 * SECOND)
+
+    first, second, long = _side_by_side()
+    first["with"] |= {"fatal": True}
+    with _slowly_recording("first"):
+        world = play(scenario, plan_of(first | {"on_error": "fail"}, second, long))
+    state = state_of(world)
+    assert (state.status, state.not_undone, state.slots["long"].status) == ("FAILED", ["second"], "open")
+
+
+# -- deadlines -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("paused_after_ms", [200, 1500])
+def test_no_attempt_begins_when_the_steps_deadline_is_over(paused_after_ms: int) -> None:
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, paused_after_ms)
+        ask(world, "pause")
+        passing(world, 100 * SECOND)
+        ask(world, "resume")
+        passing(world, 20 * SECOND)
+
+    retry = {"max_attempts": 5, "backoff": {"initial": "5s", "jitter": 0}}
+    world = play(scenario, plan_of(work("a", ms=SECOND, fail=5) | {"deadline": "20s", "retry": retry}))
+    state = state_of(world)
+    assert (state.status, len(world.began)) == ("FAILED", 1)
+    assert state.error is not None
+    assert state.error.message == (
+        "gave up at the step's deadline of 20000 ms; the last attempt: Flaky: not this time"
+    )
+    assert state.error.type == "DeadlineExceeded"
+
+
+def test_an_attempt_takes_no_negative_time_where_the_clock_is_set_back() -> None:
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, SECOND)
+        world.nodes[0].jump(-600 * SECOND)
+        passing(world, 20 * SECOND)
+
+    world = play(scenario, plan_of(work("a", ms=2 * SECOND)))
+    durations = [event.data["duration_ms"] for _, event in world.journal(TENANT, "x")[1:]]
+    assert durations == [0, 0]

@@ -17,6 +17,7 @@ from wpa.engine.runner import StepCall
 from wpa.engine.services import Services
 from wpa.errors import OverLimit
 from wpa.kernel.execution import Attempt, Execution
+from wpa.kernel.verdict import too_late
 from wpa.model.events import Failure
 from wpa.model.ids import idempotency_key
 from wpa.model.times import parse_ms
@@ -196,6 +197,8 @@ class Attempts:
         state = execution.state
         slot, want = state.slots[slot_id], execution.wants[slot_id]
         started = services.clock.now_ms()
+        if (error := too_late(slot, want.policy, started)) is not None:
+            return Attempt(slot=slot_id, started_ms=started, error=error)
         timeout_ms = execution.timeout_ms(slot_id, started)
         call = StepCall(
             tenant=state.tenant,

@@ -138,7 +138,7 @@ class Drive:
             if attempts.take_news():
                 await self._catch_up()
             now = clock.now_ms()
-            if attempts and execution.is_to_end(now):
+            if attempts and (execution.fails or execution.is_to_end(now)):
                 now = await self._before_the_end(now)
             while draft := execution.follow_up(now, attempts.busy if execution.fails else ()):
                 await self.record(draft)
@@ -164,8 +164,8 @@ class Drive:
                 await self._keeper.keep(execution.state)
 
     async def _before_the_end(self, now_ms: int) -> int:
-        """Record what has succeeded until now: it is to be undone, or at least named. Stop what runs, unless the
-        program cleans up first. Returns the time then, which is no earlier whoever sets the clock."""
+        """Record what has succeeded until now: it is to be undone, or at least named. Stop what runs, unless
+        that is let end, or the program cleans up first. Returns the time then: no earlier than ``now_ms``."""
         execution, attempts = self._execution, self._attempts
         while successes := attempts.take_successes():
             for attempt in successes:

@@ -133,7 +133,7 @@ def attempt_data(slot: Slot, want: Want, started_ms: int, now_ms: int) -> dict[s
         "attempt": slot.attempt,
         "started_at": rfc3339(started_ms),
         "finished_at": rfc3339(now_ms),
-        "duration_ms": now_ms - started_ms,
+        "duration_ms": max(0, now_ms - started_ms),  # the clock may be set back in between
     }
     if want.undoes:
         data["undoes"] = want.undoes

@@ -11,7 +11,15 @@ from wpa.model.limits import Limits
 from wpa.model.state import Slot, State
 from wpa.model.times import parse_ms
 
-__all__ = ["deadline_ms", "first_hopeless", "hopeless", "next_attempt", "over_limit", "timeout_ms"]
+__all__ = [
+    "deadline_ms",
+    "first_hopeless",
+    "hopeless",
+    "next_attempt",
+    "over_limit",
+    "timeout_ms",
+    "too_late",
+]
 
 
 def deadline_ms(slot: Slot, policy: StepPolicy) -> int | None:
@@ -26,6 +34,17 @@ def timeout_ms(slot: Slot, policy: StepPolicy, now_ms: int) -> int | None:
         return policy.timeout_ms
     left = max(1, deadline - now_ms)
     return left if policy.timeout_ms is None else min(left, policy.timeout_ms)
+
+
+def too_late(slot: Slot, policy: StepPolicy, now_ms: int) -> Failure | None:
+    """Why an attempt may not begin any more: the slot's deadline has passed, in a pause or an outage, say."""
+    deadline = deadline_ms(slot, policy)
+    if deadline is None or now_ms <= deadline:
+        return None
+    if slot.error is not None:
+        return _deadline_exceeded(policy, slot.error)
+    message = f"the step's deadline of {policy.deadline_ms} ms was over before an attempt could begin"
+    return Failure(type="DeadlineExceeded", message=message, retryable=False)
 
 
 def next_attempt(slot: Slot, policy: StepPolicy, error: Failure, now_ms: int, key: str) -> int | Failure:
