@@ -202,3 +202,18 @@ async def test_a_watch_goes_on_after_a_restart(world: NatsWorld, server: NatsSer
     await again(ports, tenant)
     ports.live.publish(f"data.{tenant}", b"news")
     await world.until(lambda: heard == [b"news"])
+
+
+async def test_who_may_have_missed_a_nudge_is_told_so(
+    world: NatsWorld, server: NatsServer, tenant: str
+) -> None:
+    told: list[tuple[str, str, int, str]] = []
+
+    async def remember(tenant: str, execution: str, epoch: int, reason: str) -> None:
+        told.append((tenant, execution, epoch, reason))
+
+    ports = await world.connect()
+    await ports.live.on_nudge(f"{tenant}-w1", remember)
+    await asyncio.to_thread(server.restart)
+    await again(ports, tenant)
+    assert told == [("", "", 0, "")]

@@ -382,6 +382,25 @@ def test_what_was_told_in_time_counts_though_its_driver_has_not_heard_of_it(
     assert len(world.began) == 1 + (len(steps) > 1)  # nothing is begun again for it
 
 
+def test_a_cancel_that_came_while_the_connection_was_lost_is_heard_of_when_it_is_back() -> None:
+    def scenario(world: SimWorld) -> None:
+        start(world, "x")
+        start(world, "y")
+        passing(world, 2 * SECOND)
+        with mock.patch.object(chaos._Live, "nudge", lambda *_: None):
+            ask(world, "cancel")
+            passing(world, 2 * SECOND)
+        assert world.left() == [(TENANT, "x"), (TENANT, "y")]
+        world.loop.call_soon(world.ports.live.nudge, "w1", "", "", 0)
+        passing(world, SECOND)
+        assert world.left() == [(TENANT, "y")]
+        passing(world, 60 * SECOND)
+
+    world = play(scenario, plan_of(work("a", ms=20 * SECOND)))
+    assert [state_of(world, name).status for name in ("x", "y")] == ["CANCELLED", "COMPLETED"]
+    assert len(world.began) == 2
+
+
 def test_a_result_that_came_in_time_counts_though_the_driver_has_not_heard_of_it() -> None:
     def scenario(world: SimWorld) -> None:
         start(world)

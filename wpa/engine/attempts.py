@@ -197,8 +197,8 @@ class Attempts:
         state = execution.state
         slot, want = state.slots[slot_id], execution.wants[slot_id]
         started = services.clock.now_ms()
-        if (error := too_late(slot, want.policy, started)) is not None:
-            return Attempt(slot=slot_id, started_ms=started, error=error)
+        if (late := too_late(slot, want.policy, started)) is not None:
+            return Attempt(slot=slot_id, started_ms=started, error=late)
         timeout_ms = execution.timeout_ms(slot_id, started)
         call = StepCall(
             tenant=state.tenant,

@@ -383,7 +383,11 @@ class Worker:
         """An execution has news: tell its driver; or stop it, where another worker has taken over."""
         for held in list(self._held.values()):
             request, driver, task = held.request, held.driver, held.task
-            if driver is None or task is None or (request.tenant, request.execution) != (tenant, execution):
+            if driver is None or task is None:
+                continue
+            if not execution:  # what was said while the connection was lost, nobody heard
+                driver.news(interrupt=True)
+            if (request.tenant, request.execution) != (tenant, execution):
                 continue
             if reason == "taken_over" and driver.is_older(epoch):
                 log.warning("%s.%s was taken over, epoch %d: stopping here", tenant, execution, epoch)

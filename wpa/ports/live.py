@@ -37,7 +37,10 @@ class Live(Protocol):
         ...
 
     async def on_nudge(self, worker: str, callback: OnNudge) -> None:
-        """Call back with (tenant, execution, epoch, reason) at every nudge for ``worker``."""
+        """Call back with (tenant, execution, epoch, reason) at every nudge for ``worker``.
+
+        With no execution where some may have been missed, of any: the connection was lost, and is back.
+        """
         ...
 
     async def watch(self, pattern: str, callback: OnMessage, queue: str = "") -> Unsubscribe:

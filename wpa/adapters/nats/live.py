@@ -64,12 +64,16 @@ class NatsLive:
                 nudge = msgspec.json.decode(message.data, type=_Nudge)
             except msgspec.MsgspecError:
                 return
+            tell(nudge)
+
+        def tell(nudge: _Nudge) -> None:
             told = callback(nudge.tenant, nudge.execution, nudge.epoch, nudge.reason)
             task = asyncio.ensure_future(_run(told))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
         await self._transport.subscribe(f"workflow.nudge.{worker}", take)
+        self._transport.on_reconnect(lambda: tell(_Nudge("", "", 0)))  # others may have come meanwhile
 
     async def watch(self, pattern: str, callback: OnMessage, queue: str = "") -> Unsubscribe:
         def take(message: Message) -> None:
