@@ -29,6 +29,7 @@ from tests.sim.plans import version_of
 from tests.sim.simulation import OLDER_FLOWS
 from tests.sim.world import TENANT, SimWorld
 from wpa import call, flow, saga
+from wpa.engine.payloads import Payloads
 from wpa.engine.worker import Worker
 from wpa.kernel import waits
 from wpa.model.events import Event
@@ -456,6 +457,29 @@ def test_what_had_succeeded_when_a_flow_was_cancelled_is_undone_by_it() -> None:
         world = play(scenario, plan_of(work("a")))
     slots = state_of(world).slots
     assert [slot.undoes for slot in slots.values() if slot.undoes] == ["sim_work:2", "sim_work"]
+
+
+@pytest.mark.parametrize("beside", [[], [work("beside", ms=5 * SECOND)]])
+def test_what_had_succeeded_with_a_large_output_when_a_cancel_came_is_undone(
+    beside: list[dict[str, Any]],
+) -> None:
+    """The output is being stored when the cancel comes: the work is done."""
+    store = Payloads.store
+
+    async def slow(self: Payloads, *given: Any) -> Any:
+        await asyncio.sleep(0.2)
+        return await store(self, *given)
+
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, 400)  # the input is stored, too
+        ask(world, "cancel")
+        passing(world, 20 * SECOND)
+
+    inline = mock.patch.object(Payloads, "inline", lambda *_: None)
+    with inline, mock.patch.object(Payloads, "store", slow):
+        world = play(scenario, plan_of(work("a", ms=100, undo=True), *beside))
+    assert (state_of(world).status, state_of(world).undone) == ("CANCELLED", ["a"])
 
 
 @flow("beside")

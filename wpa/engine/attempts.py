@@ -44,6 +44,8 @@ class Attempts:
         """By slot; those that have ended, too, until the driver hears of it."""
         self._ended: deque[str] = deque()
         self._sleeping: set[str] = set()
+        self._storing: set[str] = set()
+        """The slots whose work is done, and whose output is being stored apart."""
         self._news = False
         self._wake: asyncio.Future[None] | None = None
         """What the driver waits on: set by an attempt's end, by news, or by its alarm."""
@@ -77,7 +79,7 @@ class Attempts:
         ``stuck`` is called when it does not stop within ``STOP_WITHIN_S``.
         """
         self.wake()
-        if self._direct is not None and not self._interrupted:
+        if self._direct is not None and not self._interrupted and not self._storing:
             self._interrupted = True
             self._direct.cancel()
             self._overdue = self._services.loop.call_later(STOP_WITHIN_S, stuck)
@@ -133,8 +135,10 @@ class Attempts:
             return None
         return self._running.pop(self._ended.popleft()).result()
 
-    def take_successes(self) -> list[Attempt]:
+    async def take_successes(self) -> list[Attempt]:
         """The attempts that have succeeded, and of which the driver has not heard yet."""
+        if storing := [self._running[slot_id] for slot_id in self._storing & self._running.keys()]:
+            await asyncio.wait(storing, timeout=STOP_WITHIN_S)
         ended = [self._running[slot_id].result() for slot_id in self._ended]
         successes = [attempt for attempt in ended if attempt.error is None]
         for attempt in successes:
@@ -222,11 +226,14 @@ class Attempts:
         output, raw = result.output, result.raw
         stored = None if raw is None else services.payloads.inline(output, raw)
         if stored is None:
+            self._storing.add(slot_id)
             try:
                 stored = await services.payloads.store(state.tenant, state.execution, output, raw)
             except OverLimit as error:
                 failure = Failure(type="OutputTooLarge", message=error.message, retryable=False)
                 return Attempt(slot=slot_id, started_ms=started, error=failure)
+            finally:
+                self._storing.discard(slot_id)
         return Attempt(slot=slot_id, started_ms=started, output=output, stored=stored)
 
     async def _sleep_until(self, slot_id: str, at_ms: int) -> bool:

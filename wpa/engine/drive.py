@@ -167,7 +167,7 @@ class Drive:
         """Record what has succeeded until now: it is to be undone, or at least named. Stop what runs, unless
         that is let end, or the program cleans up first. Returns the time then: no earlier than ``now_ms``."""
         execution, attempts = self._execution, self._attempts
-        while successes := attempts.take_successes():
+        while successes := await attempts.take_successes():
             for attempt in successes:
                 if attempt.slot in execution.state.open:
                     await self.record(execution.attempted(attempt, now_ms))
