@@ -550,3 +550,20 @@ def test_an_attempt_takes_no_negative_time_where_the_clock_is_set_back() -> None
     world = play(scenario, plan_of(work("a", ms=2 * SECOND)))
     durations = [event.data["duration_ms"] for _, event in world.journal(TENANT, "x")[1:]]
     assert durations == [0, 0]
+
+
+# -- compensations ---------------------------------------------------------------------------
+
+
+def test_an_undo_whose_inputs_can_not_be_computed_is_run_by_no_queue() -> None:
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, 20 * SECOND)
+
+    undo = {"uses": "sim.undo", "with": {"ms": "${steps.a.output.missing}"}}
+    step = work("a") | {"queue": "far", "compensate": undo}
+    with _slowly_recording("a:undo"):
+        world = play(scenario, plan_of(step, work("b", "a", fatal=True)))
+    state = state_of(world)
+    assert (state.status, state.not_undone) == ("FAILED", ["a"])
+    assert [began.key for began in world.began] == ["x:a:1", "x:b:1"]

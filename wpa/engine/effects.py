@@ -54,8 +54,9 @@ class Effects:
 
     async def open_slot(self, execution: Execution, slot_id: str) -> None:
         """A child to be started, or a step for another worker group. Idempotent."""
-        state = execution.state
-        slot = state.slots[slot_id]
+        slot = execution.state.slots[slot_id]
+        if execution.wants[slot_id].fault is not None:
+            return  # an undo whose inputs can't be computed: it is about to be given up
         if slot.kind == "child":
             await self._start_child(execution, slot)
         elif slot.kind == "remote":
