@@ -223,6 +223,21 @@ def test_what_a_dead_worker_had_begun_is_not_begun_again_in_a_pause() -> None:
     assert state_of(world).status == "COMPLETED"
 
 
+def test_what_is_paused_while_it_waits_a_moment_for_its_next_attempt_does_not_begin_it() -> None:
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, 500)
+        ask(world, "pause")
+        passing(world, 60 * SECOND)
+        assert len(world.began) == 1
+        ask(world, "resume")
+        passing(world, 60 * SECOND)
+
+    retry = {"backoff": {"initial": "1500ms", "jitter": 0}}
+    world = play(scenario, plan_of(work("a", fail=1) | {"retry": retry}))
+    assert (state_of(world).status, len(world.began)) == ("COMPLETED", 2)
+
+
 # -- takeovers -------------------------------------------------------------------------------
 
 

@@ -102,8 +102,8 @@ class Attempts:
         self._direct = asyncio.current_task(self._services.loop)
         try:
             retry_at = execution.state.slots[slot_id].retry_at
-            if retry_at and not await self._sleep_until(slot_id, parse_ms(retry_at)):
-                return None
+            if retry_at and (not await self._sleep_until(slot_id, parse_ms(retry_at)) or self._news):
+                return None  # it may have been paused
             return await self._make(execution, slot_id)
         except asyncio.CancelledError:
             if not self._interrupted or self._direct is None or self._direct.uncancel() > 0:
