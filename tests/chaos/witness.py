@@ -80,9 +80,11 @@ class Witness:
     def fault(self, what: str) -> Iterator[None]:
         """Something is broken in here; and until the leases have run out that were held meanwhile."""
         began_ms = _now_ms()
+        self.caller.disturb()
         try:
             yield
         finally:
+            self.caller.disturb()
             self.faults.append(Fault(what, began_ms, _now_ms() + LEASE_MS))
 
     async def judge(self) -> Facts:

@@ -32,7 +32,12 @@ class Caller:
     def __init__(self, connection: Client, timeout_s: float = TIMEOUT_S) -> None:
         self._nc = connection
         self._timeout_s = timeout_s
+        self._disturbed_s = float("-inf")
         self.calls: list[Call] = []
+
+    def disturb(self) -> None:
+        """Something is broken just now, and nobody may be there to answer: patience begins anew."""
+        self._disturbed_s = time.monotonic()
 
     async def start(
         self, tenant: str, workflow: str, data: Any, execution: str, within_s: float = 0.0
@@ -54,14 +59,16 @@ class Caller:
         """Ask something of an execution: ``kind`` is the verb. Every call that is made is kept.
 
         Args:
-            within_s: so long it is asked again while nobody has answered.
+            within_s: so long it is asked again while nobody has answered; counted anew from each
+                :meth:`disturb`.
             insist: whether it is asked again, too, when it was refused; of one that has ended, it never is.
         """
-        deadline = time.monotonic() + within_s
+        began_s = time.monotonic()
         while True:
             call = await self._ask(kind, tenant, execution, body)
             self.calls.append(call)
             refused = call.outcome == "failed" and (not insist or call.code == ENDED)
+            deadline = max(began_s, self._disturbed_s) + within_s
             if call.outcome == "ok" or refused or time.monotonic() > deadline:
                 return call
             await asyncio.sleep(AGAIN_S)
@@ -69,15 +76,16 @@ class Caller:
     async def _ask(self, kind: str, tenant: str, execution: str, body: Body) -> Call:
         asked_ms = _now_ms()
         outcome: Outcome = "unknown"
-        code = version = ""
+        code = why = version = ""
         sent = json.dumps({**body, "execution_id": execution}).encode()
         try:
             reply = await self._nc.request(f"workflow.api.{tenant}.{kind}", sent, timeout=self._timeout_s)
         except (TimeoutError, Error, OSError) as error:
-            code = type(error).__name__
+            code, why = type(error).__name__, str(error)
         else:
             answer = json.loads(reply.data)
-            code = (answer.get("error") or {}).get("code", "")
+            told = answer.get("error") or {}
+            code, why = told.get("code", ""), told.get("message", "")
             version = answer.get("version", "") if kind == "start" else ""
             outcome = "ok" if answer.get("ok") else "unknown" if code in UNHEARD else "failed"
         return Call(
@@ -89,6 +97,7 @@ class Caller:
             input=body.get("payload", {}).get("input_data") if kind == "start" else None,
             body=body,
             code=code,
+            why=why,
             version=version,
             asked_ms=asked_ms,
             answered_ms=_now_ms(),

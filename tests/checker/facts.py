@@ -52,7 +52,9 @@ class Call:
     body: Body = field(default_factory=dict)
     """What else was sent."""
     code: str = ""
-    """Why it was refused."""
+    """Why it was refused, or not answered."""
+    why: str = ""
+    """The words that came with it."""
     version: str = ""
     """Of a start that was acknowledged by request: what it was told that it runs on."""
     asked_ms: int = 0

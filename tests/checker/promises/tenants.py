@@ -38,7 +38,7 @@ def owned(facts: Facts) -> Iterator[tuple[str, str, Any]]:
     for key, payload in facts.payloads.items():
         yield key.partition("/")[0], f"payload {key}", payload
     for call in facts.calls:
-        yield call.tenant, f"what {call.kind} {call.execution} was told", call.code
+        yield call.tenant, f"what {call.kind} {call.execution} was told", [call.code, call.why]
     for effect in facts.effects:
         if effect.tenant:
             yield effect.tenant, "the ledger", [effect.execution, effect.step, effect.key]
