@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import nats
 from nats.aio.client import Client
-from nats.errors import NoRespondersError
+from nats.errors import Error, NoRespondersError
 from nats.js.errors import ObjectNotFoundError
 
 from tests.checker.facts import Definition, Facts, Message, Recorded, Snapshot, Status
@@ -27,13 +27,23 @@ BEHIND_S: Final = 5.0
 """So long a server may be behind the leader of its stream, in seconds."""
 PACKED: Final = b"\x01"
 """What a compressed snapshot begins with."""
+NONE_FOUND: Final = 10037
+"""The server's code where a stream has no such message."""
+
+
+class Unreadable(Exception):
+    """A server can't say what a stream holds, or not all of it: it is no judge's business to guess."""
+
+    def __init__(self, words: str, code: int = 0) -> None:
+        super().__init__(words)
+        self.code = code
 
 
 async def dump(url: str, *, statuses: bool = True) -> Facts:
     """All that lies in the streams and buckets of the server at ``url``, and what its workers say.
 
     What only the test knows (calls, faults, the ledger, canaries) is to be added. Call it when nothing
-    moves any more: the streams are read one after the other.
+    moves any more: the streams are read one after the other. Raises what nats-py does, and Unreadable.
 
     Args:
         url: of the server, or of those of a cluster, separated by commas.
@@ -71,15 +81,23 @@ async def settled(url: str, within_s: float, waiting: Collection[str] = ()) -> F
         url: of the server, or of those of a cluster, separated by commas.
         within_s: so long it is waited, in seconds.
         waiting: the executions that go on waiting; all others have to come to an end.
+
+    Raises what :func:`dump` does where it can't be read for so long: a cluster may have lost a leader once more.
     """
     deadline = time.monotonic() + within_s
     quiet = 0
     while True:
-        facts = await dump(url)
-        quiet = quiet + 1 if _is_quiet(facts, waiting) else 0
-        # Read once more: the streams are read one after the other, and something may have moved meanwhile.
-        if quiet == 2 or time.monotonic() > deadline:
-            return facts
+        try:
+            facts = await dump(url)
+        except (TimeoutError, Error, OSError, Unreadable):
+            if time.monotonic() > deadline:
+                raise
+            quiet = 0
+        else:
+            quiet = quiet + 1 if _is_quiet(facts, waiting) else 0
+            # Read once more: the streams are read one after the other, and something may have moved meanwhile.
+            if quiet == 2 or time.monotonic() > deadline:
+                return facts
         await asyncio.sleep(AGAIN_S)
 
 
@@ -93,8 +111,26 @@ def _is_quiet(facts: Facts, waiting: Collection[str]) -> bool:
 
 async def _last(connection: Client, stream: str) -> int:
     """The sequence of a stream's last message, as its leader has it."""
-    reply = await connection.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=10)
-    return int(json.loads(reply.data)["state"]["last_seq"])
+    return int((await _api(connection, f"STREAM.INFO.{stream}", b""))["state"]["last_seq"])
+
+
+async def _next(connection: Client, stream: str, start: int) -> dict[str, Any] | None:
+    """The first message from a sequence on, as the stream's leader has it."""
+    asked = json.dumps({"seq": start, "next_by_subj": ">"}).encode()
+    try:
+        found: dict[str, Any] = (await _api(connection, f"STREAM.MSG.GET.{stream}", asked))["message"]
+    except Unreadable as error:
+        if error.code == NONE_FOUND:
+            return None
+        raise
+    return found
+
+
+async def _api(connection: Client, verb: str, asked: bytes) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads((await connection.request(f"$JS.API.{verb}", asked, timeout=10)).data)
+    if error := answer.get("error"):
+        raise Unreadable(f"{verb}: {error.get('description')}", error.get("err_code", 0))
+    return answer
 
 
 async def _kept(connection: Client, stream: str) -> AsyncIterator[Message]:
@@ -125,9 +161,11 @@ async def _kept(connection: Client, stream: str) -> AsyncIterator[Message]:
                 )
         await answers.unsubscribe()
         if count == 0:
-            # Its last messages may have been removed, as those of a bucket are; then that is all there is.
-            if time.monotonic() > deadline:
+            # Its last messages may have been removed, as dead letters are; then that is all there is.
+            if await _next(connection, stream, start) is None:
                 return
+            if time.monotonic() > deadline:
+                raise Unreadable(f"no replica that was asked has all that {stream} holds")
             await asyncio.sleep(AGAIN_S)
 
 
@@ -135,9 +173,7 @@ async def _queued(connection: Client, stream: str) -> AsyncIterator[Message]:
     """All messages of a work queue, one by one: it answers no direct gets."""
     start = 1
     while True:
-        asked = json.dumps({"seq": start, "next_by_subj": ">"}).encode()
-        reply = await connection.request(f"$JS.API.STREAM.MSG.GET.{stream}", asked, timeout=10)
-        found = json.loads(reply.data).get("message")
+        found = await _next(connection, stream, start)
         if found is None:
             return
         start = found["seq"] + 1
