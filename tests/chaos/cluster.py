@@ -103,13 +103,18 @@ class Cluster:
 
     async def leader(self) -> int:
         """The node that leads the journal."""
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    info = await self._ask("STREAM.INFO.WPA_EVENTS")
-                    return int(info["cluster"]["leader"].removeprefix("n"))
-                except Exception:
-                    await asyncio.sleep(0.2)
+        trouble: Exception | None = None
+        try:
+            async with asyncio.timeout(BACK_WITHIN_S):
+                while True:
+                    try:
+                        info = await self._ask("STREAM.INFO.WPA_EVENTS")
+                        return int(info["cluster"]["leader"].removeprefix("n"))
+                    except Exception as error:
+                        trouble = error
+                        await asyncio.sleep(0.2)
+        except TimeoutError:
+            raise TimeoutError(f"nobody leads the journal within {BACK_WITHIN_S:g} s: {trouble!r}") from None
 
     async def restart(self, node: int, away_s: float) -> None:
         """Kill a node; start it again after a while."""
@@ -121,9 +126,12 @@ class Cluster:
     async def back(self, node: int) -> None:
         """Wait until a node has all that the others have: every stream has a leader, and is current."""
         url = f"http://127.0.0.1:{self._monitors[node]}/healthz"
-        async with asyncio.timeout(BACK_WITHIN_S):
-            while not await asyncio.to_thread(_answers, url):
-                await asyncio.sleep(0.2)
+        try:
+            async with asyncio.timeout(BACK_WITHIN_S):
+                while not await asyncio.to_thread(_answers, url):
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            raise TimeoutError(f"node {node} is not back within {BACK_WITHIN_S:g} s") from None
 
     async def isolate(self, node: int, for_s: float) -> None:
         """Cut a node off from the other two; clients still reach it."""

@@ -8,6 +8,7 @@ What must hold on the way is for the judge to say; here is only said how each en
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, Self
@@ -17,7 +18,7 @@ import msgspec
 from tests.checker.calls import Caller
 from tests.checker.facts import Call
 from wpa.client import Client
-from wpa.errors import Unavailable
+from wpa.errors import TaskRejected, Unavailable
 
 PATIENCE_S: Final = 120.0
 AGAIN_S: Final = 0.2
@@ -132,9 +133,22 @@ async def deploy(caller: Caller, tenant: str, plans: Mapping[str, dict[str, Any]
 
 async def acknowledged(caller: Caller, kind: str, tenant: str, execution: str, **body: Any) -> Call:
     """Ask until somebody says yes."""
-    call = await caller.ask(kind, tenant, execution, body, PATIENCE_S)
-    assert call.outcome == "ok", call
+    return _sure(await caller.ask(kind, tenant, execution, body, PATIENCE_S), caller)
+
+
+def _sure(call: Call, caller: Caller) -> Call:
+    """Raise AssertionError for a call that nobody has said yes to, with what has become of each try."""
+    if call.outcome != "ok":
+        tries = [one for one in caller.calls if _asked(one) == _asked(call)]
+        lasted_s = (call.answered_ms - tries[0].asked_ms) / 1000
+        whys = Counter(f"{one.code} {one.why}" for one in tries)
+        told = "\n".join(f"    {count} times: {why}" for why, count in whys.most_common())
+        raise AssertionError(f"asked {len(tries)} times in {lasted_s:g} s, in vain: {call}\n{told}")
     return call
+
+
+def _asked(call: Call) -> tuple[str, str, str]:
+    return call.kind, call.tenant, call.execution
 
 
 async def start(caller: Caller, tenant: str, kind: str, execution: str, seconds: float = 0.0) -> None:
@@ -149,8 +163,7 @@ async def start(caller: Caller, tenant: str, kind: str, execution: str, seconds:
 
 async def begin(caller: Caller, tenant: str, kind: str, execution: str, seconds: float) -> None:
     given = {"word": CANARIES[tenant], "seconds": seconds}
-    call = await caller.start(tenant, kind, given, execution, PATIENCE_S)
-    assert call.outcome == "ok", call
+    _sure(await caller.start(tenant, kind, given, execution, PATIENCE_S), caller)
 
 
 async def tell(caller: Caller, tenant: str, kind: str, execution: str) -> None:
@@ -171,10 +184,20 @@ async def check_end(caller: Caller, client: Client, kind: str, execution: str, w
         async with asyncio.timeout(within_s):
             found = await _end(caller, client, kind, execution)
     except TimeoutError:
-        history = await client.history(execution)
-        told = "\n".join(msgspec.json.encode(event).decode() for event in history)
-        raise AssertionError(f"{client.tenant}.{execution} goes on after {within_s:g} s:\n{told}") from None
-    assert found["status"] == ENDS.get(kind, "COMPLETED"), (execution, found["status"], found["error"])
+        what = f"goes on after {within_s:g} s"
+    else:
+        if found["status"] == ENDS.get(kind, "COMPLETED"):
+            return
+        what = f"is {found['status']}, {found['error']}"
+    raise AssertionError(f"{client.tenant}.{execution} {what}:\n{await _history(client, execution)}")
+
+
+async def _history(client: Client, execution: str) -> str:
+    try:
+        events = await client.history(execution)
+    except (TaskRejected, Unavailable) as error:
+        return f"its journal can't be read: {error}"
+    return "\n".join(msgspec.json.encode(event).decode() for event in events)
 
 
 async def _end(caller: Caller, client: Client, kind: str, execution: str) -> dict[str, Any]:

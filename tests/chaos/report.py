@@ -13,11 +13,16 @@ COLUMNS = ("runs", "executions", "events", "calls", "effects", "faults", "recove
 
 
 def main(path: str) -> None:
-    """Print a line for each scenario, and the sums."""
+    """Print a line for each scenario, and the sums; then what is told of those that have failed."""
     rows: dict[str, Counter[str]] = {}
+    failed: list[str] = []
     for line in Path(path).read_text().splitlines():
         told = json.loads(line)
-        rows.setdefault(told.pop("scenario"), Counter()).update({"runs": 1, **told})
+        scenario = told.pop("scenario")
+        if "failed" in told:
+            failed.append(f"\n{scenario}: {told['failed']}")
+        else:
+            rows.setdefault(scenario, Counter()).update({"runs": 1, **told})
     total = Counter[str]()
     for row in rows.values():
         total.update(row)
@@ -25,6 +30,8 @@ def main(path: str) -> None:
     print(f"{'scenario':<{width}}", *(f"{column:>10}" for column in COLUMNS))
     for name, row in [*sorted(rows.items()), ("all", total)]:
         print(f"{name:<{width}}", *(f"{row[column]:>10}" for column in COLUMNS))
+    for words in failed:
+        print(words)
 
 
 if __name__ == "__main__":

@@ -53,21 +53,21 @@ async def storm(
     missing = range(workers - len(site.workers))
     await asyncio.gather(*(asyncio.to_thread(site.start_worker) for _ in missing))
     async with Witness(site, scenario, CANARIES) as witness, Load(witness.caller, site.url) as load:
-        async with load.going_on():
-            chance = random.Random(SEED)
-            until = asyncio.get_running_loop().time() + SECONDS
-            async with asyncio.timeout(SECONDS + 120):
-                while asyncio.get_running_loop().time() < until:
-                    await asyncio.sleep(chance.uniform(0.1, 1.0))
-                    with witness.fault(scenario):
-                        await fault(chance)
         try:
+            async with load.going_on():
+                chance = random.Random(SEED)
+                until = asyncio.get_running_loop().time() + SECONDS
+                async with asyncio.timeout(SECONDS + 120):
+                    while asyncio.get_running_loop().time() < until:
+                        await asyncio.sleep(chance.uniform(0.1, 1.0))
+                        with witness.fault(scenario):
+                            await fault(chance)
             await load.check_ends(ENDS_WITHIN_S)
             if afterwards is not None:
                 await afterwards(site.url)
             facts = await witness.judge()
         except Exception as error:
-            raise AssertionError(f"seed {SEED}, {load.started} executions: {error!r}") from error
+            raise AssertionError(await witness.tell(error, SEED, load.started)) from error
         assert load.started >= len(KINDS)
         assert len(facts.journals()) >= load.started
 

@@ -13,9 +13,10 @@ from typing import Any, Self
 
 import nats
 
+from tests.chaos import aftermath
 from tests.chaos.site import ACK_WAIT_S, FLOWS, Site
 from tests.checker.calls import Caller
-from tests.checker.dump import settled
+from tests.checker.dump import dump, settled
 from tests.checker.facts import Facts, Fault, read_ledger, save
 from tests.checker.flows import replay
 from tests.checker.judge import Bounds, Violation, judge
@@ -28,6 +29,7 @@ CALL_TIMEOUT_S, ELECTION_S = 2.0, 10.0
 """How long an answer is waited for: from a cluster, for as long as it may take to elect a leader."""
 QUIET_WITHIN_S = 60.0
 LEASE_MS = int(ACK_WAIT_S * 1000)
+KEPT_WITHIN_S = 30.0
 
 
 class Witness:
@@ -94,25 +96,50 @@ class Witness:
         """
         latest_ms = max((fault.until_ms for fault in self.faults), default=0)
         await asyncio.sleep(max(0, latest_ms - _now_ms()) / 1000)
-        facts = await settled(self._site.url, QUIET_WITHIN_S)
+        facts = self._add_ours(await settled(self._site.url, QUIET_WITHIN_S))
+        violations = await asyncio.to_thread(judge, facts)  # others, and their lines, share this loop
+        violations += await asyncio.to_thread(replay, facts, [FLOWS], self._code)
+        self._report(facts, violations)
+        if violations:
+            told = [*map(str, violations), self._keep(facts), *aftermath.journals(facts, violations)]
+            raise AssertionError("\n".join(told))
+        return facts
+
+    async def tell(self, error: Exception, seed: int, executions: int) -> str:
+        """All that is worth knowing of a run that has failed; the report has it, too.
+
+        Of one that could not be judged, what there is of the facts is kept.
+        """
+        lines = [f"seed {seed}, {executions} executions: {type(error).__name__}: {error}"]
+        if not self._path.exists():
+            try:
+                async with asyncio.timeout(KEPT_WITHIN_S):
+                    facts = await dump(self._site.url, statuses=False)
+                lines.append(self._keep(self._add_ours(facts)))
+            except Exception as trouble:
+                lines.append(f"the facts can't be read: {trouble!r}")
+        words = "\n".join([*lines, *aftermath.last_words(self._site.folder)])
+        self._write({"scenario": self._scenario, "failed": words})
+        return words
+
+    @property
+    def _path(self) -> Path:
+        return self._site.folder / "facts.json"
+
+    def _keep(self, facts: Facts) -> str:
+        save(facts, self._path)
+        return f"the facts are in {self._path}"
+
+    def _add_ours(self, facts: Facts) -> Facts:
+        """Add what no server knows."""
         facts.calls, facts.closed = [*self._before.calls, *self.caller.calls], True
         facts.bounds = BOUNDS
         facts.faults = self.faults
         facts.canaries, facts.ledgered = self._canaries, self._ledgered
         facts.effects = [*self._before.effects, *read_ledger(self._site.ledger)]
-        violations = await asyncio.to_thread(judge, facts)  # others, and their lines, share this loop
-        violations += await asyncio.to_thread(replay, facts, [FLOWS], self._code)
-        self._report(facts, violations)
-        if violations:
-            path = self._site.folder / "facts.json"
-            save(facts, path)
-            raise AssertionError("\n".join([*map(str, violations), f"the facts are in {path}"]))
         return facts
 
     def _report(self, facts: Facts, violations: list[Violation]) -> None:
-        path = os.environ.get("CHAOS_REPORT")
-        if not path:
-            return
         line: dict[str, Any] = {
             "scenario": self._scenario,
             "executions": len(facts.journals()),
@@ -123,8 +150,13 @@ class Witness:
             "recoveries": sum(event.name == "workflow_recovered" for event in facts.events),
             "violations": len(violations),
         }
-        with Path(path).open("a") as report:
-            report.write(json.dumps(line) + "\n")
+        self._write(line)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        path = os.environ.get("CHAOS_REPORT")
+        if path:
+            with Path(path).open("a") as report:
+                report.write(json.dumps(line) + "\n")
 
 
 async def _ignore(_: Exception) -> None:
