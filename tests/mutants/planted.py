@@ -74,8 +74,14 @@ MUTANTS: Final = (
     Mutant(
         "the old driver goes on after a takeover",
         DRIVE,
-        "            if event.epoch > self.epoch or event.event not in ev.ASKED:\n",
+        "            if event.epoch > self.epoch or not asked:\n",
         "            if False:\n",
+    ),
+    Mutant(
+        "the old driver is taken for somebody who asks",
+        DRIVE,
+        'event.event in ev.ASKED and "next" not in event.data',
+        "event.event in ev.ASKED",
     ),
     Mutant(
         "a takeover ends what only asks",

@@ -335,11 +335,13 @@ class Drive:
         for position, event in tail:
             state = execution.state
             name = f"{state.tenant}.{state.execution}"
-            known = event.event in ev.ASKED and event.epoch == state.epoch  # asked while we take over
+            # A driver, too, says that it goes on, and with what: we have not gone there with it.
+            asked = event.event in ev.ASKED and "next" not in event.data
+            known = asked and event.epoch == state.epoch  # asked while we take over
             if event.epoch < self.epoch and not known:
                 # Older than our own epoch: what we had loaded was not all there was. Load again.
                 raise Conflict(f"{name} was read from a replica that lagged behind")
-            if event.epoch > self.epoch or event.event not in ev.ASKED:
+            if event.epoch > self.epoch or not asked:
                 raise Superseded(f"{name}: {event.worker} drives it now, epoch {event.epoch}")
             execution.record(event, position)
             if event.event == ev.SIGNALLED:
