@@ -33,7 +33,7 @@ class LateCluster:
         self._made: dict[str, dict[str, Any]] = {}
         self._asked: dict[str, int] = {}
 
-    async def request(self, subject: str, data: bytes) -> SimpleNamespace:
+    async def request(self, subject: str, data: bytes, *, reads: bool = False) -> SimpleNamespace:
         verb, _, name = subject.removeprefix("$JS.API.STREAM.").partition(".")
         return SimpleNamespace(data=msgspec.json.encode(getattr(self, verb.lower())(name, data)))
 
@@ -70,10 +70,10 @@ class NotReady(LateCluster):
         self._questions = questions
         self._error = error
 
-    async def request(self, subject: str, data: bytes) -> SimpleNamespace:
+    async def request(self, subject: str, data: bytes, *, reads: bool = False) -> SimpleNamespace:
         self.asked += 1
         if self.asked > self._questions:
-            return await super().request(subject, data)
+            return await super().request(subject, data, reads=reads)
         if self._error is None:
             raise Unavailable("no answer")
         return SimpleNamespace(data=msgspec.json.encode({"error": self._error}))

@@ -111,3 +111,28 @@ async def test_an_answer_that_does_not_come_is_waited_for_only_so_long(
         assert not transport._pending
     finally:
         sweeping.cancel()
+
+
+async def test_what_only_reads_is_asked_again_until_somebody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ASK_AGAIN_S", 0.05)
+    transport, socket = connected()
+    asking = asyncio.create_task(transport.request("a", b"1", reads=True))
+    while len(socket.written) < 3:
+        await asyncio.sleep(0.01)
+    assert len(set(socket.written)) == 1  # under one reply subject: the first answer counts
+    token = socket.written[0].split()[2]
+    transport._on_reply(token, b"2", b"")
+    assert (await asking).data == b"2"
+    transport._on_reply(token, b"3", b"")
+    count = len(socket.written)
+    await asyncio.sleep(0.2)
+    assert len(socket.written) == count
+
+
+async def test_what_may_change_something_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ASK_AGAIN_S", 0.01)
+    transport, socket = connected()
+    asking = asyncio.create_task(transport.request("a", b"1"))
+    await asyncio.sleep(0.1)
+    assert len(socket.written) == 1
+    asking.cancel()

@@ -34,9 +34,13 @@ NOT_READY: Final = {10005, 10008, 10009, 10118}
 stream offline."""
 
 
-async def api(transport: Transport, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """One JetStream API request. Raises PlatformError with the server's own words."""
-    reply = await transport.request(f"$JS.API.{verb}", msgspec.json.encode(body) if body else b"")
+async def api(
+    transport: Transport, verb: str, body: dict[str, Any] | None = None, *, reads: bool = False
+) -> dict[str, Any]:
+    """One JetStream API request; ``reads``: one that changes nothing. Raises PlatformError with the server's
+    own words."""
+    asked = msgspec.json.encode(body) if body else b""
+    reply = await transport.request(f"$JS.API.{verb}", asked, reads=reads)
     answer: dict[str, Any] = msgspec.json.decode(reply.data)
     if "error" in answer:
         error = answer["error"]
@@ -53,11 +57,12 @@ async def stored_message(transport: Transport, stream: str, **which: Any) -> dic
     ``which`` is ``seq=``, alone or as the least with ``next_by_subj=``, or ``last_by_subj=``.
     """
     try:
-        message: dict[str, Any] = (await api(transport, f"STREAM.MSG.GET.{stream}", which))["message"]
+        found = await api(transport, f"STREAM.MSG.GET.{stream}", which, reads=True)
     except ApiError as error:
         if error.code == NO_SUCH:
             return None
         raise
+    message: dict[str, Any] = found["message"]
     return message
 
 

@@ -16,6 +16,7 @@ Guarantees:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -38,6 +39,8 @@ from wpa.errors import PlatformError, TooLarge, Unavailable
 __all__ = ["ACK_TIMEOUT_S", "Handler", "Message", "Refused", "Transport"]
 
 ACK_TIMEOUT_S: Final = 5.0
+ASK_AGAIN_S: Final = 1.0
+"""A stream's leader that was elected after a request was sent has not heard it."""
 SWEEP_EVERY_S: Final = 0.5
 TRANSIENT_TRIES: Final = 20
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -269,9 +272,21 @@ class Transport:
         self._pending[token.encode()] = future
         return future
 
-    async def request(self, subject: str, payload: bytes) -> Message:
-        """One request, one reply. Raises Unavailable when none comes."""
-        answer = await self._ask(subject, payload)
+    async def request(self, subject: str, payload: bytes, *, reads: bool = False) -> Message:
+        """One request, one reply. Raises Unavailable when none comes.
+
+        ``reads``: it changes nothing, and is sent again each ``ASK_AGAIN_S`` until somebody has answered.
+        """
+        asked = self._ask(subject, payload)
+        again: asyncio.TimerHandle | None = None
+        if reads:
+            token = next(reversed(self._pending)).decode()
+            again = self._loop.call_later(ASK_AGAIN_S, self._again, asked, subject, payload, token)
+        try:
+            answer = await asked
+        finally:
+            if again is not None:
+                again.cancel()
         if isinstance(answer, int):
             raise PlatformError(f"a stream has taken the request on {subject}")
         data, head = answer
@@ -279,6 +294,13 @@ class Transport:
         if not data and status_of(reply) == "503":
             raise Unavailable(f"nobody answers on {subject}")
         return reply
+
+    def _again(self, asked: asyncio.Future[Answer], subject: str, payload: bytes, token: str) -> None:
+        """Send a request once more: the first answer counts, to whichever of them."""
+        if not asked.done():
+            with contextlib.suppress(Unavailable):
+                self.send(subject, payload, reply=token)
+            self._loop.call_later(ASK_AGAIN_S, self._again, asked, subject, payload, token)
 
     async def collect(
         self, subject: str, payload: bytes, timeout_s: float = ACK_TIMEOUT_S
