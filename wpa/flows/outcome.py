@@ -12,7 +12,7 @@ from wpa.kernel.program import CANCELLED, Continued, Failed, Finished
 from wpa.model.events import Failure
 from wpa.model.recordable import TYPE_CHARS_MAX, check_integers, safe_details, safe_text
 
-__all__ = ["ContinueAsNew", "alone", "failure_of", "outcome_of"]
+__all__ = ["ContinueAsNew", "alone", "failure_of", "kind_of", "outcome_of"]
 
 GROUP_SHOWN: Final = 20
 """So many exceptions of a group are told in a failure's details."""
@@ -59,15 +59,17 @@ def failure_of(error: BaseException, root: str) -> Failure:
     error = alone(error)
     details: dict[str, Any] = {}
     if isinstance(error, StepFailed):
-        details = safe_details(error.details)
+        details = safe_details(getattr(error, "details", None))
     elif isinstance(error, BaseExceptionGroup):
-        details["errors"] = [
-            {"type": each.type, "message": each.message}
-            for each in (failure_of(inner, root) for inner in error.exceptions[:GROUP_SHOWN])
-        ]
+        shown = map(alone, error.exceptions[:GROUP_SHOWN])
+        details["errors"] = [{"type": kind_of(each), "message": safe_text(each)} for each in shown]
     if site := traceback_site(error.__traceback__, root) or traceback_site(raised, root):
         details.setdefault("at", site)
-    kind = error.type if isinstance(error, StepFailed) else type(error).__name__
-    return Failure(
-        type=safe_text(kind, TYPE_CHARS_MAX), message=safe_text(error), retryable=False, details=details
-    )
+    return Failure(type=kind_of(error), message=safe_text(error), retryable=False, details=details)
+
+
+def kind_of(error: BaseException) -> str:
+    """The type of an exception, as it is recorded."""
+    # By getattr: a subclass of StepFailed need not have called its __init__.
+    own = getattr(error, "type", None) if isinstance(error, StepFailed) else None
+    return safe_text(own or type(error).__name__, TYPE_CHARS_MAX)

@@ -12,14 +12,13 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 
-from wpa.errors import StepFailed
 from wpa.flows.calls import failed
 from wpa.flows.loop import current, running_flow
-from wpa.flows.outcome import ContinueAsNew
+from wpa.flows.outcome import ContinueAsNew, kind_of
 from wpa.flows.values import dump, dump_encoded, record
 from wpa.kernel.program import ExecutionInfo
 from wpa.model.events import Failure
-from wpa.model.recordable import TYPE_CHARS_MAX, safe_text
+from wpa.model.recordable import safe_text
 
 __all__ = [
     "SIDE_EFFECT_BYTES_MAX",
@@ -73,8 +72,7 @@ def _observe(fn: Callable[[], Any]) -> dict[str, Any]:
     try:
         _, encoded = dump_encoded(fn())
     except Exception as error:
-        kind = error.type if isinstance(error, StepFailed) else type(error).__name__
-        return {"failed": {"type": safe_text(kind, TYPE_CHARS_MAX), "message": safe_text(error)}}
+        return {"failed": {"type": kind_of(error), "message": safe_text(error)}}
     finally:
         set_running_loop(loop)
     if len(encoded) > SIDE_EFFECT_BYTES_MAX:

@@ -6,6 +6,7 @@ new run that is told the same settlements. Nothing of the coroutine is ever stor
 
 from __future__ import annotations
 
+import contextlib
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
@@ -100,7 +101,7 @@ class FlowRun(CleansUp):
         self._ledger.compensates = compensate
         self._loop.advance_clock(at_ms)
         if self._main is not None and self._outcome is None:
-            self._main.cancel()
+            _cancel(self._main)
             self._turn(self._main)
 
     def lets_go(self, slot: str) -> bool:
@@ -149,7 +150,7 @@ class FlowRun(CleansUp):
             left = self._loop.pending()
             if left:
                 for task in left:
-                    task.cancel()
+                    _cancel(task)
                 self._loop.turn()
                 if self._loop.overrun:
                     self._end(Failed(self._overrun(), self._ledger.drop_all()))
@@ -192,3 +193,9 @@ class FlowRun(CleansUp):
             f"{self._ledger.info.id}: slot {slot_id} is settled, but the flow {self._program.id} {why}; "
             f"it asked for, last: {asked}"
         )
+
+
+def _cancel(task: FlowTask[Any]) -> None:
+    """Cancel a task. One that awaits itself, by way of others, stays as it is: no exception can reach it."""
+    with contextlib.suppress(RecursionError):
+        task.cancel()

@@ -98,7 +98,7 @@ def safe_text(value: object, most: int = MESSAGE_CHARS_MAX) -> str:
     """``str(value)``, no longer than ``most`` and in valid Unicode. Never raises."""
     try:
         text = str(value)
-    except Exception:  # a hostile __str__
+    except (Exception, SystemExit):  # a hostile __str__
         text = "(its message can't be shown)"
     # File names that are no UTF-8 come as lone surrogates, which JSON can't hold.
     return text[:most].encode("utf-8", "backslashreplace").decode()

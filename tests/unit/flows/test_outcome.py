@@ -18,6 +18,18 @@ class Hostile(Exception):
         raise RuntimeError("no message")
 
 
+class Exiting(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class Bare(StepFailed):
+    """One that does not call the base class's ``__init__``, as is usual with exceptions."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+
 class Sulky(BaseModel):
     @model_serializer
     def shown(self) -> str:
@@ -65,6 +77,9 @@ def test_an_integer_that_no_input_may_hold_is_no_output(returned: Any, where: st
     ("error", "kind", "message"),
     [
         (Hostile(), "Hostile", "(its message can't be shown)"),
+        (Exiting(), "Exiting", "(its message can't be shown)"),
+        (Bare(7), "Bare", "7"),
+        (ExceptionGroup("one", [Bare(7)]), "Bare", "7"),
         (ValueError("\ud800"), "ValueError", "\\ud800"),
         (ValueError("x" * 1_000_000), "ValueError", "x" * 2_000),
         (type("E" * 1_000, (Exception,), {})("m"), "E" * 200, "m"),
@@ -92,6 +107,56 @@ def test_of_a_large_group_the_first_are_told() -> None:
     failure = Table(grouped).error
     assert failure.message == "many (1000 sub-exceptions)"
     assert [each["message"] for each in failure.details["errors"]] == [str(n) for n in range(20)]
+
+
+def test_groups_in_groups_are_told_in_a_moment() -> None:
+    @flow("grouped")
+    async def grouped() -> None:
+        error: Exception = ValueError("in the end")
+        for _ in range(2_000):
+            error = ExceptionGroup("twice", [error, error])
+        raise error
+
+    failure = Table(grouped).error
+    assert failure.details["errors"] == 2 * [
+        {"type": "ExceptionGroup", "message": "twice (2 sub-exceptions)"}
+    ]
+
+
+def test_a_step_that_had_completed_is_undone_whatever_the_flow_raises(wpa: Any) -> None:
+    @flow("declined")
+    async def declined() -> None:
+        await call("a.do", undo="a.undo")
+        raise Bare(7)
+
+    result = wpa(declined, mocks={"a.do": None, "a.undo": None}).start().result()
+    assert (result.status, result.error.type) == ("ROLLED_BACK", "Bare")
+    assert [one.key for one in result.calls] == ["declined-1:a_do:1", "declined-1:a_do:1:undo"]
+
+
+def test_tasks_that_await_each_other_do_not_hold_up_the_end() -> None:
+    @flow("ring")
+    async def ring(rings: bool) -> str:
+        tasks: list[asyncio.Task[None]] = []
+
+        async def awaits(other: int) -> None:
+            await tasks[other]
+
+        tasks += [asyncio.create_task(awaits(1)), asyncio.create_task(awaits(0))]
+        await call("a.do")
+        if rings:
+            asyncio.create_task(asyncio.sleep(60))  # noqa: RUF006  or it would be stuck
+            await tasks[0]
+        return "done"
+
+    table = run(ring, {"rings": False})
+    assert table.output == "done"
+    table = Table(ring, {"rings": True})
+    table.ok("a_do")
+    table.cancel()
+    assert table.slots == ["sleep"]
+    table.ring("sleep")
+    assert table.error.type == "FlowStuck"
 
 
 def test_a_task_group_lets_a_flow_start_over() -> None:
