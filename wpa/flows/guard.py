@@ -3,15 +3,15 @@
 Two things are done when the first run of a flow begins:
 
 * **Stand-ins** (:mod:`wpa.flows.standins`) are put in place of the clock and of chance, by identity, whatever
-  they are called: into the names of the flow's module and of the modules of the same top-level package that
-  it imports from, directly or not, and into the closures and defaults of the functions and classes there
+  they are called: into the names of the flow's module and of the modules of the same top-level package, or
+  beside it in its folder, that it imports from, directly or not, and into the closures and defaults of the functions and classes there
   (``field(default_factory=uuid4)`` of a dataclass, a pydantic model's default factories). They act on flow
   code only, for everybody else they pass calls on, so they stay for good.
 * An **audit hook** refuses files, sockets, processes, threads and the like in a thread that is running flow
   code at that moment. What imports, logging, warnings, tracebacks, time zones and the debugger need
   passes. Outside flows the hook costs a look into a dict for each audited event.
 
-What this does not see: clocks and random generators that other packages read on a flow's behalf, ``send`` and
+What this does not see: clocks and random generators that installed packages read on a flow's behalf, ``send`` and
 ``recv`` on a socket or a file that was opened elsewhere, a ``random.Random()`` made when the module was
 imported, default factories of msgspec structs, environment variables, the order of a set of strings or of
 objects that hash by their address, and the local time zone in methods of a naive datetime.
@@ -32,7 +32,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from wpa.flows.loop import running_flow
-from wpa.flows.sites import current_site, is_within
+from wpa.flows.sites import current_site, is_beside, is_within
 from wpa.flows.standins import stand_in_for
 from wpa.flows.tasks import refusal
 from wpa.flows.watchdog import watchdog
@@ -108,7 +108,8 @@ def guard(fn: Callable[..., Any]) -> None:
 
 
 def _guard_names(names: dict[str, Any], module: str) -> None:
-    """Walk through a module's names, and on into those modules of the same package that they come from."""
+    """Walk through a module's names, and on into those modules of the same package, or beside it, that they
+    come from."""
     root = module.partition(".")[0]
     seen = {id(names)}
     found = [names]
@@ -120,7 +121,10 @@ def _guard_names(names: dict[str, Any], module: str) -> None:
                 names[name] = stand_in
                 continue
             origin = value if isinstance(value, ModuleType) else sys.modules.get(_home(value))
-            if origin is None or origin.__name__.partition(".")[0] != root:
+            if origin is None:
+                continue
+            home = origin.__name__.partition(".")[0]
+            if home != root and not is_beside(root, home):
                 continue
             if id(vars(origin)) not in seen:
                 seen.add(id(vars(origin)))

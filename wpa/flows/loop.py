@@ -122,11 +122,10 @@ class FlowLoop(AbstractEventLoop):
         self._sweep_at = SWEEP_TASKS
         self._task_count = 0
         self._made = 0
-        self._seed = ledger.seed
         # Two executions' tasks meet in asyncio's own sets: their hashes have to differ, and to be repeatable.
-        digest = hashlib.blake2b(self._seed.encode(), digest_size=6).digest()
+        digest = hashlib.blake2b(ledger.seed.encode(), digest_size=6).digest()
         self._order_base = int.from_bytes(digest, "big") << 12
-        self._random: random.Random | None = None
+        self._random: dict[str, random.Random] = {}
 
     # -- running -----------------------------------------------------------------------------
 
@@ -226,12 +225,15 @@ class FlowLoop(AbstractEventLoop):
     def create_future(self) -> Future[Any]:
         return FlowFuture(self._next_order(), self)
 
-    def gather(self, *awaitables: Any, return_exceptions: bool = False) -> Future[Any]:
-        """``asyncio.gather``, with a result that has its place in a set."""
+    def gather(
+        self, *awaitables: Any, return_exceptions: bool = False, numbered: bool = True
+    ) -> Future[Any]:
+        """``asyncio.gather``, with a result that has its place in a set: one of its own, if ``numbered``."""
         gathering: Any = asyncio.gather(*awaitables, return_exceptions=return_exceptions)
         if not isinstance(gathering, FlowFuture):
             gathering.__class__ = Gathering
-            gathering._order = self._next_order()  # noqa: SLF001
+            order = self._next_order() if numbered else self._order_base + self._made
+            gathering._order = order  # noqa: SLF001
         return gathering  # type: ignore[no-any-return]
 
     def _next_order(self) -> int:
@@ -325,10 +327,18 @@ class FlowLoop(AbstractEventLoop):
     def random(self) -> random.Random:
         """The run's own generator, seeded when it was started. In a rerun, chance repeats itself as long as
         the flow is told of what is taken over."""
-        seed = self.ledger.seed
-        if self._random is None or seed != self._seed:
-            self._seed, self._random = seed, random.Random(seed)
-        return self._random
+        return self._drawn_from(self.ledger.seed)
+
+    @property
+    def helpers_random(self) -> random.Random:
+        """Likewise, for the code beside the flow's own: what one of them draws shifts nothing of the other."""
+        return self._drawn_from(f"{self.ledger.seed}.helpers")
+
+    def _drawn_from(self, seed: str) -> random.Random:
+        generator = self._random.get(seed)
+        if generator is None:
+            generator = self._random[seed] = random.Random(seed)
+        return generator
 
     def pending(self) -> list[FlowTask[Any]]:
         """The tasks that are not done, oldest first."""

@@ -1,13 +1,16 @@
-"""Which line of a flow's code it is that something is said about."""
+"""Which line of a flow's code it is that something is said about, and whose code a module is."""
 
 from __future__ import annotations
 
+import functools
 import sys
+import sysconfig
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-__all__ = ["UNKNOWN", "current_site", "is_within", "site_from", "suspended_site", "traceback_site"]
+__all__ = ["UNKNOWN", "current_site", "is_beside", "is_within", "root_of", "site_from", "suspended_site", "traceback_site"]
 
 OURS: Final = ("wpa.flows.", "asyncio.")
 """The packages between a flow's line and what it has called; they are never the line meant."""
@@ -15,6 +18,11 @@ OURS: Final = ("wpa.flows.", "asyncio.")
 LOOP: Final = "wpa.flows.loop"
 
 UNKNOWN: Final = "an unknown line"
+
+INSTALLED: Final = frozenset(
+    Path(folder) for name, folder in sysconfig.get_paths().items() if name.endswith(("lib", "stdlib"))
+)
+"""What lies side by side there is different people's."""
 
 
 def current_site(root: str) -> str:
@@ -66,6 +74,31 @@ def traceback_site(traceback: TracebackType | None, root: str) -> str:
             found = _site(frame, traceback.tb_lineno)
         traceback = traceback.tb_next
     return found
+
+
+@functools.lru_cache(maxsize=4096)
+def is_beside(root: str, other: str) -> bool:
+    """Whether two packages, or modules that are in none, lie in the same folder, and belong together: a
+    file of flows, and the files that it imports from. Ours is never meant, nor what is installed."""
+    if "wpa" in (root, other):
+        return False
+    folder = _folder(root)
+    return folder is not None and folder not in INSTALLED and folder == _folder(other)
+
+
+def _folder(root: str) -> Path | None:
+    module = sys.modules.get(root)
+    file = getattr(module, "__file__", None)
+    if isinstance(file, str):
+        path = Path(file).absolute()
+        return path.parent.parent if hasattr(module, "__path__") else path.parent
+    places = list(getattr(module, "__path__", ()))  # a namespace package
+    return Path(places[0]).absolute().parent if places else None
+
+
+def root_of(frame: FrameType) -> str:
+    """The package that a frame's code belongs to."""
+    return _module(frame).partition(".")[0]
 
 
 def _module(frame: FrameType) -> str:

@@ -18,6 +18,7 @@ import datetime
 import os
 import random
 import secrets
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -25,7 +26,7 @@ from types import BuiltinMethodType, ModuleType
 from typing import Any, Final
 
 from wpa.flows.loop import FlowLoop, running_flow
-from wpa.flows.sites import current_site
+from wpa.flows.sites import current_site, is_beside, root_of
 from wpa.flows.tasks import refusal
 
 __all__ = ["GUARDED", "genuine", "genuine_class", "stand_in_for"]
@@ -162,17 +163,31 @@ class _Date(datetime.date, metaclass=_LooksLike):
 # -- chance ----------------------------------------------------------------------------------
 
 
+def _is_helper(loop: FlowLoop) -> bool:
+    """Whether it is code beside the flow's own package that has called a stand-in."""
+    frame = sys._getframe(1)  # noqa: SLF001  there is no other way to know who asks
+    while frame.f_globals.get("__name__") == __name__ and frame.f_back is not None:
+        frame = frame.f_back
+    root = root_of(frame)
+    return root != loop.root and is_beside(loop.root, root)
+
+
+def _generator(loop: FlowLoop) -> random.Random:
+    # Journals know of draws from before there were stand-ins in helpers: the flow's own must not shift.
+    return loop.helpers_random if _is_helper(loop) else loop.random
+
+
 def _drawn(name: str) -> Seen:
     """A function of :mod:`random`, on the run's own generator."""
 
     def seen(loop: FlowLoop, *args: Any, **kwargs: Any) -> Any:
-        return getattr(loop.random, name)(*args, **kwargs)
+        return getattr(_generator(loop), name)(*args, **kwargs)
 
     return seen
 
 
 def _bytes(loop: FlowLoop, count: int | None = None, flags: int = 0) -> bytes:
-    return loop.random.randbytes(secrets.DEFAULT_ENTROPY if count is None else count)
+    return _generator(loop).randbytes(secrets.DEFAULT_ENTROPY if count is None else count)
 
 
 def _token_urlsafe(loop: FlowLoop, count: int | None = None) -> str:
@@ -181,13 +196,13 @@ def _token_urlsafe(loop: FlowLoop, count: int | None = None) -> str:
 
 def _uuid(version: int) -> Seen:
     def seen(loop: FlowLoop, *args: Any, **kwargs: Any) -> uuid.UUID:
-        return uuid.UUID(int=loop.random.getrandbits(128), version=version)
+        return uuid.UUID(int=_generator(loop).getrandbits(128), version=version)
 
     return seen
 
 
 def _uuid7(loop: FlowLoop) -> uuid.UUID:
-    value = uuid.UUID(int=loop.now_ms << 80 | loop.random.getrandbits(80), version=4).int
+    value = uuid.UUID(int=loop.now_ms << 80 | _generator(loop).getrandbits(80), version=4).int
     return uuid.UUID(int=value & ~(0xF << 76) | 7 << 76)
 
 
@@ -211,7 +226,7 @@ class _Random(random.Random, metaclass=_LooksLike):
     def __new__(cls, *seed: Any) -> Any:
         loop = running_flow()
         if loop is not None and (not seed or seed[0] is None):
-            return random.Random(loop.random.getrandbits(64))
+            return random.Random(_generator(loop).getrandbits(64))
         return random.Random(*seed)
 
 
@@ -220,12 +235,16 @@ class _SystemRandom(random.SystemRandom, metaclass=_LooksLike):
 
     def __new__(cls, *seed: Any) -> Any:
         loop = running_flow()
-        return random.SystemRandom() if loop is None else random.Random(loop.random.getrandbits(64))
+        return random.SystemRandom() if loop is None else random.Random(_generator(loop).getrandbits(64))
 
 
 def _as_completed(loop: FlowLoop, futures: Iterable[Any], *, timeout: float | None = None) -> Any:
     # asyncio's own starts coroutines in the order of a set; a set of tasks has the same order in each replay.
     return asyncio.as_completed([asyncio.ensure_future(future) for future in futures], timeout=timeout)
+
+
+def _gather(loop: FlowLoop, *awaitables: Any, return_exceptions: bool = False) -> Any:
+    return loop.gather(*awaitables, return_exceptions=return_exceptions, numbered=not _is_helper(loop))
 
 
 def _own_loop(loop: FlowLoop, *args: Any, **kwargs: Any) -> Any:
@@ -271,7 +290,7 @@ def _members() -> dict[ModuleType, dict[str, Any]]:
         os: {"urandom": _bytes, "getrandom": _bytes},
         asyncio: {
             "as_completed": _as_completed,
-            "gather": FlowLoop.gather,
+            "gather": _gather,
             **dict.fromkeys(("run", "Runner", "new_event_loop"), _own_loop),
         },
     }
