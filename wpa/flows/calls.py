@@ -153,7 +153,7 @@ def failed(error: Failure | None) -> StepFailed:
     """A recorded failure as the exception that it is in a flow."""
     if error is None:
         return StepFailed("no reason was recorded", type="Unknown")
-    return StepFailed(error.message, type=error.type, retryable=error.retryable, details=dict(error.details))
+    return StepFailed(error.message, type=error.type, retryable=error.retryable, details=record(error.details))
 
 
 def returned(convert: Convert, value: Any, what: str) -> Any:

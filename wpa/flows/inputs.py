@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import Any, Final, get_type_hints
@@ -34,6 +35,8 @@ class Inputs:
         self._flow = flow
         self._converters: dict[str, Convert] = {}
         self._required: list[str] = []
+        self._changeable: dict[str, Any] = {}
+        """Defaults that a flow could change: each of its runs has to get its own."""
         self._open = False
         for parameter in inspect.signature(fn).parameters.values():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
@@ -50,6 +53,8 @@ class Inputs:
                 raise FlowDeclarationError(f"flow {flow}: parameter {parameter.name}: {error}") from error
             if parameter.default is inspect.Parameter.empty:
                 self._required.append(parameter.name)
+            elif isinstance(parameter.default, (list, dict, set)):
+                self._changeable[parameter.name] = parameter.default
 
     def check(self, data: Any) -> list[Problem]:
         """Everything that is wrong with an input; empty where nothing is."""
@@ -94,4 +99,7 @@ class Inputs:
         for name in self._required:
             if name not in arguments:
                 raise Misfit([(f".payload.input_data.{name}", "is missing")])
+        for name, default in self._changeable.items():
+            if name not in arguments:
+                arguments[name] = copy.deepcopy(default)
         return arguments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import inspect
 import logging
@@ -113,8 +114,12 @@ def continue_as_new(**inputs: Any) -> NoReturn:
 
 
 def info() -> ExecutionInfo:
-    """What may be known of the execution: its id, tenant, version, start, metadata and context."""
-    return current("info()").ledger.info
+    """What may be known of the execution: its id, tenant, version, start, metadata and context. A copy: what
+    a flow does to it changes nothing that is recorded."""
+    told = current("info()").ledger.info
+    return msgspec.structs.replace(
+        told, metadata=copy.deepcopy(told.metadata), context=copy.deepcopy(told.context)
+    )
 
 
 def now() -> datetime.datetime:

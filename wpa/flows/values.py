@@ -14,9 +14,10 @@ from typing import Any, Final
 import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from wpa.flows.errors import NotDeterministic
 from wpa.flows.standins import genuine_class
 from wpa.model.hints import needs_pydantic
-from wpa.model.recordable import encode_data
+from wpa.model.recordable import encode_data, safe_text
 
 __all__ = ["Convert", "Misfit", "Record", "converter", "dump", "dump_encoded", "is_object", "record"]
 
@@ -123,6 +124,10 @@ def _by_msgspec(hint: Any) -> Convert:
         except msgspec.ValidationError as error:
             message, _, path = str(error).partition(" - at `$")
             raise Misfit([(path.rstrip("`"), message)]) from None
+        except NotDeterministic:
+            raise
+        except Exception as error:
+            raise _unchecked(error) from error
 
     return converted
 
@@ -153,8 +158,17 @@ def _by_pydantic(hint: Any) -> Convert:
         except ValidationError as error:
             faults = [(_path(fault["loc"]), fault["msg"]) for fault in error.errors(include_url=False)]
             raise Misfit(faults) from None
+        except NotDeterministic:
+            raise
+        except Exception as error:
+            raise _unchecked(error) from error
 
     return converted
+
+
+def _unchecked(error: Exception) -> Misfit:
+    """What a type's own check, or ``__post_init__``, has raised where it was to say that data does not fit."""
+    return Misfit([("", f"its check failed: {safe_text(type(error).__name__)}: {safe_text(error)}")])
 
 
 def _path(location: tuple[int | str, ...]) -> str:

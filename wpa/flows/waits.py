@@ -197,7 +197,7 @@ async def _wait(loop: FlowLoop, step: str, kind: WantKind, uses: str, wait: Wait
 
 def _missed(error: Failure | None) -> StepFailed:
     if error is not None and error.type == "Timeout":
-        return TimedOut(error.message, type="Timeout", retryable=False, details=dict(error.details))
+        return TimedOut(error.message, type="Timeout", retryable=False, details=record(error.details))
     return failed(error)
 
 

@@ -274,6 +274,25 @@ def test_a_failure_is_an_exception_with_everything_recorded() -> None:
     assert table.output == ["CardDeclined", "no money", {"code": 51}, False]
 
 
+def test_what_a_flow_does_to_a_failure_changes_nothing_that_is_recorded() -> None:
+    @flow("picky")
+    async def picky() -> Any:
+        found = []
+        for name in ("a.do", "b.do"):
+            try:
+                await (call(name) if name == "a.do" else signal("b"))
+            except StepFailed as error:
+                found.append(error.details.inner.codes.pop())
+        return found
+
+    table = Table(picky)
+    error = Failure(type="CardDeclined", message="no money", details={"inner": {"codes": [51, 52]}})
+    table.settle("a_do", error=error)
+    table.settle("signal_b", error=error)
+    assert table.output == [52, 52]
+    assert error.details == {"inner": {"codes": [51, 52]}}
+
+
 def test_a_failure_that_leaves_the_flow_keeps_its_type() -> None:
     @flow("leaving")
     async def leaving() -> None:

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import msgspec
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from tests.unit.flows.table import Table, run
-from wpa.errors import Problem
+from wpa.errors import Problem, TaskRejected
 from wpa.flows import FlowDeclarationError, call, flow, flow_of
 
 
@@ -94,6 +94,63 @@ def test_an_input_that_does_not_fit_any_more_fails_the_execution() -> None:
     assert error.type == "Misfit"
     assert "payment" in error.message
     assert "items" in error.message
+
+
+class Kind(BaseModel):
+    kind: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def lower(cls, data: Any) -> Any:
+        return {"kind": data["kind"].lower()}
+
+
+class Share(msgspec.Struct):
+    of: int
+
+    def __post_init__(self) -> None:
+        self.part = 1 / self.of
+
+
+@dataclass
+class Named:
+    name: str
+
+    def __post_init__(self) -> None:
+        self.initial = self.name[0]
+
+
+@flow("checked")
+async def checked(kind: Kind | None = None, share: Share | None = None, named: Named | None = None) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ({"kind": {}}, "kind: its check failed: KeyError: 'kind'"),
+        ({"share": {"of": 0}}, "share: its check failed: ZeroDivisionError: division by zero"),
+        ({"named": {"name": ""}}, "named: its check failed: IndexError: string index out of range"),
+    ],
+)
+def test_whatever_a_check_of_the_flows_own_raises_is_a_problem(wpa: Any, data: Any, problem: str) -> None:
+    with pytest.raises(TaskRejected) as refused:
+        wpa(checked).start(data)
+    assert [str(each) for each in refused.value.problems] == [f"$.payload.input_data.{problem}"]
+    assert Table(checked, data).error.type == "Misfit"
+
+
+def test_each_run_has_its_own_defaults() -> None:
+    @flow("collecting")
+    async def collecting(items: list[str] = [], seen: dict[str, Any] = {"in": []}) -> Any:  # noqa: B006
+        items.append("one")
+        seen["in"].append("two")
+        for item in items:
+            await call("a.do", item=item)
+        return [items, seen]
+
+    for _ in range(2):
+        assert run(collecting).output == [["one"], {"in": ["two"]}]
 
 
 def test_a_flow_may_take_whatever_comes() -> None:

@@ -10,6 +10,7 @@ from wpa.errors import StepFailed
 from wpa.flows import TimedOut, approval, call, child, continue_as_new, escalate, flow, info, signal
 from wpa.kernel.program import Approval, Child, Escalation, Wait
 from wpa.model.events import Failure
+from wpa.testing import run as everywhere
 
 
 @flow("sub")
@@ -190,6 +191,20 @@ def test_a_flow_knows_its_execution() -> None:
         return [info().id, info().tenant, info().workflow]
 
     assert Table(knowing).output == ["x1", "acme", "knowing"]
+
+
+def test_what_a_flow_does_to_what_it_is_told_changes_nothing_that_is_recorded() -> None:
+    @flow("greedy")
+    async def greedy() -> list[str]:
+        who = info().metadata.pop("user_id"), info().metadata["roles"].pop()
+        await call("a.do", who=who)
+        await asyncio.sleep(60)
+        return [*who]
+
+    told = {"user_id": "ana", "roles": ["board", "finance"]}
+    result = everywhere(greedy, metadata=told, mocks={"a.do": None}, crash_everywhere=True)
+    assert result.output == ["ana", "finance"]
+    assert result.events[0].data["metadata"]["roles"] == ["board", "finance"]
 
 
 def test_long_workflow_ids_make_step_ids() -> None:
