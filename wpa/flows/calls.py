@@ -15,6 +15,7 @@ from wpa.flows.saga import saga_now
 from wpa.flows.standins import genuine
 from wpa.flows.values import Convert, Misfit, converter, dump, is_object, record
 from wpa.kernel.program import Retry, StepPolicy
+from wpa.kernel.retry import backoff_ms, may_retry
 from wpa.model.events import Failure
 from wpa.model.ids import check_queue
 
@@ -28,6 +29,9 @@ Duration = float | timedelta
 
 _OPTIONS: Final = ("step_name", "undo", "retry", "timeout", "deadline", "queue", "at_most_once", "priority")
 _DEFAULTS: Final = (None, None, None, None, None, "", False, 5)
+LATE: Final = 100
+"""So many failures are as many as make any difference."""
+BACKOFF_MS_MAX: Final = 100_000_000_000_000
 _NO_OBJECT: Final = ("string", "integer", "number", "boolean", "null", "array")
 
 
@@ -153,7 +157,9 @@ def failed(error: Failure | None) -> StepFailed:
     """A recorded failure as the exception that it is in a flow."""
     if error is None:
         return StepFailed("no reason was recorded", type="Unknown")
-    return StepFailed(error.message, type=error.type, retryable=error.retryable, details=record(error.details))
+    return StepFailed(
+        error.message, type=error.type, retryable=error.retryable, details=record(error.details)
+    )
 
 
 def returned(convert: Convert, value: Any, what: str) -> Any:
@@ -184,10 +190,24 @@ def _retry(retry: Retry | int | None) -> Retry:
     if retry is None:
         return CONTINUE.retry
     if isinstance(retry, Retry):
-        return retry
+        return _usable(retry)
     if isinstance(retry, bool) or not isinstance(retry, int) or retry < 1:
         raise ValueError(f"retry must be a Retry or the number of all attempts, 1 or more, not {retry!r}")
     return Retry(max_attempts=retry)
+
+
+def _usable(retry: Retry) -> Retry:
+    """A policy, if it can be followed: who finds out that it can't has made an attempt already."""
+    try:
+        again = may_retry(retry, Failure(type="", message=""), 1)
+        waits_ms = [backoff_ms(retry, failures, "") for failures in (1, LATE)]
+    except Exception as error:
+        raise ValueError(
+            f"retry can't be followed: {type(error).__name__}: {error}; it is {retry!r}"
+        ) from None
+    if again and max(waits_ms) > BACKOFF_MS_MAX:
+        raise ValueError(f"retry waits for longer than anything may: {max(waits_ms)} ms; it is {retry!r}")
+    return retry
 
 
 def _priority(priority: int) -> int:

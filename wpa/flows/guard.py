@@ -4,17 +4,17 @@ Two things are done when the first run of a flow begins:
 
 * **Stand-ins** (:mod:`wpa.flows.standins`) are put in place of the clock and of chance, by identity, whatever
   they are called: into the names of the flow's module and of the modules of the same top-level package, or
-  beside it in its folder, that it imports from, directly or not, and into the closures and defaults of the functions and classes there
-  (``field(default_factory=uuid4)`` of a dataclass, a pydantic model's default factories). They act on flow
-  code only, for everybody else they pass calls on, so they stay for good.
+  beside it in its folder, that it imports from, directly or not, and into the closures and defaults of the
+  functions and classes there (``field(default_factory=uuid4)`` of a dataclass, a pydantic model's default
+  factories). They act on flow code only, for everybody else they pass calls on, so they stay for good.
 * An **audit hook** refuses files, sockets, processes, threads and the like in a thread that is running flow
   code at that moment. What imports, logging, warnings, tracebacks, time zones and the debugger need
   passes. Outside flows the hook costs a look into a dict for each audited event.
 
-What this does not see: clocks and random generators that installed packages read on a flow's behalf, ``send`` and
-``recv`` on a socket or a file that was opened elsewhere, a ``random.Random()`` made when the module was
-imported, default factories of msgspec structs, environment variables, the order of a set of strings or of
-objects that hash by their address, and the local time zone in methods of a naive datetime.
+What this does not see: clocks and random generators that installed packages read on a flow's behalf,
+``send`` and ``recv`` on a socket or a file that was opened elsewhere, a ``random.Random()`` made when the
+module was imported, default factories of msgspec structs, environment variables, the order of a set of
+strings or of objects that hash by their address, and the local time zone in methods of a naive datetime.
 Where such things change what a flow asks for, the kernel finds the divergence at the next replay.
 """
 

@@ -21,7 +21,6 @@ import asyncio
 import gc
 import hashlib
 import logging
-import random
 import sys
 from asyncio import AbstractEventLoop, Future, Handle, TimerHandle
 from asyncio import _get_running_loop as running_loop
@@ -31,6 +30,7 @@ from asyncio.tasks import _leave_task as leave_task
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextvars import Context
+from random import Random
 from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple
 
 from wpa.flows.errors import NotInFlow
@@ -125,7 +125,7 @@ class FlowLoop(AbstractEventLoop):
         # Two executions' tasks meet in asyncio's own sets: their hashes have to differ, and to be repeatable.
         digest = hashlib.blake2b(ledger.seed.encode(), digest_size=6).digest()
         self._order_base = int.from_bytes(digest, "big") << 12
-        self._random: dict[str, random.Random] = {}
+        self._random: dict[str, Random] = {}
 
     # -- running -----------------------------------------------------------------------------
 
@@ -225,9 +225,7 @@ class FlowLoop(AbstractEventLoop):
     def create_future(self) -> Future[Any]:
         return FlowFuture(self._next_order(), self)
 
-    def gather(
-        self, *awaitables: Any, return_exceptions: bool = False, numbered: bool = True
-    ) -> Future[Any]:
+    def gather(self, *awaitables: Any, return_exceptions: bool = False, numbered: bool = True) -> Future[Any]:
         """``asyncio.gather``, with a result that has its place in a set: one of its own, if ``numbered``."""
         gathering: Any = asyncio.gather(*awaitables, return_exceptions=return_exceptions)
         if not isinstance(gathering, FlowFuture):
@@ -324,20 +322,20 @@ class FlowLoop(AbstractEventLoop):
         return future.result(), cancelled
 
     @property
-    def random(self) -> random.Random:
+    def random(self) -> Random:
         """The run's own generator, seeded when it was started. In a rerun, chance repeats itself as long as
         the flow is told of what is taken over."""
         return self._drawn_from(self.ledger.seed)
 
     @property
-    def helpers_random(self) -> random.Random:
-        """Likewise, for the code beside the flow's own: what one of them draws shifts nothing of the other."""
+    def helpers_random(self) -> Random:
+        """Likewise, for the code beside the flow's own: what the one draws shifts nothing of the other."""
         return self._drawn_from(f"{self.ledger.seed}.helpers")
 
-    def _drawn_from(self, seed: str) -> random.Random:
+    def _drawn_from(self, seed: str) -> Random:
         generator = self._random.get(seed)
         if generator is None:
-            generator = self._random[seed] = random.Random(seed)
+            generator = self._random[seed] = Random(seed)
         return generator
 
     def pending(self) -> list[FlowTask[Any]]:

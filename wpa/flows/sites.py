@@ -10,7 +10,16 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-__all__ = ["UNKNOWN", "current_site", "is_beside", "is_within", "root_of", "site_from", "suspended_site", "traceback_site"]
+__all__ = [
+    "UNKNOWN",
+    "current_site",
+    "is_beside",
+    "is_within",
+    "root_of",
+    "site_from",
+    "suspended_site",
+    "traceback_site",
+]
 
 OURS: Final = ("wpa.flows.", "asyncio.")
 """The packages between a flow's line and what it has called; they are never the line meant."""

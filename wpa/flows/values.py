@@ -167,7 +167,7 @@ def _by_pydantic(hint: Any) -> Convert:
 
 
 def _unchecked(error: Exception) -> Misfit:
-    """What a type's own check, or ``__post_init__``, has raised where it was to say that data does not fit."""
+    """What a type's own check, or ``__post_init__``, raised in place of saying that data does not fit."""
     return Misfit([("", f"its check failed: {safe_text(type(error).__name__)}: {safe_text(error)}")])
 
 

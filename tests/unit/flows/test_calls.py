@@ -178,6 +178,19 @@ def test_an_option_that_may_be_an_input_is_refused() -> None:
         (lambda: call(len, []), "TypeError", "a function declared with @step"),
         (lambda: call("a.do", x=object()), "TypeError", "can't be written as JSON"),
         (lambda: call("a.do", retry=0), "ValueError", "retry must be"),
+        (
+            lambda: call("a.do", retry=Retry(max_attempts=None)),
+            "ValueError",
+            "retry can't be followed: TypeE",
+        ),  # type: ignore[arg-type]
+        (lambda: call("a.do", retry=Retry(initial_ms="1")), "ValueError", "retry can't be followed: TypeE"),  # type: ignore[arg-type]
+        (lambda: call("a.do", retry=Retry(factor=float("nan"))), "ValueError", "retry can't be followed: V"),
+        (lambda: call("a.do", retry=Retry(give_up_on=None)), "ValueError", "retry can't be followed: T"),  # type: ignore[arg-type]
+        (
+            lambda: call("a.do", retry=Retry(initial_ms=10**15, max_ms=10**15)),
+            "ValueError",
+            "retry waits for",
+        ),
         (lambda: call("a.do", timeout=-1), "ValueError", "timeout must be a positive number of seconds"),
         (lambda: call("a.do", priority=10), "ValueError", "priority must be 0 to 9"),
         (lambda: call("a.do", step_name="no spaces"), "InvalidName", "step id 'no spaces'"),
