@@ -15,7 +15,7 @@ from typing import Final
 from wpa.engine.attempts import Attempts
 from wpa.engine.commit import Lost, commit
 from wpa.engine.effects import Effects, alarm_of, is_left
-from wpa.engine.loading import Values, kept_apart, referring
+from wpa.engine.loading import Values, in_turns, kept_apart, referring
 from wpa.engine.services import Services
 from wpa.engine.snapshots import Keeper
 from wpa.errors import Conflict, OverLimit, Superseded, TooLarge, Unavailable
@@ -256,7 +256,7 @@ class Drive:
         state = decode_state(encode_state(self._execution.state))  # plain, as it would be loaded
         for stored in referring(state):
             await self._values.fetch(stored)
-        self._execution.renew(state)
+        await in_turns(self._execution.renewing(state))
 
     async def _with_payload(self, draft: Draft, key: str) -> Draft:
         """A draft of a plain value, with that as the journal keeps it."""

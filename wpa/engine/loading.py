@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
-from typing import Any, Final, NamedTuple, overload
+from collections.abc import Generator, Iterator
+from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from wpa.engine.payloads import Payloads, reference, stored_size
 from wpa.errors import Unavailable
@@ -23,6 +24,7 @@ __all__ = [
     "Loaded",
     "Values",
     "folded",
+    "in_turns",
     "kept_apart",
     "load",
     "load_latest",
@@ -32,8 +34,9 @@ __all__ = [
     "revive_to_show",
 ]
 
-log = logging.getLogger("wpa.engine")
+T = TypeVar("T")
 
+log = logging.getLogger("wpa.engine")
 
 LOOK_EVERY_S: Final = 0.05
 CAUGHT_UP_WITHIN_S: Final = 10.0
@@ -145,7 +148,7 @@ async def revive(
     values = Values(payloads)
     for stored in referring(state):
         await values.fetch(stored)
-    return Execution.rebuild(program, state, limits, values), values
+    return await in_turns(Execution.rebuilding(program, state, limits, values)), values
 
 
 async def revive_to_show(
@@ -165,7 +168,18 @@ async def revive_to_show(
     values = Values(payloads)
     for stored in needed:
         await values.fetch(stored)
-    return Execution.rebuild(program, state, limits, values.or_reference)
+    return await in_turns(Execution.rebuilding(program, state, limits, values.or_reference))
+
+
+async def in_turns(work: Generator[None, None, T]) -> T:
+    """Do long work in the midst of others: their leases have to be kept alive meanwhile."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            found: T = done.value
+            return found
+        await asyncio.sleep(0)
 
 
 def _looked_at(program: Program, state: State) -> Iterator[Any]:

@@ -17,7 +17,7 @@ Persist first, then act: no slot is run before the event that opened it is store
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from typing import Any
 
 from wpa.kernel import resting, saga, verdict
@@ -29,7 +29,7 @@ from wpa.kernel.match import Diverged, check_pinned
 from wpa.kernel.opening import held, open_into, room_beside
 from wpa.kernel.outcome import conclude, start_over
 from wpa.kernel.program import Continued, Failed, Outcome, Program, Run, Waiting, Want
-from wpa.kernel.replay import replay, replay_slot
+from wpa.kernel.replay import at_once, replay, replay_slot
 from wpa.kernel.script import Script
 from wpa.kernel.telling import Attempt, Start, attempt_data, first_data, info_at_start, info_of, takeover_data
 from wpa.model import events as ev
@@ -118,26 +118,32 @@ class Execution:
 
         Raises Diverged where the program doesn't ask for what is recorded.
         """
+        return at_once(cls.rebuilding(program, state, limits, resolve))
+
+    @classmethod
+    def rebuilding(
+        cls, program: Program, state: State, limits: Limits, resolve: Callable[[Any], Any] = _same
+    ) -> Generator[None, None, Execution]:
+        """The same, a few of the slots at a time; what it returns in the end is the execution."""
         check_pinned(program, state)
         run = program.begin(resolve(state.input), state.variables, info_of(state))
         execution = cls(program, run, limits, resolve, state.slots)
-        execution._recall(state)
+        execution.state = state
+        if state.begun:
+            execution._script.begin()
+        yield from replay(program, execution._script, state, resolve)
+        execution._retries = any(state.slots[slot_id].retry_at for slot_id in state.open)
+        saga.want_undos(state, execution._script)
+        execution._mail.look_again(state, execution._script.wants)
         return execution
 
-    def renew(self, state: State) -> None:
-        """Be as :meth:`rebuild` makes it from ``state``: forget what was decided and is not recorded."""
-        run = self.program.begin(self._resolve(state.input), state.variables, info_of(state))
-        self._script, self._mail, self._following = Script(run, state.slots), Mail(), None
-        self._recall(state)
+    def renewing(self, state: State) -> Generator[None, None, None]:
+        """Be as :meth:`rebuild` makes it from ``state``: forget what was decided and is not recorded.
 
-    def _recall(self, state: State) -> None:
-        self.state = state
-        if state.begun:
-            self._script.begin()
-        replay(self.program, self._script, state, self._resolve)
-        self._retries = any(state.slots[slot_id].retry_at for slot_id in state.open)
-        saga.want_undos(state, self._script)
-        self._mail.look_again(state, self._script.wants)
+        A few of the slots at a time, as :meth:`rebuilding`; until all are gone through, it is as it was.
+        """
+        fresh = yield from self.rebuilding(self.program, state, self.limits, self._resolve)
+        vars(self).update(vars(fresh))
 
     # -- what happened -----------------------------------------------------------------------
 
