@@ -18,10 +18,12 @@ from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import Any, Final
 
-import msgspec
-
-from wpa.model.integers import INT_MAX, INT_MIN
-from wpa.plan import growth
+from wpa.plan import growth, trees
+from wpa.plan.costs import ROUNDS_MAX, nanoseconds
+from wpa.plan.meter import Meter
+from wpa.plan.paths import at, longest_in, measured, narrowed, passed_on
+from wpa.plan.plain import eased
+from wpa.plan.trees import Tree
 from wpa.plan.walks import IN_ORDER, Walk, in_order, keys_in_order, unordered_walks
 
 __all__ = ["LOCALS", "RESERVED", "ROOTS", "Expression", "ExpressionError", "compile_expression"]
@@ -39,6 +41,12 @@ LENGTH_MAX: Final = 4_096
 NESTING_MAX: Final = 3
 GROWTH_MAX: Final = 10_000
 WALK_MAX: Final = 1_000_000
+NANOSECONDS_MAX: Final = 1_500_000_000
+"""What an evaluation may take, counted before it begins (:mod:`wpa.plan.costs`)."""
+SMALL_CHARS: Final = 8_000
+SMALL_ITEMS: Final = 200
+SMALL_WORK: Final = 30_000_000
+"""Below these, nothing is counted: at 30 ns each, it is a second's work at the very most."""
 
 _MACRO = re.compile(r"\.\s*(map|filter|all|exists|exists_one|sortBy|transformList|transformMap)\s*\(")
 _STRING = re.compile(
@@ -52,7 +60,10 @@ _LINKS = r"""((?:\s*\.\s*[A-Za-z_]\w*|\s*\[\s*(?:"[^"\\]*"|'[^'\\]*')\s*\])*)"""
 _LINK = re.compile(r"""\.\s*([A-Za-z_]\w*)|\[\s*["']([^"']*)["']\s*\]""")
 _NO_KEY = re.compile(r'NOT_FOUND: Key not found in map : "(.*)"')
 _NO_WALK = re.compile(rf"\((\w+)\)\.{IN_ORDER}\(\)|<iter_range>")
+_GROWING = re.compile(r"\b(?:matches|replace|join|format)\s*\(")
+"""What may take long on small data."""
 _MANY_DIGITS: Final = re.compile(r"\d{40,}")
+_NO_ROUNDS: Final = "Iteration budget exceeded"
 _NO_FIELDS: Final = "INVALID_ARGUMENT: Applying SELECT to non-message type"
 _COMPLAINT = re.compile(r"ERROR: <input>:\d+:(\d+): (.*)")
 
@@ -64,61 +75,119 @@ class ExpressionError(ValueError):
 class Expression:
     """A compiled expression. ``references`` are the paths it reads, such as ("steps", "charge", "output")."""
 
-    __slots__ = ("_depth", "_error", "_ordered", "_path", "_program", "_walks", "references", "text")
+    __slots__ = (
+        "_bare",
+        "_depth",
+        "_dialect",
+        "_eased",
+        "_macros",
+        "_ordered",
+        "_path",
+        "_program",
+        "_reads",
+        "_tree",
+        "_walks",
+        "references",
+        "text",
+    )
 
     def __init__(
-        self,
-        text: str,
-        program: Any,
-        references: tuple[tuple[str, ...], ...],
-        depth: int,
-        error: Any,
-        walks: tuple[Walk, ...] = (),
-        ordered: Any = None,
+        self, text: str, bare: str, dialect: _Dialect, program: Any, ordered: Any, walks: tuple[Walk, ...]
     ) -> None:
         self.text = text
+        self.references = tuple(dialect.references(text)[0])
+        self._bare = bare
+        self._dialect = dialect
         self._program = program
         self._walks = walks
         self._ordered = ordered
         """The program for data in which one of the walks may be over an object."""
-        self._error = error
-        """CEL's type of a value that is an error."""
-        self.references = references
-        self._depth = depth
-        is_path = len(references) == 1 and text == ".".join(references[0])
-        self._path = references[0] if is_path else None
+        self._eased: dict[int, Any] = {}
+        """Either program as it is for much data, by its identity."""
+        self._tree: Tree | None = None
+        self._depth = _bound(bare)
+        self._macros = len(_MACRO.findall(bare))
+        self._reads = dialect.reads(bare, self.references)
+        """What it may read at most."""
+        is_path = len(self.references) == 1 and text == ".".join(self.references[0])
+        self._path = self.references[0] if is_path else None
         """What it reads, where it does nothing else: most expressions only pass on a field."""
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
         """The value, as JSON-ready data. Raises ExpressionError: what is wrong with the data, or the cost."""
-        if self._path is not None and (passed_on := _scalar_at(scope, self._path)) is not None:
-            return passed_on
+        if self._path is not None:
+            try:
+                return passed_on(scope, self._path)
+            except ValueError:
+                pass  # CEL says what is wrong
         if self._depth > 1:
-            longest = max((_longest(scope.get(path[0])) for path in self.references), default=0)
+            longest = max((longest_in(scope.get(path[0]), 1_000) for path in self.references), default=0)
             if longest**self._depth > WALK_MAX:
                 raise ExpressionError(
                     f"`{self.text}` would walk lists of {longest} elements, nested {self._depth} deep"
                 )
-        for path in self.references:
-            found = _at(scope, path)
-            if _holds_nul(found):
-                if self.text == ".".join(path):
-                    return found
-                name = ".".join(path)
-                raise ExpressionError(f"`{self.text}`: {name} holds a NUL character, which CEL can't take")
+        chars = self._chars(scope)
+        data = narrowed(scope, self._reads)
+        program = self._program_for(scope)
+        if not self._is_small(data, chars):
+            program = self._affordable(program, data)
         try:
-            value = self._program_for(scope).eval(data=scope)
+            value = program.eval(data=data)
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:
             raise ExpressionError(f"`{self.text}`: {self._told(str(error), scope)}") from None
-        if value.type() == self._error:
+        if refused := self._dialect.meter.refused:
+            self._dialect.meter.begin()
+            raise ExpressionError(f"`{self.text}`: {refused}")
+        if value.type() == self._dialect.error:
             raise ExpressionError(f"`{self.text}`: {self._told(str(value.value()), scope)}")
         plain = value.plain_value()
         return plain if type(plain) in (str, bool, int) else _json(plain, self.text)
 
+    def _chars(self, scope: Mapping[str, Any]) -> int:
+        """How long what it reads is as JSON, about. Raises ExpressionError for what CEL would cut short."""
+        chars, seen = 0, set()
+        for path in self._reads:
+            found = at(scope, path)
+            if id(found) in seen:
+                continue
+            seen.add(id(found))
+            length, has_nul = measured(found)
+            if has_nul:
+                name = ".".join(path)
+                raise ExpressionError(f"`{self.text}`: {name} holds a NUL character, which CEL can't take")
+            chars += length
+        return chars
+
+    def _is_small(self, data: Mapping[str, Any], chars: int) -> bool:
+        """Whether it surely takes no time worth counting, whatever it does."""
+        if chars > SMALL_CHARS or _GROWING.search(self._bare):
+            return False
+        parts = len(self._bare) // 2
+        if not self._macros:
+            return True
+        longest = max(map(longest_in, data.values()), default=0)
+        rounds = max(longest, parts) ** self._macros
+        return longest <= SMALL_ITEMS and (chars + len(self.text)) * rounds * parts <= SMALL_WORK
+
+    def _affordable(self, program: Any, data: Mapping[str, Any]) -> Any:
+        """The program that does the same, at a price that is known. Raises ExpressionError for a high one."""
+        if self._tree is None:
+            self._tree = trees.read(self._program.serialize())
+        if (spent := nanoseconds(self._tree, data)) > NANOSECONDS_MAX:
+            raise ExpressionError(
+                f"`{self.text}` could take {spent / 1e9:.1f} s on so much data; read less inside of macros "
+                "(map, filter, all ...), walk shorter lists, or leave it to a step"
+            )
+        self._dialect.meter.begin()
+        known = self._eased.get(id(program))
+        if known is None:
+            known = self._eased[id(program)] = eased(self._dialect.extended, program)
+        return known
+
     def _program_for(self, scope: Mapping[str, Any]) -> Any:
         """To have walks in order costs as much as they do: not where all of them are over lists."""
         for walk in self._walks:
-            if walk.path is None or type(_at(scope, walk.path)) is not list:
+            if walk.path is None or type(at(scope, walk.path)) is not list:
                 return self._ordered
         return self._program
 
@@ -129,6 +198,8 @@ class Expression:
             return f"there is no field {found[1]}"
         if found := _NO_WALK.search(complaint):
             return f"only a list or an object can be walked over; this is {found[1] or 'neither'}"
+        if _NO_ROUNDS in complaint:
+            return f"its macros (map, filter, all ...) take {ROUNDS_MAX:,} rounds or more; walk shorter lists"
         if complaint != _NO_FIELDS:
             return _MANY_DIGITS.sub(lambda run: f"{run[0][:20]}... ({len(run[0])} digits)", complaint)
         for path in self.references:
@@ -155,18 +226,44 @@ class _Dialect:
             "extensions": [ext_strings.ExtStrings(), ext_math.ExtMath()],
         }
         self.environment = cel.NewEnv(**self._known)
-        self.chain = re.compile(rf"(?<![\w.])({'|'.join(names)})(?!\w){_LINKS}")
+        self.meter = Meter()
+        self._chain = re.compile(rf"(?<![\w.])({'|'.join(names)})(?!\w){_LINKS}")
+        self._absolute = re.compile(rf"(?:^|\bin|[^\w\s)\]}}\"'])\s*\.\s*(?:{'|'.join(names)})(?!\w)")
+        self._names = names
 
     @cached_property
     def extended(self) -> Any:
-        """The same with :func:`keys_in_order` and :mod:`wpa.plan.growth`: few expressions need it."""
+        """The same with :func:`keys_in_order`, :mod:`wpa.plan.growth` and ``matches``: few need it."""
         cel = self._cel
         overloads = [
             cel.Overload(f"{IN_ORDER}_{kind}", cel.Type.LIST, [kind], is_member=True, impl=keys_in_order)
             for kind in (cel.Type.MAP, cel.Type.LIST)
         ]
-        functions = [cel.FunctionDecl(IN_ORDER, overloads), *growth.functions(cel)]
+        in_order = cel.FunctionDecl(IN_ORDER, overloads)
+        functions = [in_order, *growth.functions(cel), *self.meter.functions(cel)]
         return cel.NewEnv(**self._known, functions=functions)
+
+    def references(self, text: str) -> tuple[dict[tuple[str, ...], None], dict[int, tuple[str, ...]]]:
+        """The paths that an expression reads, as far as they are written out; and those of them of which a
+        method is called, by where its parenthesis opens."""
+        # Literals are blanked, except where they index: steps["charge-card"] is a path.
+        found: dict[tuple[str, ...], None] = {}
+        called = {}
+        inside = [match.span() for match in _STRING.finditer(text)]
+        for match in self._chain.finditer(text):
+            if any(start < match.start() < end for start, end in inside):
+                continue
+            links = [plain or quoted for plain, quoted in _LINK.findall(match[2])]
+            behind = text[match.end() :].lstrip()
+            if links and behind.startswith("("):
+                links.pop()  # a method, not a field
+                called[len(text) - len(behind)] = (match[1], *links)
+            found[match[1], *links] = None
+        return found, called
+
+    def reads(self, bare: str, references: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        """What an expression may read: its references, or all, where a name is written as ``.input``."""
+        return tuple((name,) for name in self._names) if self._absolute.search(bare) else references
 
 
 _dialect = lru_cache(maxsize=64)(_Dialect)
@@ -180,7 +277,7 @@ def compile_expression(text: str, names: tuple[str, ...] = ROOTS) -> Expression:
     if len(text) > LENGTH_MAX:
         raise ExpressionError(f"the expression has {len(text)} characters; the most is {LENGTH_MAX}")
     bare = _bare(text)
-    depth = _bound(bare)
+    _bound(bare)
     dialect = _dialect(names)
     try:
         program = dialect.environment.compile(text)
@@ -188,15 +285,14 @@ def compile_expression(text: str, names: tuple[str, ...] = ROOTS) -> Expression:
         found = _COMPLAINT.search(str(error))
         message = f"column {found[1]}: {found[2]}" if found else str(error).splitlines()[0]
         raise ExpressionError(message.replace(" (in container '')", "")) from None
-    references, called = _references(text, dialect.chain)
-    walks = unordered_walks(bare, _MACRO, called)
+    walks = unordered_walks(bare, _MACRO, dialect.references(text)[1])
     if (bounded := growth.bounded(text, bare)) != text:
         if growth.holds_nul(text):
             raise ExpressionError("a NUL character, which CEL can't take, with replace or join")
         program = dialect.extended.compile(bounded)
     in_turn = in_order(text, walks)
     ordered = dialect.extended.compile(growth.bounded(in_turn, _bare(in_turn))) if walks else None
-    return Expression(text, program, references, depth, dialect.error, walks, ordered)
+    return Expression(text, bare, dialect, program, ordered, walks)
 
 
 def _bare(text: str) -> str:
@@ -224,74 +320,6 @@ def _bound(bare: str) -> int:
     if (bare.count("+") + 1) ** len(opened) > GROWTH_MAX:
         raise ExpressionError("too many additions together with macros: the result could grow without bound")
     return deepest
-
-
-def _references(
-    text: str, chain: re.Pattern[str]
-) -> tuple[tuple[tuple[str, ...], ...], dict[int, tuple[str, ...]]]:
-    """The paths that an expression reads, as far as they are written out; and those of them of which a method
-    is called, by where its parenthesis opens."""
-    # Literals are blanked, except where they index: steps["charge-card"] is a path.
-    found = []
-    called = {}
-    inside = [match.span() for match in _STRING.finditer(text)]
-    for match in chain.finditer(text):
-        if any(start < match.start() < end for start, end in inside):
-            continue
-        links = [plain or quoted for plain, quoted in _LINK.findall(match[2])]
-        behind = text[match.end() :].lstrip()
-        if links and behind.startswith("("):
-            links.pop()  # a method, not a field
-            called[len(text) - len(behind)] = (match[1], *links)
-        found.append((match[1], *links))
-    return tuple(dict.fromkeys(found)), called
-
-
-def _at(scope: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    """The value at a path, or as near to it as there is one."""
-    value = scope.get(path[0])
-    for link in path[1:]:
-        if type(value) is not dict or link not in value:
-            break
-        value = value[link]
-    return value
-
-
-def _scalar_at(scope: Mapping[str, Any], path: tuple[str, ...]) -> str | bool | int | None:
-    """The value at a path, where it surely comes out of CEL as it went in; CEL would first convert all that
-    hangs on the variable. None for all else, and where there is no such field."""
-    value = scope.get(path[0])
-    for link in path[1:]:
-        if type(value) is not dict:
-            return None
-        value = value.get(link)
-    if type(value) is str:
-        return value if value.isascii() else None  # half a surrogate pair, it refuses
-    if type(value) is bool or (type(value) is int and INT_MIN <= value <= INT_MAX):
-        return value
-    return None
-
-
-def _holds_nul(value: Any) -> bool:
-    """Whether any text within ``value`` holds a NUL: on its way into CEL, it would silently end there."""
-    kind = type(value)
-    if kind is str:
-        return "\0" in value
-    if kind is not dict and kind is not list:
-        return False
-    # The encoder sees all of it at C speed; behind a backslash, what it has found may be something else.
-    if b"\\u0000" not in msgspec.json.encode(value):
-        return False
-    inner = [*value, *value.values()] if kind is dict else value
-    return any(map(_holds_nul, inner))
-
-
-def _longest(value: Any) -> int:
-    if isinstance(value, list):
-        return max(len(value), max((_longest(item) for item in value[:1000]), default=0))
-    if isinstance(value, dict):
-        return max(len(value), max((_longest(item) for item in value.values()), default=0))
-    return 0
 
 
 def _json(value: Any, text: str) -> Any:

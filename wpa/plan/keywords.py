@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from wpa.plan.patterns import found, price
+from wpa.plan.pattern_price import price
+from wpa.plan.patterns import found
 
 __all__ = ["STEPS_MAX", "Effort", "Keyword", "TooMuch", "own_keywords"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from wpa.kernel.program import ExecutionInfo
 from wpa.model.events import Failure
+from wpa.plan.paths import narrowed
 from wpa.plan.templates import Template
 
 if TYPE_CHECKING:
@@ -121,25 +121,7 @@ def narrow(scope: dict[str, Any], template: Template) -> dict[str, Any]:
     An evaluation converts every variable that it touches, with all that hangs on it. A template that is
     rendered for each of many items must not pay for a large input of which it reads one field.
     """
-    roots = {path[0] for _, expression in template.expressions for path in expression.references}
-    paths = [path for _, expression in template.expressions for path in expression.references]
-    return {
-        root: _part(scope[root], [path[1:] for path in paths if path[0] == root])
-        for root in roots
-        if root in scope
-    }
-
-
-def _part(value: Any, paths: Iterable[tuple[str, ...]]) -> Any:
-    """``value``, with those of its fields that the paths lead to; as it is where a path ends here."""
-    below: dict[str, list[tuple[str, ...]]] = {}
-    for path in paths:
-        if not path:
-            return value
-        below.setdefault(path[0], []).append(path[1:])
-    if not isinstance(value, dict):
-        return value
-    return {key: _part(value[key], inner) for key, inner in below.items() if key in value}
+    return narrowed(scope, [path for _, expression in template.expressions for path in expression.references])
 
 
 _EMPTY: dict[str, Any] = {}

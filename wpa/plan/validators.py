@@ -16,7 +16,8 @@ from urllib.parse import unquote
 
 from wpa.errors import Problem
 from wpa.plan.keywords import STEPS_MAX, Effort, TooMuch, own_keywords
-from wpa.plan.patterns import PatternError, check_pattern, price
+from wpa.plan.pattern_price import price
+from wpa.plan.patterns import PatternError, check_pattern
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -28,7 +29,7 @@ PATH_CHARS_MAX: Final = 400
 SCHEMAS_MAX: Final = 5_000
 """So many schemas may be in those of a definition; holding them to the meta-schema takes two seconds."""
 PATTERNS_STEPS_MAX: Final = 100_000
-"""What compiling the patterns in them may cost (:func:`wpa.plan.patterns.price`): about a second."""
+"""What compiling the patterns in them may cost (:func:`wpa.plan.pattern_price.price`): about a second."""
 _EFFORT: Final = Effort()
 
 

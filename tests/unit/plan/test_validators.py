@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from wpa.plan import check
-from wpa.plan.patterns import price
+from wpa.plan.pattern_price import price
 from wpa.plan.validators import check_schema, misfits, validator
 
 
