@@ -25,6 +25,7 @@ ROUNDS_MAX: Final = 10_000
 """CEL gives up there, all macros of an evaluation together."""
 # What it takes, in nanoseconds of a slow core.
 PART_NS: Final = 200
+GATHERED_NS: Final = 5_000
 CHAR_NS: Final = 30
 VALUE_NS: Final = 300
 MADE_CHAR_NS: Final = 10  # by a function of ours
@@ -201,7 +202,7 @@ class _Costs:
         if taken is not None:
             self.of(taken, inner, rounds)
         member = self.of(made, inner, rounds)
-        self.spent += 10 * PART_NS * rounds  # adding it to the others
+        self.spent += GATHERED_NS * rounds
         return self._members([member], times, longest)
 
     # -- functions ---------------------------------------------------------------------------

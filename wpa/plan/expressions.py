@@ -1,9 +1,11 @@
 """Expressions: CEL, behind a small interface of our own.
 
-CEL ends always, but it has no cost limit: macros nested over long lists, or lists that double in every
-step of a chain, run for minutes and take gigabytes. What an expression may cost is therefore bounded
-before it is evaluated, from its text (length, macros, their nesting, additions) and, for nested macros,
-from the longest list it could walk. And its Python binding ends every text at a NUL: an expression that is a
+CEL ends always, but it has no cost limit: macros nested over long lists, lists that double in every step of
+a chain, or a function that goes over megabytes in each of thousands of rounds run for minutes and take
+gigabytes. What an expression may cost is therefore bounded before it is evaluated: from its text (length,
+macros, their nesting, additions), and, unless text and data are small, from both (:mod:`wpa.plan.costs`).
+What patterns cost is counted meanwhile (:mod:`wpa.plan.meter`), and what a template's expressions cost is
+added up (:mod:`wpa.plan.effort`). And CEL's Python binding ends every text at a NUL: an expression that is a
 path only gives such texts as they are, any other refuses them. Objects have their keys in order: CEL's own
 is another in each process (see :mod:`wpa.plan.walks`).
 """
@@ -20,6 +22,7 @@ from typing import Any, Final
 
 from wpa.plan import growth, trees
 from wpa.plan.costs import ROUNDS_MAX, nanoseconds
+from wpa.plan.effort import Effort, TooMuch
 from wpa.plan.meter import Meter
 from wpa.plan.paths import at, longest_in, measured, narrowed, passed_on
 from wpa.plan.plain import eased
@@ -92,7 +95,7 @@ class Expression:
     )
 
     def __init__(
-        self, text: str, bare: str, dialect: _Dialect, program: Any, ordered: Any, walks: tuple[Walk, ...]
+        self, text: str, bare: str, dialect: _Dialect, program: Any, walks: tuple[Walk, ...]
     ) -> None:
         self.text = text
         self.references = tuple(dialect.references(text)[0])
@@ -100,7 +103,7 @@ class Expression:
         self._dialect = dialect
         self._program = program
         self._walks = walks
-        self._ordered = ordered
+        self._ordered: Any = None
         """The program for data in which one of the walks may be over an object."""
         self._eased: dict[int, Any] = {}
         """Either program as it is for much data, by its identity."""
@@ -113,64 +116,92 @@ class Expression:
         self._path = self.references[0] if is_path else None
         """What it reads, where it does nothing else: most expressions only pass on a field."""
 
-    def evaluate(self, scope: Mapping[str, Any]) -> Any:
-        """The value, as JSON-ready data. Raises ExpressionError: what is wrong with the data, or the cost."""
+    def evaluate(self, scope: Mapping[str, Any], effort: Effort | None = None) -> Any:
+        """The value, as JSON-ready data. Raises ExpressionError: what is wrong with the data, or the cost.
+
+        Args:
+            scope: the variables.
+            effort: what is counted together with others' effort; None where there are no others.
+        """
+        try:
+            return self._evaluate(scope, effort or Effort())
+        except TooMuch as error:
+            raise ExpressionError(f"`{self.text}`: {error}") from None
+
+    def _evaluate(self, scope: Mapping[str, Any], effort: Effort) -> Any:
         if self._path is not None:
             try:
-                return passed_on(scope, self._path)
+                value = passed_on(scope, self._path)
             except ValueError:
                 pass  # CEL says what is wrong
+            else:
+                effort.pass_on(*measured(value)[:2])
+                return value
         if self._depth > 1:
             longest = max((longest_in(scope.get(path[0]), 1_000) for path in self.references), default=0)
             if longest**self._depth > WALK_MAX:
                 raise ExpressionError(
                     f"`{self.text}` would walk lists of {longest} elements, nested {self._depth} deep"
                 )
-        chars = self._chars(scope)
+        chars = self._read(scope, effort)
         data = narrowed(scope, self._reads)
-        program = self._program_for(scope)
-        if not self._is_small(data, chars):
-            program = self._affordable(program, data)
+        longest = self._longest(data, chars)
+        if not self._is_small(chars, longest, effort):
+            self._count(data, effort)
+        meter = self._dialect.meter
+        meter.begin()
         try:
+            program = self._program_for(scope)
+            if longest > SMALL_ITEMS or "matches" in self._bare:
+                program = self._eased_of(program)
             value = program.eval(data=data)
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:
             raise ExpressionError(f"`{self.text}`: {self._told(str(error), scope)}") from None
-        if refused := self._dialect.meter.refused:
-            self._dialect.meter.begin()
+        effort.spend(meter.nanoseconds)
+        if refused := meter.refused:
             raise ExpressionError(f"`{self.text}`: {refused}")
         if value.type() == self._dialect.error:
             raise ExpressionError(f"`{self.text}`: {self._told(str(value.value()), scope)}")
         plain = value.plain_value()
         return plain if type(plain) in (str, bool, int) else _json(plain, self.text)
 
-    def _chars(self, scope: Mapping[str, Any]) -> int:
+    def _read(self, scope: Mapping[str, Any], effort: Effort) -> int:
         """How long what it reads is as JSON, about. Raises ExpressionError for what CEL would cut short."""
-        chars, seen = 0, set()
+        chars, values, seen = 0, 0, set()
         for path in self._reads:
             found = at(scope, path)
             if id(found) in seen:
                 continue
             seen.add(id(found))
-            length, has_nul = measured(found)
+            length, count, has_nul = measured(found)
             if has_nul:
                 name = ".".join(path)
                 raise ExpressionError(f"`{self.text}`: {name} holds a NUL character, which CEL can't take")
             chars += length
+            values += count
+        effort.read(chars, values)
         return chars
 
-    def _is_small(self, data: Mapping[str, Any], chars: int) -> bool:
-        """Whether it surely takes no time worth counting, whatever it does."""
-        if chars > SMALL_CHARS or _GROWING.search(self._bare):
-            return False
-        parts = len(self._bare) // 2
+    def _longest(self, data: Mapping[str, Any], chars: int) -> int:
+        """How long the lists may be that macros walk over: those of the data, and such as it makes itself."""
         if not self._macros:
-            return True
-        longest = max(map(longest_in, data.values()), default=0)
-        rounds = max(longest, parts) ** self._macros
-        return longest <= SMALL_ITEMS and (chars + len(self.text)) * rounds * parts <= SMALL_WORK
+            return 0
+        if chars > SMALL_CHARS or "split" in self._bare:
+            return max(chars, len(self.text))
+        longest = max(self._bare.count(","), *map(longest_in, data.values()), 0)
+        return longest * (1 + self._bare.count("+"))
 
-    def _affordable(self, program: Any, data: Mapping[str, Any]) -> Any:
-        """The program that does the same, at a price that is known. Raises ExpressionError for a high one."""
+    def _is_small(self, chars: int, longest: int, effort: Effort) -> bool:
+        """Whether it surely takes no time worth counting, whatever it does."""
+        if chars > SMALL_CHARS or longest > SMALL_ITEMS or _GROWING.search(self._bare):
+            return False
+        if self._macros:
+            parts = len(self._bare) // 2
+            effort.small += (chars + len(self.text)) * max(longest, parts) ** self._macros * parts
+        return effort.small <= SMALL_WORK
+
+    def _count(self, data: Mapping[str, Any], effort: Effort) -> None:
+        """Raises ExpressionError where it could take too long, TooMuch where it is too much with others."""
         if self._tree is None:
             self._tree = trees.read(self._program.serialize())
         if (spent := nanoseconds(self._tree, data)) > NANOSECONDS_MAX:
@@ -178,7 +209,9 @@ class Expression:
                 f"`{self.text}` could take {spent / 1e9:.1f} s on so much data; read less inside of macros "
                 "(map, filter, all ...), walk shorter lists, or leave it to a step"
             )
-        self._dialect.meter.begin()
+        effort.spend(spent)
+
+    def _eased_of(self, program: Any) -> Any:
         known = self._eased.get(id(program))
         if known is None:
             known = self._eased[id(program)] = eased(self._dialect.extended, program)
@@ -188,6 +221,9 @@ class Expression:
         """To have walks in order costs as much as they do: not where all of them are over lists."""
         for walk in self._walks:
             if walk.path is None or type(at(scope, walk.path)) is not list:
+                if self._ordered is None:
+                    in_turn = in_order(self.text, self._walks)
+                    self._ordered = self._dialect.extended.compile(growth.bounded(in_turn, _bare(in_turn)))
                 return self._ordered
         return self._program
 
@@ -290,9 +326,7 @@ def compile_expression(text: str, names: tuple[str, ...] = ROOTS) -> Expression:
         if growth.holds_nul(text):
             raise ExpressionError("a NUL character, which CEL can't take, with replace or join")
         program = dialect.extended.compile(bounded)
-    in_turn = in_order(text, walks)
-    ordered = dialect.extended.compile(growth.bounded(in_turn, _bare(in_turn))) if walks else None
-    return Expression(text, bare, dialect, program, ordered, walks)
+    return Expression(text, bare, dialect, program, walks)
 
 
 def _bare(text: str) -> str:

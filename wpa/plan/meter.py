@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from wpa.plan.pattern_price import price
+from wpa.plan.pattern_price import PER_STEP_US, price
 from wpa.plan.patterns import matched
 from wpa.plan.plain import MATCHES
 
@@ -31,6 +31,11 @@ class Meter:
         """Begin with the next evaluation."""
         self._left = STEPS_MAX
         self.refused = ""
+
+    @property
+    def nanoseconds(self) -> int:
+        """What has been counted."""
+        return (STEPS_MAX - self._left) * PER_STEP_US * 1_000
 
     def matches(self, text: str, pattern: str) -> bool:
         """CEL's own, at its price. Raises ValueError."""

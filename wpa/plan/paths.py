@@ -56,7 +56,14 @@ def passed_on(scope: Mapping[str, Any], path: Path) -> Any:
         if not isinstance(value, Mapping) or link not in value:
             raise ValueError(f"no {link}")
         value = value[link]
-    return _in_order(value)
+    return value if _is_in_order(value) else _in_order(value)
+
+
+def _is_in_order(value: Any) -> bool:
+    """Whether nothing is to be made anew: a million small lists take long to be made."""
+    if type(value) is list:
+        return not value or all(map(_is_in_order, value))
+    return type(value) is not dict and _in_order(value) is value
 
 
 def _in_order(value: Any) -> Any:
@@ -78,22 +85,22 @@ def _in_order(value: Any) -> Any:
     raise ValueError("CEL is to say what that is")
 
 
-def measured(value: Any) -> tuple[int, bool]:
-    """How many characters a value has as JSON, about; and whether any text within holds a NUL.
-
-    On its way into CEL, such a text would silently end there.
+def measured(value: Any) -> tuple[int, int, bool]:
+    """How many characters a value has as JSON, and how many values are in it, about; and whether any text
+    within holds a NUL: on its way into CEL, it would silently end there.
     """
     kind = type(value)
     if kind is str:
-        return len(value), "\0" in value
+        return len(value), 1, "\0" in value
     if kind is not dict and kind is not list:
-        return 1, False
+        return 1, 1, False
     # The encoder sees all of it at C speed; behind a backslash, what it has found may be something else.
     encoded = msgspec.json.encode(value)
+    values = encoded.count(b",") + encoded.count(b"[") + encoded.count(b"{")
     if b"\\u0000" not in encoded:
-        return len(encoded), False
+        return len(encoded), values, False
     inner = [*value, *value.values()] if kind is dict else value
-    return len(encoded), any(measured(item)[1] for item in inner)
+    return len(encoded), values, any(measured(item)[2] for item in inner)
 
 
 def longest_in(value: Any, looked_at: int | None = None) -> int:

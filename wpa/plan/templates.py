@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from wpa.plan.effort import Effort
 from wpa.plan.expressions import ROOTS, Expression, ExpressionError, compile_expression
 
 __all__ = ["Template", "compile_condition", "compile_template", "has_expression"]
@@ -19,7 +20,7 @@ __all__ = ["Template", "compile_condition", "compile_template", "has_expression"
 _OPEN: Final = re.compile(r"\$\$\{|\$\{")
 
 Scope = Mapping[str, Any]
-Render = Callable[[Scope], Any]
+Render = Callable[[Scope, Effort], Any]
 
 
 class Template:
@@ -37,7 +38,7 @@ class Template:
 
     def render(self, scope: Scope) -> Any:
         """The data with its expressions evaluated. Raises ExpressionError, with the path."""
-        return self.constant if self._render is None else self._render(scope)
+        return self.constant if self._render is None else self._render(scope, Effort())
 
 
 class _Compiler:
@@ -64,15 +65,17 @@ class _Compiler:
 
     @staticmethod
     def _mapping(value: dict[str, Any], parts: dict[str, Render | None]) -> Render:
-        def render(scope: Scope) -> Any:
-            return {key: value[key] if part is None else part(scope) for key, part in parts.items()}
+        def render(scope: Scope, effort: Effort) -> Any:
+            return {key: value[key] if part is None else part(scope, effort) for key, part in parts.items()}
 
         return render
 
     @staticmethod
     def _sequence(value: list[Any], items: list[Render | None]) -> Render:
-        def render(scope: Scope) -> Any:
-            return [old if item is None else item(scope) for old, item in zip(value, items, strict=True)]
+        def render(scope: Scope, effort: Effort) -> Any:
+            return [
+                old if item is None else item(scope, effort) for old, item in zip(value, items, strict=True)
+            ]
 
         return render
 
@@ -100,9 +103,9 @@ class _Compiler:
 
 
 def _at(path: str, expression: Expression) -> Render:
-    def render(scope: Scope) -> Any:
+    def render(scope: Scope, effort: Effort) -> Any:
         try:
-            return expression.evaluate(scope)
+            return expression.evaluate(scope, effort)
         except ExpressionError as error:
             raise ExpressionError(f"{path}: {error}") from None
 
@@ -110,8 +113,8 @@ def _at(path: str, expression: Expression) -> Render:
 
 
 def _joined(renders: list[Render | str]) -> Render:
-    def render(scope: Scope) -> str:
-        return "".join(part if isinstance(part, str) else _insert(part(scope)) for part in renders)
+    def render(scope: Scope, effort: Effort) -> str:
+        return "".join(part if isinstance(part, str) else _insert(part(scope, effort)) for part in renders)
 
     return render
 

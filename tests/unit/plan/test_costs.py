@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.fuzz import fuzz
 from wpa.plan import costs, expressions, plain, trees
 from wpa.plan.expressions import ExpressionError, compile_expression
+from wpa.plan.templates import compile_template
 
 SOON_S = 20
 """Takes some milliseconds; what it is held against took minutes, and gigabytes."""
@@ -124,6 +125,21 @@ def test_the_rounds_of_all_macros_are_bounded() -> None:
         value("input.map(i, i)", list(range(10_000)))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "input.text.split('').map(x, x)",
+        "(input.list + input.list).map(x, x)",
+        "(input.list + input.list).filter(x, true)",
+    ],
+)
+def test_lists_that_it_makes_itself_are_long_too(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(expressions, "eased", lambda environment, program: made.append(program) or program)
+    value(text, {"text": "abc" * 70, "list": list(range(150))})
+    assert made
+
+
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 200, 201, 250, 1_000])
 def test_lists_are_made_in_blocks_and_in_order(count: int) -> None:
     data = [{"n": number} for number in range(count)]
@@ -136,6 +152,41 @@ def test_lists_are_made_in_blocks_and_in_order(count: int) -> None:
 def with_all(data: Any) -> None:
     """Nothing of what is passed on is lost or shuffled."""
     assert value("input", data) == data
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("${input.rows}", {"rows": [[]] * 1_000_000}),
+        ("${input.big}", {"big": TEXT}),
+        ("${size(input.rows)}", {"rows": [[]] * 1_000_000}),
+        ("${input.rows.map(r, r.n)}", {"rows": [{"n": number} for number in range(9_000)]}),
+        ("${input.name.matches(input.pattern)}", {"name": "x", "pattern": r"\pL{300}"}),
+        ("${input.big.upperAscii()}", {"big": TEXT}),
+    ],
+    ids=range(6),
+)
+def test_expressions_of_one_template_are_counted_together(text: str, data: Any) -> None:
+    one, _ = compile_template([text], "$.with")
+    many, _ = compile_template([text] * 3_000, "$.with")
+    one.render({"input": data})
+    began = time.monotonic()
+    with pytest.raises(ExpressionError, match="expressions of one template"):
+        many.render({"input": data})
+    assert time.monotonic() - began < SOON_S * 3
+
+
+def test_what_comes_first_is_passed_on_however_much_it_is() -> None:
+    data = {"rows": [{"n": number} for number in range(50_000)], "text": "x" * 90_000_000}
+    template, _ = compile_template(["${input.rows}", "${input.text}"] + ["${input.rows[7].n}"] * 3, "$.with")
+    assert template.render({"input": data})[1:] == [data["text"], 7, 7, 7]
+
+
+def test_many_small_ones_are_evaluated() -> None:
+    rows = [{"n": number, "name": f"row{number}"} for number in range(50)]
+    texts = [f"${{input.rows.filter(r, r.n > {number % 50}).map(r, r.name)}}" for number in range(1_000)]
+    template, _ = compile_template(texts, "$.with")
+    assert template.render({"input": {"rows": rows}})[49] == []
 
 
 # -- as CEL does -----------------------------------------------------------------------------
@@ -193,12 +244,14 @@ def no_shortcut(scope: Any, path: Any) -> Any:
 def test_whatever_is_counted_gives_what_cel_gives(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plain, "BLOCK", 2)
-        found = outcome(text, SMALL_CHARS=-1)
+        found = outcome(text, SMALL_CHARS=-1, SMALL_ITEMS=-1)
     assert found == outcome(
         text,
         _GROWING=re.compile("(?!)"),
         SMALL_CHARS=10**9,
+        SMALL_ITEMS=10**9,
         SMALL_WORK=10**30,
+        eased=lambda environment, program: program,
         narrowed=lambda scope, paths: scope,
         passed_on=no_shortcut,
     )
