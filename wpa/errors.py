@@ -25,6 +25,7 @@ __all__ = [
     "NotFound",
     "OverLimit",
     "PlatformError",
+    "PoisonMessage",
     "Problem",
     "StepFailed",
     "StepsMissing",
@@ -118,6 +119,19 @@ class OverLimit(TaskRejected):
 
     def __init__(self, message: str) -> None:
         super().__init__("over_limit", message)
+
+
+class PoisonMessage(TaskRejected):
+    """A task, or an execution, that ends whoever takes it: its workers, and a process in which it was tried.
+
+    Args:
+        message: how that went.
+        readable: whether it may be decoded at least.
+    """
+
+    def __init__(self, message: str, *, readable: bool = True) -> None:
+        super().__init__("poison_message", message)
+        self.readable = readable
 
 
 class NotFound(TaskRejected):

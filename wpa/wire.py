@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from wpa.adapters.nats import NatsPorts, examine, open_ports
 from wpa.adapters.nats.server import EmbeddedServer
 from wpa.adapters.nats.service import ApiService, serve_api
@@ -28,6 +30,7 @@ from wpa.engine.patience import until_done
 from wpa.engine.runner import StepRunner
 from wpa.engine.schedules import Schedules
 from wpa.engine.services import Services
+from wpa.engine.trials import Trials
 from wpa.engine.worker import Worker
 from wpa.hooks.host import PluginHost
 from wpa.hooks.modules import load_module
@@ -37,7 +40,16 @@ from wpa.ports import Ports
 from wpa.ports.tracing import Tracer
 from wpa.settings import Settings
 
-__all__ = ["WorkerInfo", "embedded_server", "examine", "plugin_host", "run", "serve_worker", "version"]
+__all__ = [
+    "WorkerInfo",
+    "embedded_server",
+    "examine",
+    "plugin_host",
+    "run",
+    "serve_trials",
+    "serve_worker",
+    "version",
+]
 
 log = logging.getLogger("wpa.worker")
 
@@ -178,6 +190,8 @@ async def serve_worker(
     runner = StepRunner(host, ports.live, ports.clock, worker_id, settings.threads, settings.process_workers)
     limits = limits_of(settings, ports.message_bytes_max)
     _tell_of(limits, settings, ports.message_bytes_max)
+    stuck_after_s = max(STUCK_MIN_S, STUCK_LEASES * settings.ack_wait_s)
+    trials = _trials(ports, settings, limits, stuck_after_s)
     try:
         services = Services(
             around(ports),
@@ -188,6 +202,7 @@ async def serve_worker(
             tracer,
             host.flows(),
             roster=ports.roster,
+            trials=trials,
         )
         # A stream that was made this moment may have no leader yet: what can't be written is not given up.
         await until_done(lambda: services.library.publish_flows(host.flow_documents(), worker_id))
@@ -205,7 +220,7 @@ async def serve_worker(
             ready(info)
         end_forks(ports.transport)
         try:
-            async with ended_when_stuck(max(STUCK_MIN_S, STUCK_LEASES * settings.ack_wait_s)):
+            async with ended_when_stuck(stuck_after_s):
                 await worker.run(stop)
         finally:
             presence.cancel()
@@ -215,7 +230,27 @@ async def serve_worker(
         if tracer is not None:
             tracer.close()
         await runner.aclose()
+        if trials is not None:
+            await trials.aclose()
         await ports.aclose()
+
+
+def _trials(ports: Ports, settings: Settings, limits: Limits, within_s: float) -> Trials | None:
+    if sys.platform == "win32":
+        return None
+    told = {"settings": settings.model_dump(mode="json"), "limits": limits, "within_s": within_s}
+    start = f"from {__name__} import serve_trials; serve_trials()"
+    return Trials(ports, start, msgspec.json.encode(told).decode(), within_s)
+
+
+def serve_trials() -> None:
+    """Be a child in which suspects are tried, as long as the worker is there that has started it."""
+    # Imported late: it has modules that not every platform has.
+    from wpa.engine import trial_child
+
+    told = msgspec.json.decode(sys.argv[1], type=trial_child.Told)
+    settings = Settings.model_validate(told.settings)
+    trial_child.serve(told, settings, plugin_host(settings.flow_modules).flows())
 
 
 def _tracer(settings: Settings, worker_id: str) -> Tracer | None:

@@ -211,6 +211,8 @@ async def execution_behind(services: Services, state: State) -> tuple[Execution 
     """
     if state.error is not None and state.error.type == "FlowOverrun":
         return None, None  # its code, run once more, would hold up this worker as well
+    if state.ends_workers:
+        return None, None
     try:
         program = await services.library.program(state.tenant, state.workflow, state.version)
         return await revive_to_show(program, state, services.limits, services.payloads), None

@@ -190,6 +190,9 @@ def _signal_id(given: str) -> str:
 
 async def _answer(services: Services, state: State, task: AnswerTask) -> Signal | None:
     """An answer to an approval that is open now, by somebody who may give one; None: it was given before."""
+    if state.ends_workers:  # who may answer, only a look at its code tells
+        message = f"execution {state.execution} is blocked, and takes no answers: see `wpa status`"
+        raise TaskRejected("blocked", message)
     step, by = task.payload.step, author(task)
     who = by.get("user_id") or task.task_id or "anonymous"
     is_open = [state.slots[slot_id] for slot_id in state.open if state.slots[slot_id].kind == "approval"]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from wpa.errors import TaskRejected
+from wpa.errors import PoisonMessage, TaskRejected
 from wpa.model.codec import decode_task, start_hash
 from wpa.model.events import Failure
 from wpa.model.ids import check_execution, check_version, check_workflow
@@ -223,7 +223,7 @@ _CHILD_START = msgspec.json.Decoder(_ChildStart)
 
 def refusal(lease: Lease, error: TaskRejected) -> ChildEndedTask | None:
     """What is told to the execution that waits for a child whose start is rejected; None: nobody waits."""
-    if lease.source.kind != "tasks":
+    if lease.source.kind != "tasks" or (isinstance(error, PoisonMessage) and not error.readable):
         return None
     try:
         start = _CHILD_START.decode(lease.data)

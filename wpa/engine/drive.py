@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from wpa.engine.attempts import Attempts
 from wpa.engine.commit import Lost, commit
+from wpa.engine.door import Request
 from wpa.engine.effects import Effects, alarm_of, is_left
 from wpa.engine.loading import Values, in_turns, kept_apart, referring
 from wpa.engine.services import Services
 from wpa.engine.snapshots import Keeper
+from wpa.engine.suspects import TRIED_FROM, poison
+from wpa.engine.trials import Result
 from wpa.errors import Conflict, OverLimit, Superseded, TooLarge, Unavailable
 from wpa.kernel.draft import Draft, plain_value, seal
 from wpa.kernel.execution import Attempt, Diverged, Execution
@@ -43,16 +46,22 @@ NEWS_WITHIN_S: Final = 0.1
 
 
 class Drive:
-    """Advances one execution under one epoch. ``keeper`` and ``effects`` are the driver's.
+    """Advances one execution under one epoch. ``request``, ``keeper`` and ``effects`` are the driver's.
 
     ``give_up`` is called when a step holds the drive though it was interrupted: another driver has to take
     over. This drive does nothing more; it raises Superseded when its step ever ends.
     """
 
     def __init__(
-        self, services: Services, keeper: Keeper, effects: Effects, give_up: Callable[[], None]
+        self,
+        services: Services,
+        request: Request,
+        keeper: Keeper,
+        effects: Effects,
+        give_up: Callable[[], None],
     ) -> None:
         self._services = services
+        self._request = request
         self._keeper = keeper
         self._effects = effects
         self._attempts = Attempts(services)
@@ -159,7 +168,7 @@ class Drive:
                 continue
             attempt = await self._next_attempt(ready)
             if attempt is not None and attempt.slot in execution.state.open:
-                await self.record(execution.attempted(attempt, clock.now_ms()))
+                await self._ended(attempt)
             if self._keeper.due(execution.state):
                 await self._keeper.keep(execution.state)
 
@@ -214,6 +223,23 @@ class Drive:
         wake = execution.wake_ms(attempts.slots)
         within = None if wake is None else max(0.0, (wake - self._services.clock.now_ms()) / 1000)
         return await attempts.next(within)
+
+    def _ended(self, attempt: Attempt) -> Coroutine[Any, Any, object]:
+        """Record how an attempt has ended, and do what follows."""
+        if self._execution.state.slots[attempt.slot].lost >= TRIED_FROM - 1:
+            return self._try(attempt)
+        return self.record(self._execution.attempted(attempt, self._services.clock.now_ms()))
+
+    async def _try(self, attempt: Attempt) -> None:
+        """Workers ended while this step ran, or when it had: see first whether what follows from its result
+        lets one live. Raises PoisonMessage where it doesn't."""
+        trials, lease = self._services.trials, self._request.lease
+        if trials is not None:
+            result = Result(output=attempt.output, error=attempt.error)
+            if death := await trials.attend(lease, {attempt.slot: result}):
+                raise poison(death, lease, self._services.worker)
+        if attempt.slot in self._execution.state.open:
+            await self.record(self._execution.attempted(attempt, self._services.clock.now_ms()))
 
     async def record(self, draft: Draft) -> bool:
         """Append a draft, fold it, and do what it asks for. False where it has to be decided again.

@@ -20,7 +20,8 @@ from functools import partial
 from typing import Any, Final
 
 from wpa.engine.asks import append, decide, interrupts, unknown_execution
-from wpa.engine.commit import Lost, commit
+from wpa.engine.blocking import Blocking
+from wpa.engine.commit import Lost
 from wpa.engine.door import Request, conflict
 from wpa.engine.drive import Drive
 from wpa.engine.effects import Effects
@@ -29,25 +30,20 @@ from wpa.engine.opening import append_first, open_new
 from wpa.engine.services import Services
 from wpa.engine.snapshots import Keeper
 from wpa.engine.turns import Line
-from wpa.errors import Conflict, FlowMissing, NotFound, TaskRejected
-from wpa.kernel.draft import Draft, seal
+from wpa.errors import Conflict, FlowMissing, NotFound, PoisonMessage, TaskRejected
+from wpa.kernel.draft import Draft
 from wpa.kernel.execution import Diverged
-from wpa.kernel.requests import blocked
 from wpa.model.codec import decode_event, encode_event
-from wpa.model.events import Failure
-from wpa.model.state import Parent, State, decode_state, encode_state, is_terminal
+from wpa.model.state import Parent, State, is_terminal
 from wpa.model.tasks import CancelTask, ChildEndedTask, Task, TimerDue
-from wpa.model.times import parse_ms, rfc3339
+from wpa.model.times import parse_ms
 
 __all__ = ["Driver"]
 
 log = logging.getLogger("wpa.engine")
 
-BLOCKED_RETRY_MS: Final = 30_000
 CHILD_FRESH_MS: Final = 3_000
 """A child's start that is younger can't have outlived a cancel that was handed back ``EARLY_TRIES`` times."""
-CODE_TRIES: Final = 30
-"""So often an execution is left to workers that have other code, before it is blocked."""
 LOOK_AT_CLOCK_S: Final = 1.0
 EARLY_TRIES: Final = 6
 """A request may overtake the start it belongs to: so often it is handed back before it is rejected."""
@@ -69,7 +65,8 @@ class Driver:
         self._request = request
         self._keeper = Keeper(services)
         self._effects = Effects(services)
-        self._drive = Drive(services, self._keeper, self._effects, give_up)
+        self._drive = Drive(services, request, self._keeper, self._effects, give_up)
+        self._blocking = Blocking(services, request, self._drive, self._effects)
         self._may_be_behind = services.ports.lags()
         """Whether what is read next may lack what was stored a moment ago."""
 
@@ -96,10 +93,30 @@ class Driver:
                 if self._drive.execution is None:
                     raise
                 # What was asked is recorded: it is the execution that can't go on, and not the task.
-                await self._block(self._drive.execution.state, error)
+                await self._blocking.block(self._drive.execution.state, error)
             self._request.lease.ack()
         finally:
             await self._drive.stop()
+
+    async def condemn(self, error: PoisonMessage) -> None:
+        """Instead of :meth:`drive`, for a task that ends whoever takes it. Where that is what its execution
+        comes to next, it is blocked, and the task acked. Raises ``error`` where it is the task itself.
+        """
+        request, services = self._request, self._services
+        loaded = None
+        if request.execution:
+            loaded = await load_latest(services.ports, services.clock, request.tenant, request.execution)
+        if loaded is None or is_terminal(loaded.state.status):
+            raise error
+        self._keeper.adopt(loaded)
+        state = loaded.state
+        if state.lease == request.lease.identity:
+            await self._blocking.block(await self._blocking.take_over(state), error)
+        elif not isinstance(request.task, TimerDue):
+            raise error
+        elif state.at_rest and state.wake_at:
+            await self._blocking.block(state, error)
+        request.lease.ack()
 
     def news(self, *, interrupt: bool) -> None:
         """Somebody else has appended to the journal. ``interrupt``: look at it even in mid-step."""
@@ -180,7 +197,7 @@ class Driver:
             await services.crew.check(program)
             execution, values = await revive(program, state, services.limits, services.payloads)
         except (Diverged, NotFound) as error:
-            return await self._block(state, error)
+            return await self._blocking.block(state, error)
         self._drive.take(execution, values, state.epoch + 1)
         reason = f"the task was delivered again ({self._request.lease.delivered})"
         while not await self._drive.record(
@@ -212,8 +229,9 @@ class Driver:
             state = loaded.state
             if state.lease == request.lease.identity:
                 return partial(self._take_over, loaded)
-            if isinstance(request.task, TimerDue) and await self._still_blocked(state):
+            if isinstance(request.task, TimerDue) and await self._blocking.is_still(state):
                 return _nothing
+            poison = await self._blocking.try_again(state)
             try:
                 draft = await self._decided(state)
             except TaskRejected:
@@ -223,7 +241,7 @@ class Driver:
             if draft is None:
                 return self._nothing_to_record(state)
             driving = "lease" in draft.data
-            if driving:
+            if driving and poison is None:
                 await self._prepare_to_drive(state)
             # Whoever was blocked took over, and did not come to issue again what the one before had not.
             anew = "reopen" in draft.data or state.blocked is not None
@@ -237,7 +255,7 @@ class Driver:
             # As it is stored: what is told to the program must be what a later load will tell it.
             state = folded(state, [(position, decode_event(encode_event(event)))])
             if driving:
-                return partial(self._go_on, state, anew=anew)
+                return partial(self._go_on, state, anew=anew, poison=poison)
             if not is_terminal(state.status):
                 line.known = loaded._replace(state=state)
             return partial(self._tell, state, before)
@@ -249,7 +267,7 @@ class Driver:
         except Conflict as ahead:
             raise TaskRejected("not_waiting", str(ahead)) from None
         except Diverged as error:  # whether what is asked can be done, only its own code can tell
-            await self._leave_to_other_code(state, error)
+            await self._blocking.leave_to_other_code(state, error)
             raise
 
     def _nothing_to_record(self, state: State) -> Callable[[], Awaitable[bool]]:
@@ -283,8 +301,10 @@ class Driver:
         await self._heal(state)
         return False
 
-    async def _go_on(self, state: State, *, anew: bool) -> bool:
+    async def _go_on(self, state: State, *, anew: bool, poison: PoisonMessage | None) -> bool:
         self._request.answer({"ok": True, "execution_id": state.execution, "duplicate": False})
+        if poison is not None:
+            return await self._blocking.block(state, poison)
         return await self._pick_up(state, anew=anew)
 
     async def _tell(self, state: State, driver: str) -> bool:
@@ -329,7 +349,7 @@ class Driver:
             program = await services.library.program(state.tenant, state.workflow, state.version)
             execution, values = await revive(program, state, services.limits, services.payloads)
         except (Diverged, NotFound) as error:
-            return await self._block(state, error)
+            return await self._blocking.block(state, error)
         self._drive.take(execution, values, state.epoch)
         if anew:
             await self._drive.resume_effects()
@@ -345,45 +365,6 @@ class Driver:
         except (FlowMissing, TaskRejected):
             return  # what comes of that is seen to when the execution is picked up
         await services.crew.check(program)
-
-    # -- blocked -----------------------------------------------------------------------------
-
-    async def _block(self, state: State, error: Diverged | TaskRejected) -> bool:
-        """The definition can't go on with what is recorded: say so, and look again later."""
-        services = self._services
-        await self._leave_to_other_code(state, error)
-        kind = "NonDeterminism" if isinstance(error, Diverged) else error.code
-        log.error("%s.%s is blocked: %s", state.tenant, state.execution, error)
-        now = services.clock.now_ms()
-        draft = blocked(state, Failure(type=kind, message=str(error)), now, now + BLOCKED_RETRY_MS)
-        event = seal(draft, state, id=services.next_id(), worker=services.worker, epoch=state.epoch + 1)
-        position = await commit(services.ports.journal, event, state.position)
-        state = folded(state, [(position, event)])
-        await self._drive.settle_down(state)
-        return False
-
-    async def _still_blocked(self, state: State) -> bool:
-        """Whether a blocked execution can't go on yet. Nothing is recorded of trying in vain."""
-        if state.blocked is None or not state.at_rest:
-            return False
-        services = self._services
-        try:
-            program = await services.library.program(state.tenant, state.workflow, state.version)
-            copy = decode_state(encode_state(state))
-            await revive(program, copy, services.limits, services.payloads)
-        except (Diverged, NotFound) as error:
-            await self._leave_to_other_code(state, error)
-            state.wake_at = rfc3339(services.clock.now_ms() + BLOCKED_RETRY_MS)
-            await self._effects.set_alarm(state)
-            return True
-        return False
-
-    async def _leave_to_other_code(self, state: State, error: Diverged | TaskRejected) -> None:
-        """Raise CodeDiffers where another worker may be able to go on; not for ever, for maybe none is."""
-        services = self._services
-        if isinstance(error, Diverged) and self._request.lease.delivered <= CODE_TRIES:
-            program = await services.library.program(state.tenant, state.workflow, state.version)
-            await services.crew.check_code(program)
 
     async def _heal(self, state: State) -> None:
         """There is nothing to record; whoever was here before may not have come to the end of it."""

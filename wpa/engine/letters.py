@@ -8,13 +8,18 @@ letter says under which key.
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import Final
 
-from wpa.engine.services import Services
-from wpa.errors import TooLarge
-from wpa.ports.blobs import Blobs
+import msgspec
 
-__all__ = ["PAYLOAD_HEADER", "REJECTED_HEADER", "SIZE_HEADER", "bury", "original"]
+from wpa.engine.door import answer, dead_letter_headers, refusal
+from wpa.engine.services import Services
+from wpa.errors import TaskRejected, TooLarge, Unavailable
+from wpa.ports.blobs import Blobs
+from wpa.ports.tasks import Lease
+
+__all__ = ["PAYLOAD_HEADER", "REJECTED_HEADER", "SIZE_HEADER", "bury", "original", "reject"]
 
 PAYLOAD_HEADER: Final = "Wpa-Payload"
 """On a letter without bytes: where the original ones are."""
@@ -23,6 +28,10 @@ SIZE_HEADER: Final = "Wpa-Size"
 REJECTED_HEADER: Final = "Wpa-Rejected-At"
 HEADER_CHARS_MAX: Final = 16_384
 """Of those that a letter has that is too large: longer ones are the publisher's, and left out."""
+
+HAND_BACK_S: Final = 1.0
+
+log = logging.getLogger("wpa.worker")
 
 
 async def bury(services: Services, tenant: str, data: bytes, headers: dict[str, str]) -> None:
@@ -38,6 +47,28 @@ async def bury(services: Services, tenant: str, data: bytes, headers: dict[str, 
         await ports.blobs.put(key, data)
         kept = {name: value for name, value in headers.items() if len(value) <= HEADER_CHARS_MAX}
         await ports.tasks.bury(tenant, b"", {**kept, PAYLOAD_HEADER: key, SIZE_HEADER: str(len(data))})
+
+
+async def reject(services: Services, lease: Lease, error: TaskRejected) -> None:
+    """To the dead-letter subject: the original bytes, and why. Only then is the task acked.
+
+    Where it is the start of a child, its parent is told, which would wait for ever.
+    """
+    log.warning(
+        "task %d of %s is rejected: %s; `wpa dlq list` says why",
+        lease.sequence, lease.source.subject, error.outline,
+    )  # fmt: skip
+    headers = dead_letter_headers(lease, error, services.worker, services.clock.now_ms())
+    try:
+        if (told := refusal(lease, error)) is not None:
+            await services.ports.tasks.publish(lease.tenant, msgspec.json.encode(told), {})
+        await bury(services, lease.tenant, lease.data, headers)
+    except Unavailable as trouble:
+        log.warning("the rejected task %d can't be buried yet: %s", lease.sequence, trouble)
+        lease.nak(HAND_BACK_S)
+        return
+    answer(services.ports.live, lease, {"ok": False, "error": error.as_dict()})
+    lease.ack()
 
 
 async def original(blobs: Blobs, data: bytes, headers: dict[str, str]) -> bytes:

@@ -23,7 +23,7 @@ from wpa.engine.context import Context, StepCall
 from wpa.errors import StepFailed
 from wpa.ports.steps import StepType
 
-__all__ = ["ProcessPool"]
+__all__ = ["Child", "ProcessPool", "end_child", "end_of"]
 
 FRAME_BYTES_MAX = 512 * 1024 * 1024
 TERM_GRACE_S = 0.5
@@ -59,7 +59,7 @@ class ProcessPool:
                 self._busy.discard(child)
                 # Only a child that answered is known to be at the start of a new request.
                 if frame is None or self._closed:
-                    await _end(child)
+                    await end_child(child)
                 else:
                     self._idle.append(child)
         if frame["kind"] == "done":
@@ -92,7 +92,7 @@ class ProcessPool:
         try:
             self._check_open()  # again: making it took a while
         except StepFailed:
-            await _end(child)
+            await end_child(child)
             raise
         return child
 
@@ -105,7 +105,7 @@ class ProcessPool:
         self._closed = True
         children = [*self._idle, *self._busy]
         self._idle.clear()
-        await asyncio.gather(*(_end(child) for child in children))
+        await asyncio.gather(*(end_child(child) for child in children))
 
 
 def _request(found: StepType, call: StepCall) -> bytes:
@@ -139,9 +139,7 @@ async def _converse(child: Child, request: bytes, context: Context) -> dict[str,
                 return frame
             await _pass_on(frame, context)
     except (asyncio.IncompleteReadError, BrokenPipeError, ConnectionResetError):
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(child.wait(), EXIT_GRACE_S)
-        raise StepFailed(f"the step's process died ({_end_of(child)})", type="ProcessDied") from None
+        raise StepFailed(f"the step's process died ({await end_of(child)})", type="ProcessDied") from None
 
 
 async def _pass_on(frame: dict[str, Any], context: Context) -> None:
@@ -156,7 +154,10 @@ async def _pass_on(frame: dict[str, Any], context: Context) -> None:
         logging.getLogger(frame["name"]).log(frame["level"], "%s", frame["message"], extra=frame["extra"])
 
 
-def _end_of(child: Child) -> str:
+async def end_of(child: Child) -> str:
+    """How a child has ended that has closed its output."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(child.wait(), EXIT_GRACE_S)
     code = child.returncode
     if code is None:
         return "it closed its output"
@@ -168,7 +169,7 @@ def _end_of(child: Child) -> str:
         return f"signal {-code}"
 
 
-async def _end(child: Child) -> None:
+async def end_child(child: Child) -> None:
     """End a child and what it started. A second cancellation cuts the wait short, and leaves nothing."""
     if child.returncode is None:
         _signal(child, signal.SIGTERM)

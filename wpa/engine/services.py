@@ -13,6 +13,7 @@ from wpa.engine.crew import Crew, Roster
 from wpa.engine.library import Library
 from wpa.engine.payloads import Payloads
 from wpa.engine.runner import StepCall, StepRunner
+from wpa.engine.trials import Trials
 from wpa.engine.turns import Turns
 from wpa.kernel.program import Program
 from wpa.model import events as ev
@@ -40,6 +41,7 @@ class Services:
         tracer: Tracer | None = None,
         flows: Mapping[str, Program] | None = None,
         roster: Roster | None = None,
+        trials: Trials | None = None,
     ) -> None:
         self.ports = ports
         self.runner = runner
@@ -51,6 +53,8 @@ class Services:
         self.crew = Crew(worker, runner.has, ports.clock, roster)
         self.payloads = Payloads(ports.blobs, limits)
         self.turns = Turns()
+        self.trials = trials
+        """Where suspects are tried; None: nothing is suspected."""
         self._tracer = tracer
         self._count = 0
 

@@ -12,21 +12,20 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from wpa.engine.deployments import Deployments
-from wpa.engine.door import Heard, Request, admit, answer, dead_letter_headers, refusal
+from wpa.engine.door import Heard, Request, admit
 from wpa.engine.driver import Driver
 from wpa.engine.inbox import Inbox
 from wpa.engine.leaving import Leaving
-from wpa.engine.letters import bury
+from wpa.engine.letters import reject
 from wpa.engine.library import is_reserved
 from wpa.engine.pace import Pace
 from wpa.engine.remote import RemoteSteps
 from wpa.engine.schedules import Schedules
 from wpa.engine.services import Services
+from wpa.engine.suspects import Suspects
 from wpa.engine.triggers import Triggers
-from wpa.errors import CodeMissing, PlatformError, Superseded, TaskRejected, Unavailable
+from wpa.errors import CodeMissing, PlatformError, PoisonMessage, Superseded, TaskRejected
 from wpa.model.tasks import ScheduleDue, Task, TimerDue
 from wpa.ports.tasks import Feed, Lease, Source
 
@@ -89,6 +88,7 @@ class Worker:
         self._pace = Pace(services.settings.concurrency, services.worked_s, self._begin)
         self._beat = 0
         """Counts the heartbeat's looks at the leases."""
+        self._suspects = Suspects(services, self._admit, lambda lease: self._credit(lease.source))
         self._draining = False
         self._chores: set[asyncio.Task[None]] = set()
         self._burying: set[tuple[str, str]] = set()
@@ -142,6 +142,7 @@ class Worker:
         for request in self._inbox.clear():
             self._let_go(request)
             request.lease.nak()
+        self._suspects.close()
         self._remote.drain()
         running = {held.task for held in self._held.values() if held.task is not None} | self._remote.running
         if running:
@@ -156,6 +157,7 @@ class Worker:
     async def _drop(self) -> None:
         """Cancelled without a stop: begin nothing more, and hand back at once what is held."""
         self._draining = True
+        self._suspects.close()
         self._remote.drain()
         for request in self._inbox.clear():
             self._let_go(request)
@@ -237,11 +239,21 @@ class Worker:
             held.beat = self._beat
             self._credit(lease.source)
             return
+        if self._suspects.holds(lease):
+            self._credit(lease.source)
+            return
         if self._draining:
             lease.nak()
             return
-        services = self._services
+        if not self._suspects.takes(lease):
+            self._admit(lease)
+
+    def _admit(self, lease: Lease, poison: PoisonMessage | None = None) -> None:
+        """Read a task, and drive it when it is its turn; not where there is ``poison``."""
+        services, key = self._services, (lease.tenant, lease.identity)
         try:
+            if poison is not None and not poison.readable:
+                raise poison
             request = admit(lease, services.limits, services.ports.live)
         except TaskRejected as error:
             if key not in self._burying:  # delivered again before that was done
@@ -250,12 +262,15 @@ class Worker:
             self._credit(lease.source)
             return
         held = self._held[key] = _Held(request, self._beat)
-        if isinstance(request.task, Task | TimerDue):
+        if not isinstance(request.task, Task | TimerDue):
+            # A cancel must not wait until one of those that it may be meant for has ended.
+            self._see_to(held, poison)
+        elif poison is not None:
+            self._see_to(held, poison)
+            self._credit(lease.source)
+        else:
             self._inbox.put(request)
             self._begin()
-        else:
-            # A cancel must not wait until one of those that it may be meant for has ended.
-            self._see_to(held)
 
     def _begin(self) -> None:
         """Drive as many of the waiting requests as there is room for."""
@@ -266,9 +281,11 @@ class Worker:
             self._see_to(self._held[(request.tenant, request.lease.identity)])
             self._credit(request.lease.source)
 
-    def _see_to(self, held: _Held) -> None:
+    def _see_to(self, held: _Held, poison: PoisonMessage | None = None) -> None:
         request = held.request
-        if isinstance(request.task, ScheduleDue):
+        if poison is not None:
+            work = Driver(self._services, request, lambda: None).condemn(poison)
+        elif isinstance(request.task, ScheduleDue):
             work = self._schedules.fired(request.lease, request.task.workflow_id)
         elif isinstance(request.task, Heard):
             work = self._triggers.retried(request.lease, request.task.origin)
@@ -306,9 +323,11 @@ class Worker:
         except Superseded as error:
             log.warning("stopped driving: %s", error)  # no ack, no nak: the lease is another's now
         except CodeMissing as error:
+            self._suspects.vouch(request.lease)
             await self._leaving.leave(request.lease, name, error)
         except PlatformError as error:
             log.warning("%s is handed back: %s", name, error)
+            self._suspects.vouch(request.lease)
             request.lease.nak(HAND_BACK_S)
         except asyncio.CancelledError:
             if held.given_up or not self._draining:
@@ -316,6 +335,7 @@ class Worker:
             request.lease.nak()
         except Exception:
             log.exception("%s is handed back after an error of the engine's own; please report it", name)
+            self._suspects.vouch(request.lease)
             request.lease.nak(HAND_BACK_S * 10)
         finally:
             if not held.given_up:
@@ -336,28 +356,10 @@ class Worker:
             held.driver = None
 
     async def _bury(self, lease: Lease, error: TaskRejected) -> None:
-        """To the dead-letter subject: the original bytes, and why. Only then is the task acked.
-
-        Where it is the start of a child, its parent is told, which would wait for ever.
-        """
-        services = self._services
-        log.warning(
-            "task %d of %s is rejected: %s; `wpa dlq list` says why",
-            lease.sequence, lease.source.subject, error.outline,
-        )  # fmt: skip
-        headers = dead_letter_headers(lease, error, services.worker, services.clock.now_ms())
         try:
-            if (told := refusal(lease, error)) is not None:
-                await services.ports.tasks.publish(lease.tenant, msgspec.json.encode(told), {})
-            await bury(services, lease.tenant, lease.data, headers)
-        except Unavailable as trouble:
-            log.warning("the rejected task %d can't be buried yet: %s", lease.sequence, trouble)
-            lease.nak(HAND_BACK_S)
-            return
+            await reject(self._services, lease, error)
         finally:
             self._burying.discard((lease.tenant, lease.identity))
-        answer(services.ports.live, lease, {"ok": False, "error": error.as_dict()})
-        lease.ack()
 
     def _chore(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)
@@ -378,6 +380,7 @@ class Worker:
                     held.beat = beat
             if beat % BEATS_PER_HEARTBEAT == 0:
                 self._remote.extend()
+                self._suspects.extend()
 
     async def _on_nudge(self, tenant: str, execution: str, epoch: int, reason: str) -> None:
         """An execution has news: tell its driver; or stop it, where another worker has taken over."""

@@ -88,9 +88,11 @@ def woken(state: State, now_ms: int, lease: str) -> Draft:
     return Draft(ev.RESUMED, {"reason": "timer", "lease": lease}, now_ms)
 
 
-def blocked(state: State, failure: Failure, now_ms: int, retry_ms: int) -> Draft:
-    """The definition can't go on with what is recorded; try again at ``retry_ms``."""
-    data = {"blocked": failure, "waiting_for": [], "until": rfc3339(retry_ms)}
+def blocked(state: State, failure: Failure, now_ms: int, retry_ms: int | None) -> Draft:
+    """The definition can't go on with what is recorded; try again at ``retry_ms``, or when somebody asks."""
+    data: dict[str, Any] = {"blocked": failure, "waiting_for": []}
+    if retry_ms is not None:
+        data["until"] = rfc3339(retry_ms)
     if state.status in ("PAUSED", "COMPENSATING"):
         data["status"] = state.status
     return Draft(ev.WAITING, data, now_ms)

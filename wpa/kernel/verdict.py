@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from wpa.kernel.program import StepPolicy, Want
 from wpa.kernel.retry import backoff_ms, may_retry
-from wpa.model.events import Failure
+from wpa.model.events import WORKER_LOST, Failure
 from wpa.model.limits import Limits
 from wpa.model.state import Slot, State
 from wpa.model.times import parse_ms
@@ -88,7 +88,7 @@ def hopeless(slot: Slot, want: Want, limits: Limits) -> Failure | None:
         )
     if slot.lost > limits.lost_attempts_max:
         message = f"{slot.lost} workers ended while this step ran; it may be what ends them"
-        return Failure(type="WorkerLost", message=message, retryable=False)
+        return Failure(type=WORKER_LOST, message=message, retryable=False)
     return None
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["COMPLETED", "Event", "Failure"]
+__all__ = ["COMPLETED", "WORKER_LOST", "Event", "Failure"]
 
 STARTED: Final = "workflow_started"
 STEP_COMPLETED: Final = "workflow_step_completed"
@@ -34,6 +34,9 @@ ASKED: Final = frozenset({SIGNALLED, PAUSED, RESUMED, CANCEL_REQUESTED, CANCELLE
 
 LIVE_STARTED: Final = "step_started"
 LIVE_PROGRESS: Final = "step_progress"
+
+WORKER_LOST: Final = "WorkerLost"
+"""The type of failure of what is given up since workers ended at it."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

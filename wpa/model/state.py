@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from wpa.errors import Newer
-from wpa.model.events import Failure
+from wpa.model.events import WORKER_LOST, Failure
 
 __all__ = [
     "CLEANUP_FORMAT",
@@ -229,6 +229,11 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     def at_rest(self) -> bool:
         """Whether nobody drives the execution."""
         return not self.lease
+
+    @property
+    def ends_workers(self) -> bool:
+        """Whether it is blocked since its workers ended at what comes next, and would again."""
+        return self.blocked is not None and self.blocked.type == WORKER_LOST
 
     @property
     def key(self) -> str:
