@@ -148,7 +148,9 @@ async def test_a_start_that_ends_its_workers_becomes_a_dead_letter(
         await patiently(lambda: client.start("at_once", {}, execution_id="bad"))
         (letter,) = await until(lambda: patiently(lambda: client.dlq_list(5), AT_LAST_S), AT_LAST_S)
         assert letter["code"] == "poison_message"
-        assert re.search(r"handed out 4 times, .*SIGSEGV.*; the log of worker \S+ says where", letter["message"])
+        assert re.search(
+            r"handed out 4 times, .*SIGSEGV.*; the log of worker \S+ says where", letter["message"]
+        )
         assert 1 <= supervisor.deaths <= DEATHS_MAX
         deaths = supervisor.deaths
 

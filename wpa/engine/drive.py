@@ -237,7 +237,7 @@ class Drive:
         if trials is not None:
             result = Result(output=attempt.output, error=attempt.error)
             if death := await trials.attend(lease, {attempt.slot: result}):
-                raise poison(death, lease, self._services.worker)
+                raise poison(death, lease.delivered, self._services.worker)
         if attempt.slot in self._execution.state.open:
             await self.record(self._execution.attempted(attempt, self._services.clock.now_ms()))
 

@@ -21,7 +21,9 @@ from wpa.engine.door import Origin
 from wpa.engine.letters import bury
 from wpa.engine.messages import Messages, digest, own_subject
 from wpa.engine.services import Services
-from wpa.errors import Conflict, OverLimit, PlatformError, Problem, TaskRejected
+from wpa.engine.suspects import TRIED_FROM, poison
+from wpa.engine.trials import Suspect
+from wpa.errors import Conflict, OverLimit, PlatformError, PoisonMessage, Problem, TaskRejected
 from wpa.model.subjects import covers
 from wpa.model.times import parse_ms
 from wpa.plan import Plan
@@ -39,6 +41,7 @@ IN_HAND: Final = 64
 """Of each inlet, a worker has so many messages in hand at most; the others stay in the stream."""
 RETRY_S: Final = 0.5
 RETRY_MAX_S: Final = 5.0
+EXTENDS_PER_ACK_WAIT: Final = 5
 HAND_BACK_S: Final = 10.0
 """How long a message rests after an error of the engine's own."""
 
@@ -292,8 +295,9 @@ class Tap:
             message=digest(inlet.name, drawn.stored, str(drawn.sequence)),
             headers=drawn.headers,
         )
-        rejected: TaskRejected | None = None
-        for made in self._messages.tasks(inlet.tenant, self.plan, origin, drawn.data):
+        rejected: TaskRejected | None = await self._poison(drawn, origin)
+        made_of = self._messages.tasks(inlet.tenant, self.plan, origin, drawn.data)
+        for made in made_of if rejected is None else ():
             if isinstance(made, TaskRejected):
                 rejected = rejected or made
                 continue
@@ -304,6 +308,33 @@ class Tap:
         if rejected is not None:
             log.warning("%s: of no use to %s: %s", self._place(drawn), self._name, rejected.outline)
             await bury(self._services, inlet.tenant, drawn.data, self._messages.letter(origin, rejected))
+
+    async def _poison(self, drawn: Drawn, origin: Origin) -> PoisonMessage | None:
+        """Why a message that was handed out too often may not be looked at."""
+        trials = self._services.trials
+        if trials is None or drawn.delivered < TRIED_FROM:
+            return None
+        suspect = Suspect(
+            tenant=self.inlet.tenant,
+            kind="tasks",
+            data=drawn.data,
+            headers=self._messages.about(origin),
+            sequence=drawn.sequence,
+            identity=origin.message,
+            delivered=drawn.delivered,
+            stored_ms=self._services.clock.now_ms(),
+        )
+        extending = asyncio.create_task(self._keep(drawn))
+        try:
+            death = await trials.try_out(suspect)
+        finally:
+            extending.cancel()
+        return poison(death, drawn.delivered, self._services.worker) if death else None
+
+    async def _keep(self, drawn: Drawn) -> None:
+        while True:
+            await self._services.clock.sleep(self._services.settings.ack_wait_s / EXTENDS_PER_ACK_WAIT)
+            drawn.extend()
 
     def _place(self, drawn: Drawn) -> str:
         return f"message {drawn.sequence} of stream {self.inlet.stream} on {drawn.subject}"

@@ -83,8 +83,11 @@ class Messages:
     def letter(self, origin: Origin, error: TaskRejected) -> dict[str, str]:
         """The headers of a message that is a dead letter: why, and what is needed to try it again."""
         headers = letter_headers(origin.subject, error, self._services.worker, self._services.clock.now_ms())
-        headers[TRIGGER_HEADER] = _header(origin)
-        return headers
+        return headers | self.about(origin)
+
+    def about(self, origin: Origin) -> dict[str, str]:
+        """The headers that make a task of the message itself."""
+        return {TRIGGER_HEADER: _header(origin)}
 
     def _task(self, plan: Plan, trigger: Trigger, name: str, origin: Origin, message: Any) -> Made | None:
         found = trigger.match(origin.subject, message, origin.headers)

@@ -26,7 +26,7 @@ from wpa.engine.payloads import reference
 from wpa.engine.runner import StepCall, StepResult
 from wpa.engine.services import Services
 from wpa.errors import Conflict, NotFound, OverLimit, PlatformError, Unavailable
-from wpa.model.events import Failure
+from wpa.model.events import WORKER_LOST, Failure
 from wpa.model.state import is_terminal
 from wpa.model.tasks import STEP_RESULT, StepResultPayload, StepResultTask, StepTask
 from wpa.model.times import parse_ms, rfc3339
@@ -45,6 +45,8 @@ REPORTED_KEPT: Final = 1_024
 LOOK_EVERY_S: Final = 10.0
 NO_PLUGIN_TRIES: Final = 20
 """A step of a type that this worker lacks is handed back, for another of its group; then it fails."""
+BEGUN: Final = "begun"
+"""The kind of the records that say how often an attempt was begun that was handed out again."""
 CLAIM: Final = "claim"
 """The kind of the records that say who has begun an ``at_most_once`` step."""
 _STEP = msgspec.json.Decoder(StepTask)
@@ -239,6 +241,8 @@ class RemoteSteps:
             if result is None:
                 run.lease.ack()
                 return
+        elif await self._is_hopeless(step, run.lease):
+            result = self._given_up()
         else:
             result = await self._attempt(step, started)
         await self._report(step, result, started)
@@ -320,6 +324,29 @@ class RemoteSteps:
             ),
         )
         await services.ports.tasks.publish(step.tenant_id, msgspec.json.encode(task), {})
+
+    # -- what ends its workers ---------------------------------------------------------------
+
+    async def _is_hopeless(self, step: StepTask, lease: Lease) -> bool:
+        """Whether this attempt has ended so many workers that it is not begun once more.
+
+        Of a step that is handed out again it is counted how often it was begun: it may only have been in
+        hand, or handed back. Nothing is counted, and nothing costs, at the first time.
+        """
+        if lease.delivered == 1:
+            return False
+        records, name = self._services.ports.records, _claim_name(step)
+        found = await records.get(step.tenant_id, BEGUN, name)
+        begun, revision = (msgspec.json.decode(found[0], type=int), found[1]) if found else (1, 0)
+        if begun > self._services.limits.lost_attempts_max:
+            return True
+        await records.put(step.tenant_id, BEGUN, name, msgspec.json.encode(begun + 1), revision)
+        return False
+
+    def _given_up(self) -> StepResult:
+        lost = self._services.limits.lost_attempts_max + 1
+        message = f"{lost} workers ended while this step ran; it may be what ends them"
+        return StepResult(error=Failure(type=WORKER_LOST, message=message, retryable=False))
 
     # -- at most once ------------------------------------------------------------------------
 

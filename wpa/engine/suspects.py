@@ -103,13 +103,13 @@ class Suspects:
         except Exception:
             log.exception("a trial failed by an error of the engine's own; please report it")
         lease = self._leases.pop((lease.tenant, lease.identity), lease)
-        self._tried(lease, poison(death, lease, self._services.worker) if death else None)
+        self._tried(lease, poison(death, lease.delivered, self._services.worker) if death else None)
 
 
-def poison(death: Death, lease: Lease, worker: str) -> PoisonMessage:
+def poison(death: Death, delivered: int, worker: str) -> PoisonMessage:
     """Why a task, or the execution that it is for, is not run again."""
     return PoisonMessage(
-        f"workers end at it: it was handed out {lease.delivered} times, and tried in two processes of its "
+        f"workers end at it: it was handed out {delivered} times, and tried in two processes of its "
         f"own, which it ended, too ({death.how}); the log of worker {worker} says where",
         readable=death.admitted,
     )

@@ -331,6 +331,8 @@ class _Trials:
         self._flows = flows
 
     async def serve(self) -> NoReturn:
+        gc.collect()
+        gc.freeze()  # what is imported by now is not looked through after each trial
         self._worker.say(Ready())
         while True:
             await self._try(msgspec.json.decode(self._worker.hear(), type=Suspect))

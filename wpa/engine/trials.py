@@ -55,6 +55,8 @@ START_WITHIN_S: Final = 60.0
 """A child imports all that the worker has imported."""
 PATIENCE: Final = 4
 """A child that does not compute may stand still for so many times as long as one that does."""
+ENDS_ITSELF_S: Final = 2.0
+"""A child that is over its time is ended by its own alarm; where that fails, so long after."""
 LOOK_EVERY_S: Final = 0.1
 MEMORY_SHARE: Final = 0.5
 """Of the memory that there is, a child may take so much."""
@@ -164,11 +166,15 @@ class Trials:
         None where a child came through, or none can be started: that is no fault of the task's. Raises
         PlatformError where the server can't be asked. A trial that is cancelled leaves no process behind.
         """
-        suspect = msgspec.json.encode(_suspect(lease, results or {}))
-        turn = self._turns.setdefault(lease.tenant, asyncio.Lock())
+        return await self.try_out(_suspect(lease, results or {}))
+
+    async def try_out(self, suspect: Suspect) -> Death | None:
+        """The same for what has no lease of ours."""
+        data = msgspec.json.encode(suspect)
+        turn = self._turns.setdefault(suspect.tenant, asyncio.Lock())
         async with turn, self._room:
-            first = await self._try(suspect, fresh=False)
-            return first and await self._try(suspect, fresh=True)
+            first = await self._try(data, fresh=False)
+            return first and await self._try(data, fresh=True)
 
     async def aclose(self) -> None:
         """End every child."""
@@ -261,14 +267,14 @@ class Trials:
         """What it says next. Raises _Condemned where it takes too long, or too much."""
         hearing = asyncio.ensure_future(_receive(child))
         loop = asyncio.get_running_loop()
-        until_s = loop.time() + self._within_s * PATIENCE
+        until_s = loop.time() + self._within_s * PATIENCE + ENDS_ITSELF_S
         try:
             while not hearing.done():
                 await asyncio.wait((hearing,), timeout=LOOK_EVERY_S)
                 if _resident_bytes(child.pid) > self._bytes_max:
                     raise _Condemned(f"more than {self._bytes_max // 2**20} MB of memory taken")
                 if loop.time() > until_s:
-                    raise _Condemned(f"no end within {self._within_s * PATIENCE:g} s")
+                    raise _Condemned(f"it did not end within {self._within_s * PATIENCE:g} s")
             return hearing.result()
         finally:
             hearing.cancel()

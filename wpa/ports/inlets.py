@@ -50,7 +50,7 @@ class UserStream(msgspec.Struct, frozen=True, kw_only=True):
 class Drawn(Protocol):
     """A message in hand. Until it is acked, or its time runs out, nobody else gets it through this inlet.
 
-    ``ack`` and ``nak`` are sent, not awaited: a lost one is healed by redelivery.
+    ``ack``, ``nak`` and ``extend`` are sent, not awaited: a lost one is healed by redelivery.
     """
 
     @property
@@ -80,6 +80,7 @@ class Drawn(Protocol):
 
     def ack(self) -> None: ...
     def nak(self, delay_s: float = 0.0) -> None: ...
+    def extend(self) -> None: ...
 
 
 class Inlets(Protocol):

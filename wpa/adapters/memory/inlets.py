@@ -57,6 +57,10 @@ class MemoryDrawn:
         if self._connection.open:
             self._consumer.nak(self.sequence, delay_s)
 
+    def extend(self) -> None:
+        if self._connection.open:
+            self._consumer.extend(self.sequence)
+
 
 class _InletFeed:
     """See :class:`wpa.ports.tasks.Feed`."""
