@@ -93,7 +93,11 @@ class Driver:
                 if self._drive.execution is None:
                     raise
                 # What was asked is recorded: it is the execution that can't go on, and not the task.
-                await self._blocking.block(self._drive.execution.state, error)
+                state = self._drive.execution.state
+                if isinstance(error, PoisonMessage):
+                    await self._drive.stop()
+                    state = await self._blocking.take_over(state)  # what runs is lost
+                await self._blocking.block(state, error)
             self._request.lease.ack()
         finally:
             await self._drive.stop()
@@ -197,7 +201,8 @@ class Driver:
             await services.crew.check(program)
             execution, values = await revive(program, state, services.limits, services.payloads)
         except (Diverged, NotFound) as error:
-            return await self._blocking.block(state, error)
+            await self._blocking.leave_to_other_code(state, error)
+            return await self._blocking.block(await self._blocking.take_over(state), error)
         self._drive.take(execution, values, state.epoch + 1)
         reason = f"the task was delivered again ({self._request.lease.delivered})"
         while not await self._drive.record(

@@ -12,6 +12,7 @@ import pytest
 from tests.unit.engine.starts import TENANT, World
 from wpa.engine.door import ONCE_HEADER, TRIGGER_HEADER, Heard, admit
 from wpa.engine.inlets import IN_HAND, KIND, InletKeeper, inlets_of
+from wpa.engine.trials import Death, Suspect
 from wpa.engine.triggers import Triggers
 from wpa.errors import PlatformError, TooLarge, Unavailable
 from wpa.plan import Plan
@@ -418,3 +419,53 @@ async def test_a_work_queue_has_no_middle_and_a_copy_has_any_subject(
 async def test_a_stream_that_will_do(bench: Bench) -> None:
     assert await bench.keeper.problems(TENANT, document()) == []
     assert await bench.keeper.problems(TENANT, {"id": "w"}) == []
+
+
+# -- what may end its workers ----------------------------------------------------------------
+
+
+class Trials:
+    """Condemns all that it is given."""
+
+    def __init__(self) -> None:
+        self.tried: list[Suspect] = []
+
+    async def try_out(self, suspect: Suspect) -> Death | None:
+        self.tried.append(suspect)
+        return Death(how="SIGSEGV", admitted=True)
+
+
+async def test_a_message_that_came_four_times_is_tried_and_a_condemned_one_is_a_dead_letter(
+    bench: Bench,
+) -> None:
+    trials: Any = Trials()
+    bench.world.services.trials = trials
+    real = bench.world.ports.tasks.publish
+    calls: list[int] = []
+
+    async def publish(*args: Any) -> int:
+        calls.append(1)
+        if len(calls) < 4:
+            raise Unavailable("away")
+        return await real(*args)
+
+    bench.world.ports.tasks.publish = publish  # type: ignore[method-assign]
+    await bench.deploy(START)
+    await bench.publish({"n": 1})
+    for _ in range(10):
+        await bench.advance(5)
+    assert len(calls) == 3
+    (suspect,) = trials.tried
+    assert (suspect.delivered, suspect.kind, suspect.data) == (4, "tasks", b'{"n": 1}')
+    lease: Any = _AsLease(suspect)
+    heard = admit(lease, bench.world.services.limits, bench.world.ports.live)
+    assert isinstance(heard.task, Heard)
+    (letter,) = bench.world.server.dead.read(f"workflow.dlq.{TENANT}")
+    assert letter.headers["Wpa-Code"] == "poison_message"
+    assert letter.headers[TRIGGER_HEADER] == suspect.headers[TRIGGER_HEADER]
+
+
+class _AsLease:
+    def __init__(self, suspect: Suspect) -> None:
+        self.source, self.tenant = Source(suspect.tenant, suspect.kind), suspect.tenant
+        self.data, self.headers, self.identity = suspect.data, suspect.headers, suspect.identity
