@@ -19,15 +19,27 @@ from wpa.client import Client
 LEASE_S = 0.5
 AT_LAST_S = 180.0
 """A worker takes its time to start, and several do."""
+INNOCENTS = 60
 DEATHS_MAX = 4
 """Three workers end at it; one more may be ended by what it had in hand when it was told to."""
 
 FLOWS = """
+import asyncio
 import ctypes
 import re
 from pathlib import Path
 
-from wpa import call, flow, signal
+from wpa import call, flow, signal, step
+
+@step("poison.wait")
+async def wait(path: str) -> str:
+    while not Path(path).exists():
+        await asyncio.sleep(0.1)
+    return "done"
+
+@flow("in_hand")
+async def in_hand(path: str) -> str:
+    return await call("poison.wait", path=path)
 
 def crash():
     if not Path({mended!r}).exists():
@@ -214,3 +226,30 @@ async def test_an_execution_that_holds_its_workers_is_blocked(
         status = await comes_to_be_blocked(client)
         assert status["blocked"]["type"] == "WorkerLost"
         assert 1 <= supervisor.deaths <= DEATHS_MAX
+
+
+@pytest.mark.timeout(300)
+async def test_those_that_were_in_the_same_hands_go_on(
+    site: Site, client: Client, flows: Path, tmp_path: Path
+) -> None:
+    released = tmp_path / "released"
+    async with supervised(site, flows) as supervisor, await Client.connect(site.url, "good") as good:
+        names = [f"good-{number}" for number in range(INNOCENTS)]
+        for name in names:
+            await patiently(lambda n=name: good.start("in_hand", {"path": str(released)}, execution_id=n))
+        await until(lambda: patiently(lambda: all_run(good, names)), AT_LAST_S)
+        await patiently(lambda: client.start("at_once", {}, execution_id="bad"))
+        await until(lambda: patiently(lambda: client.dlq_list(5), AT_LAST_S), AT_LAST_S)
+        assert 1 <= supervisor.deaths <= DEATHS_MAX
+        released.touch()
+        ended = await asyncio.gather(
+            *(patiently(lambda n=name: good.result(n, timeout_s=60), AT_LAST_S) for name in names)
+        )
+        assert {done["status"] for done in ended} == {"COMPLETED"}
+        assert not await good.dlq_list(5)
+        assert supervisor.deaths <= DEATHS_MAX
+
+
+async def all_run(client: Client, names: list[str]) -> bool:
+    found = [await client.status(name) for name in names]
+    return all(status["current_steps"] for status in found)

@@ -260,7 +260,9 @@ class Fold:
         data, plain = event.data, self.plain
         if event.name == "workflow_completed" and (left := set(self.open) - set(data.get("dropped", ()))):
             self._wrong(event, f"it has completed while {sorted(left)} are open")
-        plain.update(finished_at=event.body["timestamp"], lease="", blocked=None, output=data.get("output"))
+        plain.update(finished_at=event.body["timestamp"], lease="", output=data.get("output"))
+        if plain["blocked"] is None or plain["blocked"]["type"] != "WorkerLost":
+            plain["blocked"] = None
         self.open.clear()
         if "error" in data:
             plain.update(error=failure(data["error"]), failed_step=data.get("failed_step", ""))

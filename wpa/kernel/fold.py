@@ -251,7 +251,8 @@ def _ended(state: State, event: Event) -> None:
     data = event.data
     state.finished_at = event.timestamp
     state.lease = ""
-    state.blocked = None
+    if not state.ends_workers:  # else whoever looks at it still must not run its code
+        state.blocked = None
     state.open.clear()
     state.output = data.get("output")
     if "error" in data:

@@ -256,7 +256,7 @@ class WorkflowWaiting(msgspec.Struct, frozen=True, kw_only=True):
     blocked: (
         Annotated[
             Failure,
-            Meta(description="its definition can't go on with what is recorded; it is tried again"),
+            Meta(description="why it can't go on; it is tried again when its alarm rings, or somebody asks"),
         ]
         | UnsetType
     ) = UNSET

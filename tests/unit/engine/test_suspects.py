@@ -13,6 +13,8 @@ import pytest
 from tests.waiting import until
 from wpa import plan
 from wpa.adapters.memory import MemoryServer, open_ports
+from wpa.engine.api_executions import execution_behind
+from wpa.engine.loading import load
 from wpa.engine.runner import StepRunner
 from wpa.engine.services import Services
 from wpa.engine.trials import Death, Result, Suspect
@@ -248,6 +250,29 @@ async def test_a_condemned_execution_is_blocked_and_charged_and_goes_on_when_it_
 
         await until(ended)
         assert room.begun == 2
+        await room.close(worker)
+
+
+async def test_what_was_terminated_is_shown_without_a_run_of_its_code() -> None:
+    async with a_room(WORKS) as room:
+        await room.publish(start())
+        await room.die_at_work()
+        await room.lose(2)
+        room.trials.verdict = lambda: DEAD
+        worker = room.work()
+        for ask, comes in (("", "workflow_waiting"), ("workflow_terminate", "workflow_cancelled")):
+            if ask:
+                await room.publish({"type": ask, "execution_id": "x"})
+
+            async def came(comes: str = comes) -> bool:
+                return (await room.events())[-1].event == comes
+
+            await until(came)
+            loaded = await load(room.ports, "acme", "x")
+            assert loaded is not None
+            nothing: Any = None
+            assert await execution_behind(nothing, loaded.state) == (None, None)
+        assert len(room.trials.tried) == 1
         await room.close(worker)
 
 
