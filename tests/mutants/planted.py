@@ -265,9 +265,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a rejected task vanishes",
-        WORKER,
-        "            await bury(services, lease.tenant, lease.data, headers)\n",
-        "            pass\n",
+        "wpa/engine/letters.py",
+        "        await bury(services, lease.tenant, lease.data, headers)\n",
+        "        pass\n",
     ),
     Mutant(
         "a start under a taken name is no conflict",
