@@ -59,7 +59,7 @@ ENDS_ITSELF_S: Final = 2.0
 """A child that is over its time is ended by its own alarm; where that fails, so long after."""
 LOOK_EVERY_S: Final = 0.1
 MEMORY_SHARE: Final = 0.5
-"""Of the memory that there is, a child may take so much."""
+"""Of the memory that there is, a child may take so much beside what it has imported."""
 READS: Final[Mapping[str, frozenset[str]]] = {
     "journal": frozenset({"read", "latest"}),
     "snapshots": frozenset({"get"}),
@@ -154,6 +154,8 @@ class Trials:
         self._bytes_max = int(_memory_bytes() * MEMORY_SHARE)
         self._room = asyncio.Semaphore(AT_A_TIME)
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._began_with: weakref.WeakKeyDictionary[Child, int] = weakref.WeakKeyDictionary()
+        """The memory that a child takes when it is ready: what it has imported is no fault of a task's."""
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
         self._retiring: asyncio.TimerHandle | None = None
@@ -237,6 +239,7 @@ class Trials:
         try:
             async with asyncio.timeout(START_WITHIN_S):
                 await _receive(child)
+            self._began_with[child] = _resident_bytes(child.pid)
         except (asyncio.IncompleteReadError, TimeoutError):
             await end_child(child)
             raise OSError("a child did not come to its beginning") from None
@@ -271,7 +274,7 @@ class Trials:
         try:
             while not hearing.done():
                 await asyncio.wait((hearing,), timeout=LOOK_EVERY_S)
-                if _resident_bytes(child.pid) > self._bytes_max:
+                if _resident_bytes(child.pid) - self._began_with[child] > self._bytes_max:
                     raise _Condemned(f"more than {self._bytes_max // 2**20} MB of memory taken")
                 if loop.time() > until_s:
                     raise _Condemned(f"it did not end within {self._within_s * PATIENCE:g} s")
