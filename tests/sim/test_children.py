@@ -13,6 +13,9 @@ from tests.sim.flows import FLOW
 from tests.sim.test_cases import SECOND, ask, calling, passing, plan_of, play, start, state_of, work
 from tests.sim.world import TENANT, SimWorld
 from wpa.adapters.memory.storage import Message
+from wpa.engine import driver
+from wpa.engine.services import Services
+from wpa.model.events import Event
 
 WAITER = plan_of({"id": "w", "uses": "core.wait", "with": {"signal": "go"}}, id="waiter")
 
@@ -205,3 +208,31 @@ def test_a_child_that_is_to_be_abandoned_begins_though_its_parent_has_ended_befo
 
     world = play(scenario, plan_of(calling("waiter", on_cancel="abandon")), WAITER)
     assert (state_of(world).status, state_of(world, "x-c").status) == ("CANCELLED", "WAITING")
+
+
+def test_a_child_that_nobody_waits_for_any_more_is_not_begun_by_whoever_was_given_it_before() -> None:
+    """Seed 7321040: one worker stood still with its start in hand, the next one dropped that, and the first one
+    began it after all, and died: nobody would have taken over."""
+
+    def scenario(world: SimWorld) -> None:
+        append_first, first = driver.append_first, world.nodes[0]
+
+        async def append_late(services: Services, event: Event) -> int:
+            if event.execution_id == "x-c" and services.worker == first.name:
+                world.at(world.now_ms + 1, lambda: ask(world, "terminate"))
+                await services.clock.sleep(1)
+                first.chaos.freeze(20)
+                world.at(world.now_ms + 1, world.add_node)
+            position = await append_first(services, event)
+            if event.execution_id == "x-c" and services.worker == first.name:
+                first.die()
+            return position
+
+        with mock.patch.object(driver, "append_first", append_late):
+            start(world)
+            passing(world, 60 * SECOND)
+
+    world = play(scenario, plan_of(calling("quick")), plan_of(work("a"), id="quick"))
+    assert state_of(world, "x-c").status == "CANCELLED"
+    assert [name for _, name in world.executions()] == ["x", "x-c"]
+    assert not [began for began in world.began if began.execution == "x-c"]

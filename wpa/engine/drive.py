@@ -26,6 +26,7 @@ from wpa.kernel.draft import Draft, plain_value, seal
 from wpa.kernel.execution import Attempt, Diverged, Execution
 from wpa.kernel.oversize import end_instead
 from wpa.kernel.rebase import is_overtaken, rebase
+from wpa.kernel.requests import cancel_requested
 from wpa.model import events as ev
 from wpa.model.events import Event
 from wpa.model.state import State, decode_state, encode_state, is_terminal
@@ -307,9 +308,19 @@ class Drive:
             raise error
         return end
 
-    async def begin(self, event: Event, position: int) -> None:
-        """Fold the first event of a new execution, which is stored, and see to what it opens."""
-        await self._react(event, self._execution.record(event, position))
+    async def begin(self, event: Event, position: int, *, wanted: bool) -> None:
+        """Fold the first event of a new execution, which is stored, and see to what it opens; or, where it is
+        a child that nobody waits for, cancel it before anything of that begins."""
+        opened = self._execution.record(event, position)
+        if wanted:
+            await self._react(event, opened)
+            return
+        by, now_ms = {"source": "wpa"}, self._services.clock.now_ms()
+        draft = cancel_requested(
+            self._execution.state, by, "its parent does not wait for it", True, now_ms, ""
+        )
+        if draft is not None:
+            await self.record(draft)
 
     async def _react(self, event: Event, opened: list[str]) -> None:
         """Stop what is not wanted any more, and see to what is open now."""

@@ -143,9 +143,10 @@ class Driver:
                 pass  # it exists: a duplicate, or a redelivery that the server forgot to count
         loaded = await load(self._services.ports, request.tenant, request.execution)
         if loaded is None:
-            if task.parent is not None and not await self._is_awaited(task.parent):
+            wanted = task.parent is None or await self._is_awaited(task.parent)
+            if not wanted and request.lease.delivered == 1:
                 return False
-            await self._start(task)
+            await self._start(task, wanted=wanted)
             return True
         state = loaded.state
         self._keeper.adopt(loaded)
@@ -174,13 +175,15 @@ class Driver:
             return await self._is_awaited(parent)
         return False
 
-    async def _start(self, task: Task) -> None:
+    async def _start(self, task: Task, *, wanted: bool = True) -> None:
+        """Begin the execution. A child that is not ``wanted`` ends before it does anything: were its start
+        dropped, whoever was given that before might begin it still, and nobody would take over from there."""
         services, request = self._services, self._request
         opened = await open_new(services, request, task, self.epoch)
         execution, event = opened.execution, opened.event
         position = await append_first(services, event)
         self._drive.take(execution, opened.values, self.epoch)
-        await self._drive.begin(event, position)
+        await self._drive.begin(event, position, wanted=wanted)
         request.answer({"ok": True, "execution_id": request.execution, "workflow_id": event.workflow_id,
                         "version": execution.program.version, "duplicate": False})  # fmt: skip
 
