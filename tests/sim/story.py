@@ -79,10 +79,14 @@ class Story:
                 ended = state.slots.get(slot_id)
                 assert ended is None or ended.status != "open" or is_terminal(state.status), slot_id
         for slot_id in children.keys() - set(state.open):
-            if event.data.get("slot") != slot_id or not event.data.get(
-                "signals"
+            name, data = children[slot_id], event.data
+            detached = data.get("output") == {
+                "execution_id": name
+            }  # as the version says that it was migrated to
+            if data.get("slot") != slot_id or not (
+                data.get("signals") or detached
             ):  # not by the child's own end
-                self.let_go.append((children[slot_id], stored_ms))
+                self.let_go.append((name, stored_ms))
         assert len(set(state.open)) == len(state.open), self.name
         assert len(set(state.order)) == len(state.order), self.name
         if state.worker != worker:

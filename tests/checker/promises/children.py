@@ -18,8 +18,10 @@ def check(case: Case) -> Iterator[Violation]:
         waited_for = _children(fold)
         fold.apply(event)
         for slot_id in sorted(waited_for.keys() - set(fold.open)):
-            told = event.data.get("slot") == slot_id and event.data.get("signals")
-            if not told:
+            # As detached, by the version that it was migrated to, it may live on.
+            detached = event.data.get("output") == {"execution_id": waited_for[slot_id]}
+            told = event.data.get("signals") or detached
+            if event.data.get("slot") != slot_id or not told:
                 yield from _lives_on(case, waited_for[slot_id], slot_id, event)
 
 
