@@ -153,11 +153,11 @@ class FlowLoop(AbstractEventLoop):
         host_task = asyncio.current_task(host) if host is not None else None
         hooks = sys.get_asyncgen_hooks()
         collecting = gc.isenabled()
+        gc.disable()  # first, and enabled last: whatever it collects must not find this loop running
         if host is not None and host_task is not None:
             leave_task(host, host_task)
         set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finalize)
-        gc.disable()
         watch = watchdog()
         turn = self._turn = Turn(self.ledger.info.id, self.root)
         try:
@@ -170,12 +170,12 @@ class FlowLoop(AbstractEventLoop):
             pass
         finally:
             self.overrun = self.overrun or turn.site
-            if collecting:
-                gc.enable()
             sys.set_asyncgen_hooks(*hooks)
             set_running_loop(host)
             if host is not None and host_task is not None:
                 enter_task(host, host_task)
+            if collecting:
+                gc.enable()
 
     def _run_ready(self) -> None:
         ready = self._ready

@@ -143,6 +143,26 @@ def test_the_garbage_collector_rests_and_goes_on() -> None:
     assert gc.isenabled()
 
 
+def test_no_run_is_running_where_the_garbage_collector_ends_what_others_left() -> None:
+    seen: set[Any] = set()
+
+    def collects(phase: str, info: Any) -> None:
+        seen.add(asyncio._get_running_loop())
+
+    @flow("tidy")
+    async def tidy() -> int:
+        made = [[n] for n in range(100_000)]  # the collector is due when the turn is over
+        await call("a.do")
+        return len(made)
+
+    gc.callbacks.append(collects)
+    try:
+        assert Table(tidy).slots == ["a_do"]
+    finally:
+        gc.callbacks.remove(collects)
+    assert seen == {None}
+
+
 def test_a_run_may_move_between_threads() -> None:
     @flow("moving")
     async def moving() -> str:
