@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -30,6 +32,10 @@ from wpa.errors import TaskRejected
 from wpa.model.ids import DEFAULT_TENANT
 
 __all__ = ["register"]
+
+TAKEN_UP_WITHIN_S: Final = 5.0
+"""So long it is looked whether what is queued is done."""
+LOOK_EVERY_S: Final = 0.1
 
 ExecutionIds = Annotated[list[str], typer.Argument(metavar="ID...", help="the executions' ids")]
 Reason = Annotated[str, typer.Option("--reason", "-m", help="why; it is recorded")]
@@ -265,12 +271,12 @@ def migrate(
         if workflow:
             await client.definition(workflow, to)  # a version that isn't there is one error, not a thousand
             ids = await _candidates(client, workflow, version, to)
-        moved, there, refused = await _migrate_all(client, ids, to, requester(user))
+        outcome = await _migrate_all(client, ids, to, requester(user))
         if as_json:
-            print_json({"moved": moved, "there_already": there, "refused": refused})
+            print_json(msgspec.to_builtins(outcome))
         else:
-            _show_migrated(to, moved, there, refused)
-        if refused:
+            _show_migrated(to, outcome)
+        if outcome.refused:
             raise typer.Exit(EXIT_FAILED)
 
     run_client(nats, tenant, main)
@@ -290,29 +296,53 @@ async def _candidates(client: Any, workflow: str, version: str, to: str) -> list
     return ids
 
 
-async def _migrate_all(
-    client: Any, ids: list[str], to: str, metadata: dict[str, str]
-) -> tuple[list[str], list[str], list[dict[str, Any]]]:
-    """Those that were moved, those that were there already, and those that can't be, with the reason."""
+class _Migrated(msgspec.Struct):
+    """What became of those that were asked to go on as another version, by their ids."""
+
     moved: list[str] = []
-    there: list[str] = []
+    queued: list[str] = []
+    """They were not seen to have moved. One that goes on by itself just then can't be moved any more."""
+    there_already: list[str] = []
     refused: list[dict[str, Any]] = []
+
+
+async def _migrate_all(client: Any, ids: list[str], to: str, metadata: dict[str, str]) -> _Migrated:
+    outcome = _Migrated()
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
         for execution in progress.track(ids, description="migrating"):
             try:
                 done = await client.migrate(execution, to, metadata=metadata)
             except TaskRejected as error:
-                refused.append({"execution_id": execution, "error": error.as_dict()})
+                outcome.refused.append({"execution_id": execution, "error": error.as_dict()})
             else:
-                (there if done.duplicate else moved).append(execution)
-    return moved, there, refused
+                found = outcome.there_already if done.duplicate else outcome.moved
+                (outcome.queued if done.queued else found).append(execution)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(TAKEN_UP_WITHIN_S):
+            await _see_moved(client, outcome, to)
+    return outcome
 
 
-def _show_migrated(to: str, moved: list[str], there: list[str], refused: list[dict[str, Any]]) -> None:
-    for one in refused:
+async def _see_moved(client: Any, outcome: _Migrated, to: str) -> None:
+    """Look at those that are queued until all have moved."""
+    while outcome.queued:
+        for execution in tuple(outcome.queued):
+            if (await client.status(execution))["version"] == to:
+                outcome.queued.remove(execution)
+                outcome.moved.append(execution)
+        if outcome.queued:
+            await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _show_migrated(to: str, outcome: _Migrated) -> None:
+    for one in outcome.refused:
         why = one["error"]
         name = f"[cyan]{shown(one['execution_id'])}[/]"
         err.print(f"{name}  [red]{shown(why['code'])}:[/] {shown(why['message'])}", soft_wrap=True)
-    already = f", {len(there)} there already" if there else ""
-    left = f", [red]{len(refused)} not[/]" if refused else ""
-    console.print(f"{len(moved)} moved to {shown(to)}{already}{left}", highlight=False)
+    for execution in outcome.queued:
+        told = "queued: see `wpa status`; what can't be moved any more is in `wpa dlq list`"
+        err.print(f"[cyan]{shown(execution)}[/]  {told}", soft_wrap=True)
+    already = f", {len(outcome.there_already)} there already" if outcome.there_already else ""
+    queued = f", {len(outcome.queued)} queued" if outcome.queued else ""
+    left = f", [red]{len(outcome.refused)} not[/]" if outcome.refused else ""
+    console.print(f"{len(outcome.moved)} moved to {shown(to)}{already}{queued}{left}", highlight=False)

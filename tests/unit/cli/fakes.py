@@ -82,6 +82,7 @@ class FakeClient:
         self.refuses: dict[str, TaskRejected] = {}
         """Executions of which nothing can be asked, and why."""
         self.duplicate = False
+        self.queued = False
 
     async def __aenter__(self) -> FakeClient:
         return self
@@ -123,7 +124,7 @@ class FakeClient:
         self._called(name, (execution, *what))
         if execution in self.refuses:
             raise self.refuses[execution]
-        return AskResult(execution, duplicate=self.duplicate)
+        return AskResult(execution, duplicate=self.duplicate, queued=self.queued)
 
     async def signal(self, execution: str, name: str, payload: Any, **options: Any) -> AskResult:
         return self._asked("signal", execution, name, payload, options)

@@ -122,6 +122,19 @@ def test_migrate_moves_what_fits_and_says_why_the_others_do_not(wpa: Wpa, client
     assert found["refused"][0]["error"]["code"] == "does_not_fit"
 
 
+@pytest.mark.parametrize(("version", "moved"), [("2", ["e1"]), ("1", [])])
+def test_migrate_says_moved_of_what_was_seen_to_have_moved_only(
+    wpa: Wpa, client: FakeClient, monkeypatch: pytest.MonkeyPatch, version: str, moved: list[str]
+) -> None:
+    monkeypatch.setattr("wpa.cli.asks.TAKEN_UP_WITHIN_S", 0.2)
+    client.queued, client.ended = True, status("WAITING", version=version)
+    found = json.loads(wpa("migrate", "e1", "--to", "2", "--json").stdout)
+    assert (found["moved"], found["queued"]) == (moved, [] if moved else ["e1"])
+    result = wpa("migrate", "e1", "--to", "2")
+    assert (f"{len(moved)} moved to 2" in result.stdout, "1 queued" in result.stdout) == (True, not moved)
+    assert ("e1  queued: see `wpa status`" in result.stderr) == (not moved)
+
+
 def test_migrate_finds_those_of_a_workflow_and_a_version(wpa: Wpa, client: FakeClient) -> None:
     client.rows = [{"execution_id": "e1", "status": "WAITING"}, {"execution_id": "e2", "status": "PAUSED"}]
     client.rows.append({"execution_id": "e3", "status": "RUNNING"})
