@@ -19,7 +19,7 @@ from wpa.errors import TaskRejected, TooLarge, Unavailable
 from wpa.ports.blobs import Blobs
 from wpa.ports.tasks import Lease
 
-__all__ = ["PAYLOAD_HEADER", "REJECTED_HEADER", "SIZE_HEADER", "bury", "original", "reject"]
+__all__ = ["HAND_BACK_S", "PAYLOAD_HEADER", "REJECTED_HEADER", "SIZE_HEADER", "bury", "original", "reject"]
 
 PAYLOAD_HEADER: Final = "Wpa-Payload"
 """On a letter without bytes: where the original ones are."""
@@ -30,6 +30,7 @@ HEADER_CHARS_MAX: Final = 16_384
 """Of those that a letter has that is too large: longer ones are the publisher's, and left out."""
 
 HAND_BACK_S: Final = 1.0
+"""How long a task rests, in seconds, before it is tried again after trouble that is nobody's fault."""
 
 log = logging.getLogger("wpa.worker")
 

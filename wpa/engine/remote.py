@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
+from wpa.engine.letters import HAND_BACK_S
 from wpa.engine.loading import load
 from wpa.engine.outcome import encode
 from wpa.engine.payloads import reference
@@ -39,7 +40,6 @@ log = logging.getLogger("wpa.worker")
 
 AT_A_TIME: Final = 64
 """Of each queue, so many steps are run at once, or as many as the worker's concurrency where that is less."""
-HAND_BACK_S: Final = 1.0
 REPORT_AGAIN_S: Final = 0.5
 REPORTED_KEPT: Final = 1_024
 LOOK_EVERY_S: Final = 10.0

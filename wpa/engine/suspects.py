@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from wpa.engine.letters import HAND_BACK_S
 from wpa.engine.services import Services
 from wpa.engine.trials import Death
 from wpa.errors import PlatformError, PoisonMessage
@@ -22,7 +23,6 @@ __all__ = ["TRIED_FROM", "Suspects", "poison"]
 
 TRIED_FROM: Final = 4
 """The delivery from which on a task is tried: the first three workers may have ended by chance."""
-HAND_BACK_S: Final = 1.0
 VOUCHED_MAX: Final = 10_000
 
 log = logging.getLogger("wpa.worker")

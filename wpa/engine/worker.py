@@ -17,7 +17,7 @@ from wpa.engine.door import Heard, Request, admit
 from wpa.engine.driver import Driver
 from wpa.engine.inbox import Inbox
 from wpa.engine.leaving import Leaving
-from wpa.engine.letters import reject
+from wpa.engine.letters import HAND_BACK_S, reject
 from wpa.engine.library import is_reserved
 from wpa.engine.pace import Pace
 from wpa.engine.remote import RemoteSteps
@@ -45,8 +45,6 @@ WARN_EVERY_S = 10.0
 CREDIT_MIN = 8
 """So many unbegun tasks of a feed a worker takes at least, however many feeds there are: asking for one at a
 time would double what a message costs."""
-HAND_BACK_S = 1.0
-"""How long a task rests before it is tried again after trouble that is nobody's fault."""
 DROP_WITHIN_S = 0.5
 """How long a worker that is cancelled waits for the steps that it cancels."""
 TRIGGERS_SHARE = 0.2

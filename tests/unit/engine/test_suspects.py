@@ -158,6 +158,15 @@ def start() -> dict[str, Any]:
     return {"type": "workflow_start", "workflow_id": "w", "execution_id": "x"}
 
 
+async def condemned(room: Room) -> asyncio.Task[None]:
+    """A worker to which an execution comes that has ended three, and that ends what it is tried in, too."""
+    await room.publish(start())
+    await room.die_at_work()
+    await room.lose(2)
+    room.trials.verdict = lambda: DEAD
+    return room.work()
+
+
 @pytest.mark.parametrize(("lost", "tried"), [(0, []), (2, []), (3, [4])])
 async def test_only_what_came_four_times_is_tried_and_then_taken_as_ever(lost: int, tried: list[int]) -> None:
     async with a_room() as room:
@@ -224,11 +233,7 @@ async def test_one_that_can_not_be_tried_now_is_tried_later() -> None:
 
 async def test_a_condemned_execution_is_blocked_and_charged_and_goes_on_when_it_is_asked_for() -> None:
     async with a_room(WORKS) as room:
-        await room.publish(start())
-        await room.die_at_work()
-        await room.lose(2)
-        room.trials.verdict = lambda: DEAD
-        worker = room.work()
+        worker = await condemned(room)
 
         async def last() -> Any:
             found = (await room.events())[-1]
@@ -255,11 +260,7 @@ async def test_a_condemned_execution_is_blocked_and_charged_and_goes_on_when_it_
 
 async def test_what_was_terminated_is_shown_without_a_run_of_its_code() -> None:
     async with a_room(WORKS) as room:
-        await room.publish(start())
-        await room.die_at_work()
-        await room.lose(2)
-        room.trials.verdict = lambda: DEAD
-        worker = room.work()
+        worker = await condemned(room)
         for ask, comes in (("", "workflow_waiting"), ("workflow_terminate", "workflow_cancelled")):
             if ask:
                 await room.publish({"type": ask, "execution_id": "x"})
