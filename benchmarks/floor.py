@@ -15,7 +15,7 @@ import json
 import nats
 from nats.js.api import ConsumerConfig
 from nats.js.client import JetStreamContext
-from nats.js.errors import APIError
+from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
 
 EXPECT = "Nats-Expected-Last-Subject-Sequence"
 WRITE_IN_FLIGHT = 10164
@@ -45,14 +45,17 @@ async def one(js: JetStreamContext, number: str, appends: int, snapshot: bytes) 
 
 
 async def put(js: JetStreamContext, subject: str, data: bytes, headers: dict[str, str]) -> int:
-    """Publish until it is stored: a cluster refuses one in some thousands, for a write that is on its way."""
+    """Publish until it is stored: a cluster refuses one in some thousands, for a write that is on its way,
+    and all while it has no leader."""
     while True:
         try:
             return (await js.publish(subject, data, headers=headers)).seq
         except APIError as error:
             if error.err_code != WRITE_IN_FLIGHT:
                 raise
-            await asyncio.sleep(RETRY_S)
+        except NoStreamResponseError:
+            pass
+        await asyncio.sleep(RETRY_S)
 
 
 async def work(url: str, in_flight: int) -> None:
@@ -80,6 +83,9 @@ async def work(url: str, in_flight: int) -> None:
             try:
                 messages = await sub.fetch(min(100, in_flight), timeout=2)
             except TimeoutError:
+                continue
+            except ServiceUnavailableError:  # a cluster that has no leader for the moment
+                await asyncio.sleep(RETRY_S)
                 continue
             for message in messages:
                 await room.acquire()

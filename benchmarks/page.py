@@ -6,7 +6,14 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from figures import LATENCY, SPEED, rows_of_figures, rows_of_workloads
+from figures import (
+    GOALS_FLOOR_PER_S,
+    GOALS_IN_EXECUTIONS,
+    LATENCY,
+    SPEED,
+    rows_of_figures,
+    rows_of_workloads,
+)
 from throughput import GROUNDS
 
 __all__ = ["page"]
@@ -26,9 +33,24 @@ def page(found: dict[str, Any]) -> str:
     return Template(TEMPLATE.read_text()).substitute(
         idle_s=f"{about['idle_s']:g}",
         machine=machine,
+        share=_share(found),
         figures=_table(["what", "measured", "goal", ""], rows_of_figures(found)),
         workloads="\n\n".join(_workloads(found, ground) for ground in GROUNDS),
         failed="".join(f"`{name}` failed: {why}.\n\n" for name, why in found["failed"].items()),
+    )
+
+
+def _share(found: dict[str, Any]) -> str:
+    """How fast the machine is, and what the goals in executions a second come to by that."""
+    rows = {name: found[name]["per_s"] for name in GOALS_IN_EXECUTIONS if name in found}
+    if "seq3" not in rows:
+        return ""
+    floor = found["seq3"]["floor_per_s"]
+    share = floor / GOALS_FLOOR_PER_S
+    there = ", ".join(f"`{name}` {per_s / share:,.0f}" for name, per_s in rows.items())
+    return (
+        f"The floor does {floor:,.0f} `seq3` a second here, {share:.2f} of what it did on the machine that "
+        f"the goals in executions a second were set on; by that share, that machine would do {there}.\n\n"
     )
 
 

@@ -101,8 +101,10 @@ class Bench:
                 else:
                     figures = await play(name, args.sync, args.scale)
         except Exception as error:  # whatever it is, the rest is measured
-            self._failed[name] = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
-            return f"[red]failed[/red]: {self._failed[name]}"
+            why = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
+            rounds = 1 if name in ONCE else args.rounds
+            self._failed[name] = why if rounds == 1 else f"in round {number + 1} of {rounds}: {why}"
+            return f"[red]failed[/red]: {why}"
         self._rounds.setdefault(name, {})[number] = figures
         return headline(name, figures)
 
