@@ -56,6 +56,15 @@ def _end(nap: asyncio.Future[None]) -> None:
         nap.set_result(None)
 
 
+def _make(done: asyncio.Future[T], func: Callable[..., T], args: tuple[Any, ...]) -> None:
+    if done.cancelled():
+        return
+    try:
+        done.set_result(func(*args))
+    except Exception as error:
+        done.set_exception(error)
+
+
 class SimLoop(asyncio.AbstractEventLoop):
     """See the module. What drives it is no coroutine: it calls :meth:`run_ready` and :meth:`advance_to`.
 
@@ -168,6 +177,14 @@ class SimLoop(asyncio.AbstractEventLoop):
         task = _Task(coro, self, context)
         self._tasks.append(task)
         return task
+
+    def run_in_executor(  # type: ignore[override]  # the same, without the arguments' types
+        self, executor: Any, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """There are no threads: the call is made in one go, when others have had their turn."""
+        done: asyncio.Future[T] = asyncio.Future(loop=self)
+        self.call_soon(_make, done, func, args)
+        return done
 
     get_debug = staticmethod(bool)
     """No. It is asked for with each future and task; this is an answer without a frame."""
