@@ -297,7 +297,7 @@ class Interpreter:
                     self._complete(name, value)
                     return
                 loop.next += 1
-                if loop.next == again.get("max", 100):
+                if loop.next >= again.get("max", 100):
                     raise Unusable("RepeatExhausted", f"{name} has no rounds left")
             except Unusable as fault:
                 loop.next += fault.type != "RepeatExhausted"

@@ -198,12 +198,12 @@ class Repeat:
             self.ended = True
             return []
         self._round += 1
-        if fault is None and self._round == again.max:
+        if fault is None and self._round >= again.max:  # above it, where a migration has lowered it
             word = "until" if again.stops else "while"
             text = again.condition.expressions[0][1].text
             end = "did not become true" if again.stops else "is still true"
             fault = unusable(
-                f"after {again.max} rounds `{word}: {text}` {end}; raise repeat.max, or mend the condition",
+                f"after {self._round} rounds `{word}: {text}` {end}; raise repeat.max, or mend the condition",
                 "RepeatExhausted",
             )
         if fault is not None:

@@ -308,6 +308,25 @@ class TestMigrate:
         run.migrate("2")
         assert run.result().output == {"b": "new"}
 
+    def test_a_version_with_fewer_rounds_than_were_made_ends_the_loop(self, wpa: Any) -> None:
+        async def poll() -> None:
+            await asyncio.sleep(3600)
+
+        def polling(rounds: int, version: str) -> dict[str, Any]:
+            return plan(step("a", repeat={"until": "false", "max": rounds}), version=version)
+
+        env = wpa(polling(9, "1"), mocks={"x.a": poll})
+        run = env.start()
+        env.skip("4.5h")
+        run.pause()
+        env.skip("1h")  # the fifth round ends, and nothing is open
+        env.deploy(polling(3, "2"))
+        run.migrate("2")
+        run.resume()
+        result = run.result()
+        assert (result.status, result.error.type) == ("FAILED", "RepeatExhausted")
+        assert result.error.message.startswith("after 5 rounds `until: false`")
+
 
 class TestRetryInPlace:
     def test_a_failed_one_goes_on(self, wpa: Any) -> None:
