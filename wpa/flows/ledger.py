@@ -37,7 +37,11 @@ CONTINUE: Final = StepPolicy(on_error="continue")
 
 UNDO_POLICY: Final = StepPolicy(retry=Retry(max_attempts=10), on_error="continue")
 
-Status = Literal["wanted", "completed", "failed", "dropped"]
+TO_THEIR_END: Final = "wpa.flows.ledger: what is to be undone ends first"
+"""A change like those of flows: journals of before tell of calls that were stopped when their flow failed."""
+
+Status = Literal["wanted", "left", "completed", "failed", "dropped"]
+"""``left``: nobody waits for it, but it is to end, and is undone then."""
 
 _NOTHING: Final = Waiting()
 
@@ -45,7 +49,7 @@ _NOTHING: Final = Waiting()
 class Slot:
     """One want and how it ended."""
 
-    __slots__ = ("deliver", "saga", "settled", "status", "undo", "undone", "want")
+    __slots__ = ("deliver", "ends", "saga", "settled", "status", "undo", "undone", "want")
 
     def __init__(self, want: Want, undo: str, saga: Saga | None) -> None:
         self.want = want
@@ -56,6 +60,8 @@ class Slot:
         self.settled: Settled | None = None
         self.undone = False
         """Whether the flow itself has undone it."""
+        self.ends = False
+        """Whether it is to end though nobody waits for it any more."""
         self.deliver: Callable[[Settled], None] | None = None
 
     def undo_inputs(self) -> dict[str, Any]:
@@ -154,12 +160,15 @@ class Ledger:
         return slot
 
     def drop(self, slot: Slot) -> None:
-        """Not wanted any more. Does nothing for a slot that is settled, or dropped, already."""
+        """Not waited for any more. Does nothing for a slot that is settled, or dropped, already."""
         if slot.status != "wanted" or self.closed:
             return
-        slot.status = "dropped"
         slot.deliver = None
         self.open_slots -= 1
+        if slot.ends:
+            slot.status = "left"
+            return
+        slot.status = "dropped"
         self._skipped += 1
         self._dropped.append(slot.want.slot)
 
@@ -172,6 +181,19 @@ class Ledger:
         self._recorded.extend(untold.recorded)
         return untold.dropped
 
+    def let_end(self) -> None:
+        """From now on, who drops a call that may have to be undone leaves it: it may have taken effect, and
+        only its end tells. What the kernel has not been asked for yet is dropped as ever."""
+        fresh = {slot.want.slot for slot in self._new}
+        ends = [
+            slot
+            for slot in self._slots.values()
+            if slot.undo and slot.status == "wanted" and slot.want.slot not in fresh
+        ]
+        if ends and self.patched(TO_THEIR_END):
+            for slot in ends:
+                slot.ends = True
+
     def find(self, slot_id: str) -> Slot | None:
         """The slot of that id, if it was ever wanted."""
         return self._slots.get(slot_id)
@@ -179,7 +201,7 @@ class Ledger:
     def settle(self, slot: Slot, settled: Settled) -> None:
         """A wanted slot has ended: note it, and tell whoever waits for it."""
         self.told += 1
-        self.open_slots -= 1
+        self.open_slots -= slot.status == "wanted"
         slot.settled = settled
         if settled.status == "failed":
             slot.status = "failed"
@@ -266,7 +288,7 @@ class Ledger:
 def _view(slot: Slot, site_of: Callable[[Slot], str]) -> StepView:
     want = slot.want
     phase: Literal["wanted", "skipped", "settled"] = "settled"
-    if slot.status == "wanted":
+    if slot.status in ("wanted", "left"):
         phase = "wanted"
     elif slot.status == "dropped":
         phase = "skipped"

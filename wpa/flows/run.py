@@ -15,7 +15,7 @@ import msgspec
 from wpa.flows.errors import UnknownSlot
 from wpa.flows.ledger import Ledger, Slot
 from wpa.flows.loop import FlowLoop, completed_by
-from wpa.flows.outcome import outcome_of
+from wpa.flows.outcome import has_failed, outcome_of
 from wpa.flows.sites import UNKNOWN, suspended_site
 from wpa.flows.tasks import FlowTask, Steadfast
 from wpa.flows.watchdog import TURN_S
@@ -56,6 +56,7 @@ class FlowRun(CleansUp):
         )
         self._main: FlowTask[Any] | None = None
         self._ending = False
+        self._cancelled = False
         self._outcome: Outcome | None = None
 
     def __del__(self) -> None:
@@ -71,12 +72,12 @@ class FlowRun(CleansUp):
                 self._program.enter(self._data), name="flow", context=Context()
             )
             self._turn(self._main)
-        new = self._ledger.take()
-        if self._outcome is None:
+        new, outcome = self._ledger.take(), self._outcome
+        if outcome is None:
             return new
-        if new.recorded:
-            return msgspec.structs.replace(self._outcome, recorded=new.recorded)
-        return self._outcome
+        if outcome.dropped:  # told once
+            self._outcome = msgspec.structs.replace(outcome, dropped=())
+        return msgspec.structs.replace(outcome, recorded=new.recorded) if new.recorded else outcome
 
     def settle(self, settled: Settled) -> None:
         """See :meth:`wpa.kernel.program.Run.settle`.
@@ -99,6 +100,7 @@ class FlowRun(CleansUp):
         it waits. Does nothing to one that has ended."""
         self._ledger.told += 1
         self._ledger.compensates = compensate
+        self._cancelled = True
         self._loop.advance_clock(at_ms)
         if self._main is not None and self._outcome is None:
             _cancel(self._main)
@@ -137,28 +139,35 @@ class FlowRun(CleansUp):
     def _turn(self, main: FlowTask[Any]) -> None:
         self._loop.turn()
         if self._loop.overrun:
-            self._end(Failed(self._overrun(), self._ledger.drop_all()))
+            self._fail(self._overrun())
         elif main.done():
             self._wind_up(main)
         elif not self._ledger.open_slots:
-            self._end(Failed(self._stuck(), self._ledger.drop_all()))
+            self._fail(self._stuck())
 
     def _wind_up(self, main: FlowTask[Any]) -> None:
-        """The flow's own coroutine is done: cancel what it left running, as ``asyncio.run`` does."""
+        """The flow's own coroutine is done: cancel what it left running, as ``asyncio.run`` does. Where it
+        has failed, calls that may have to be undone go on to their end, as beside a step that fails."""
         if not self._ending:
             self._ending = True
+            if not self._cancelled and has_failed(main):
+                self._ledger.let_end()
             left = self._loop.pending()
             if left:
                 for task in left:
                     _cancel(task)
                 self._loop.turn()
                 if self._loop.overrun:
-                    self._end(Failed(self._overrun(), self._ledger.drop_all()))
+                    self._fail(self._overrun())
                     return
         # What still awaits a cleanup of its own is waited for; what awaits nothing that could come is not.
         if self._ledger.open_slots and self._loop.pending():
             return
         self._end(outcome_of(main, self._program.root, self._ledger.drop_all()))
+
+    def _fail(self, failure: Failure) -> None:
+        self._ledger.let_end()
+        self._end(Failed(failure, self._ledger.drop_all()))
 
     def _end(self, outcome: Outcome) -> None:
         self._outcome = outcome

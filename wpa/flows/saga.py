@@ -100,7 +100,8 @@ def saga() -> Saga:
     last first, each as a durable step of its own (``undo_<step>``, up to 10 attempts), and goes on. What was
     undone here is not undone once more when the execution fails. A call that was still running when the
     exception came is not undone here unless it has completed by then: start such calls in an
-    ``asyncio.TaskGroup``, which cancels them.
+    ``asyncio.TaskGroup``, which cancels them, or, shielded from that, lets the execution undo them when they
+    have ended and the exception leaves the flow.
 
     Raises StepFailed of type ``CompensationFailed``, from the exception, where an undo step gives up; what
     was to be undone after it is then left to the execution's own compensation. A cancel, or a time-out around
