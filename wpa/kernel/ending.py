@@ -96,8 +96,8 @@ def _end(state: State, script: Script, reason: Failure, now_ms: int) -> Draft:
     undo = saga.compensable(state, script.run)
     wrong = _what_went_wrong(state, script.outcome)
     if wrong:
-        message = f"{reason.message}; {wrong}"
-        reason = msgspec.structs.replace(reason, message=message, details={"cleanup": wrong})
+        details = {"cleanup" if state.cleanup is not None else "before": wrong}
+        reason = msgspec.structs.replace(reason, message=f"{reason.message}; {wrong}", details=details)
     if undo and (state.cancel is None or state.cancel.compensate):
         return saga.begin(state, script.run, reason, "", undo, now_ms)
     if state.cancel is None:
@@ -106,11 +106,11 @@ def _end(state: State, script: Script, reason: Failure, now_ms: int) -> Draft:
 
 
 def _what_went_wrong(state: State, outcome: Outcome) -> str:
-    """In the clean-up; empty where nothing did."""
-    if state.cleanup is None:
-        return ""
-    if isinstance(outcome, Waiting):
+    """In the clean-up or, where there was none to make, before it; empty where nothing did."""
+    error = outcome.error if isinstance(outcome, Failed) and outcome.error.type != CANCELLED else None
+    if state.cleanup is not None and isinstance(outcome, Waiting):
         return f"its clean-up was not done by {state.cleanup.until}"
-    if isinstance(outcome, Failed) and outcome.error.type != CANCELLED:
-        return f"its clean-up failed: {outcome.error.type}: {outcome.error.message}"
-    return ""
+    if error is None:
+        return ""
+    what = "it had failed" if state.cleanup is None else "its clean-up failed"
+    return f"{what}: {error.type}: {error.message}"

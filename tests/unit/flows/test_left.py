@@ -91,6 +91,17 @@ def test_a_cancel_does_not_wait_for_it() -> None:
     assert result.duration_ms < 11_000
 
 
+def test_the_flows_own_time_does_not_wait_for_it_either_and_tells_of_the_failure() -> None:
+    @flow("urgent", timeout=10)
+    async def urgent() -> None:
+        await asyncio.gather(call("a.do", undo="a.undo"), call("b.do"))
+
+    result = booked(urgent)
+    assert (result.status, result.undone, result.error.type) == ("FAILED", [], "DeadlineExceeded")
+    assert result.error.message.endswith("; it had failed: No: no")
+    assert result.duration_ms < 11_000
+
+
 def test_the_rest_is_dropped_and_told_once() -> None:
     table = Table(order)
     table.fail("b_do", "No")
