@@ -129,7 +129,8 @@ def _cancel_requested(data: Body) -> str:
 
 def _cancelled(data: Body) -> str:
     how = "terminated " if data["terminated"] else ""
-    wrong = data.get("error", {}).get("details", {}).get("cleanup", "")
+    details = data.get("error", {}).get("details", {})
+    wrong = details.get("cleanup") or details.get("before", "")
     told = f"; {plain(wrong)}" if wrong else ""
     return f"{how}{_by(data)}{told}{_undone(data)}".strip().removeprefix("; ")
 

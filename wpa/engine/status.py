@@ -80,7 +80,7 @@ def status_document(
         "steps": _steps(views, state, most, now_ms),
         "input": _shown(state.input, most),
         "output": _shown(state.output, most),
-        "error": state.error,
+        "error": state.error or (execution.failure if execution is not None else None),
         "failed_step": state.failed_step or None,
         "undone": state.undone,
         "not_undone": state.not_undone,

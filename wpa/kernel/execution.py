@@ -264,6 +264,12 @@ class Execution:
         state = self.state
         return state.status == "RUNNING" and (bool(state.failing) or isinstance(self._script.outcome, Failed))
 
+    @property
+    def failure(self) -> Failure | None:
+        """What its program failed with, while it has not ended: what runs may have to be undone, and ends."""
+        outcome = self._script.outcome
+        return outcome.error if isinstance(outcome, Failed) and not is_terminal(self.state.status) else None
+
     def _onward(self, outcome: Outcome, now_ms: int) -> Draft | None:
         """What follows from how far the program itself is."""
         if isinstance(outcome, Continued):

@@ -1,7 +1,8 @@
-"""What a status shows of steps that run more than once, and of a flow that has not begun."""
+"""What a status shows of steps that run more than once, and of a flow that has not begun, or has failed."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -64,3 +65,21 @@ def test_nothing_is_done_of_a_flow_that_has_not_begun() -> None:
     table.follow()
     shown = status_document(table.state, table.execution, table.now_ms, bytes_max=MEGABYTE)
     assert [step["status"] for step in shown["steps"]] == ["running"]
+
+
+def test_a_flow_that_has_failed_says_so_while_it_waits_for_what_may_have_to_be_undone() -> None:
+    @flow("order")
+    async def order() -> None:
+        await asyncio.gather(call("toy.book", undo="toy.free"), call("toy.pay"))
+
+    program = flow_of(order)
+    assert program is not None
+    table = Table(program)
+    table.fail("toy_pay", "Refused", retryable=False)
+    table.follow()
+    shown = status_document(table.state, table.execution, table.now_ms, bytes_max=MEGABYTE)
+    assert (shown["status"], shown["current_steps"], shown["error"].type) == (
+        "RUNNING",
+        ["toy_book"],
+        "Refused",
+    )
