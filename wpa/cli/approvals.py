@@ -73,12 +73,14 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         approval = row["approval"]
         who = [*approval["users"], *(f"role {role}" for role in approval["roles"])]
         given = ", ".join(asked_by(answer["by"]) or "somebody" for answer in approval["answers"])
-        answers = f"{len(approval['answers'])} of {approval['count']}{f' ({given})' if given else ''}"
+        unknown = approval.get("unknown")
+        wanted = "?" if unknown else approval["count"]
+        answers = f"{len(approval['answers'])} of {wanted}{f' ({given})' if given else ''}"
         table.add_row(
             row["execution_id"],
             row["workflow_id"],
             row["slot"],
-            shown(", ".join(who) or "anybody"),
+            shown("whom its code names" if unknown else ", ".join(who) or "anybody"),
             shown(answers),
             when(row["since"]),
             when(row.get("until", "")),

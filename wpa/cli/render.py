@@ -126,6 +126,8 @@ def waiting_text(slot: Body) -> str:
 def _approvers(approval: Body) -> str:
     """Of whom an approval is wanted, and who has approved."""
     who = [*approval["users"], *(f"role {role}" for role in approval["roles"])]
+    if approval.get("unknown"):
+        return "of whom its code names"
     text = f"of {', '.join(map(plain, who)) if who else 'anybody'}"
     given = [asked_by(answer["by"]) or "somebody" for answer in approval["answers"]]
     if approval["count"] > 1:

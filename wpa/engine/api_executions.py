@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -16,7 +16,7 @@ from wpa.engine.opening import fetch_taken, takes_what_can_be_undone
 from wpa.engine.pages import Page, fitting
 from wpa.engine.services import Services
 from wpa.engine.status import status_document
-from wpa.errors import FlowMissing, OverLimit, TaskRejected
+from wpa.errors import CodeDiffers, FlowMissing, OverLimit, PlatformError, TaskRejected
 from wpa.kernel.execution import Diverged, Execution, Start
 from wpa.kernel.program import Program
 from wpa.model.codec import decode_task, start_hash
@@ -29,6 +29,8 @@ from wpa.model.times import rfc3339
 __all__ = ["ExecutionVerbs", "execution_behind"]
 
 HISTORY_MAX = 1_000
+FLOW_MISSING: Final = "FlowMissing"
+DIVERGED: Final = "NonDeterminism"
 READ_AT_ONCE = 250
 """A page of large events has room for a few."""
 
@@ -177,9 +179,26 @@ class ExecutionVerbs:
         services = self._services
         state = (await find(services, tenant, execution_of(body))).state
         execution, trouble = await execution_behind(services, state)
+        if trouble is not None and await self._goes_on_elsewhere(state, trouble):
+            trouble = None
         most = services.limits.answer_bytes_max
         document = status_document(state, execution, services.clock.now_ms(), trouble, bytes_max=most)
         return {"execution": fitting(document, most)}
+
+    async def _goes_on_elsewhere(self, state: State, trouble: Failure) -> bool:
+        """Whether it is only this worker that can't go on: who asks must not hear of a block that is none."""
+        services = self._services
+        try:
+            if trouble.type == FLOW_MISSING:
+                return await services.crew.has_flow(state.workflow)
+            if trouble.type == DIVERGED:
+                program = await services.library.program(state.tenant, state.workflow, state.version)
+                await services.crew.check_code(program)
+        except CodeDiffers:
+            return True
+        except PlatformError:
+            pass  # nobody can say who is there: what is found here is told
+        return False
 
     async def history(self, tenant: str, body: Body) -> Body:
         services = self._services
@@ -217,9 +236,9 @@ async def execution_behind(services: Services, state: State) -> tuple[Execution 
         program = await services.library.program(state.tenant, state.workflow, state.version)
         return await revive_to_show(program, state, services.limits, services.payloads), None
     except Diverged as error:
-        return None, Failure(type="NonDeterminism", message=str(error))
+        return None, Failure(type=DIVERGED, message=str(error))
     except FlowMissing as error:
-        return None, Failure(type="FlowMissing", message=str(error))
+        return None, Failure(type=FLOW_MISSING, message=str(error))
     except TaskRejected as error:
         return None, Failure(type=error.code, message=error.message)
 

@@ -59,6 +59,10 @@ class Crew:
         rows = [] if self._roster is None else await self._roster()
         return {row["worker"]: row for row in rows if row["worker"] != self._worker}
 
+    async def has_flow(self, flow: str) -> bool:
+        """Whether another worker has a flow. Raises Unavailable."""
+        return any(flow in about.get("flows", ()) for about in (await self.others()).values())
+
     def is_able(self, program: Program) -> bool:
         """Whether this worker has what it takes, as far as that can be known, or is alone."""
         if self._roster is None or not isinstance(program, Plan):

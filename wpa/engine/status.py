@@ -134,10 +134,11 @@ def _waiting(slot: Slot, state: State, execution: Execution | None) -> dict[str,
 
 def _approval(slot: Slot, state: State, execution: Execution | None) -> dict[str, Any]:
     want = execution.wants.get(slot.id) if execution is not None else None
-    approval = (want.wait.approval if want is not None and want.wait is not None else None) or Approval()
+    asked = want.wait.approval if want is not None and want.wait is not None else None
+    approval = asked or Approval()
     users, roles = waits.allowed(approval, slot)
     answers = [signal for signal in state.signals if signal.slot == slot.id]
-    return {
+    shown = {
         "message": approval.message,
         "users": sorted(users),
         "roles": sorted(roles),
@@ -153,6 +154,8 @@ def _approval(slot: Slot, state: State, execution: Execution | None) -> dict[str
             if isinstance(answer.payload, dict)
         ],
     }
+    # Whom it asks, and what, only its program says: "anybody" would be made up.
+    return shown if asked is not None else shown | {"unknown": True}
 
 
 def _children(state: State) -> list[dict[str, Any]]:

@@ -99,6 +99,16 @@ class ApprovalView(msgspec.Struct, frozen=True, kw_only=True):
     roles: list[str]
     count: Annotated[int, Meta(ge=1, description="so many different people have to approve")]
     answers: list[AnswerView]
+    unknown: (
+        Annotated[
+            Literal[True],
+            Meta(
+                description="the worker that answers can't run the workflow's code: it tells who has "
+                "answered, but not who is asked, how many, and what; ask again, for another worker may know"
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class WaitingView(msgspec.Struct, frozen=True, kw_only=True):

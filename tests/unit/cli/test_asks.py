@@ -203,6 +203,16 @@ def test_approvals_are_listed_with_those_who_may_and_those_who_have(wpa: Wpa, cl
     assert "2 of 3" in cut.stderr
 
 
+def test_who_may_approve_is_not_made_up(wpa: Wpa, client: FakeClient) -> None:
+    nothing = {"message": "", "users": [], "roles": [], "count": 1, "answers": [], "unknown": True}
+    row = {"execution_id": "e1", "workflow_id": "order", "slot": "review", "step": "review", "since": "t"}
+    client.rows = [{**row, "approval": nothing}]
+    text = wpa("approvals", "list").stdout
+    assert "0 of ?" in text
+    assert "whom its code names" in text
+    assert "anybody" not in text
+
+
 @pytest.mark.parametrize(("command", "verdict"), [("approve", "approved"), ("reject", "rejected")])
 def test_answers_are_given_in_somebodys_name(
     wpa: Wpa, client: FakeClient, command: str, verdict: str

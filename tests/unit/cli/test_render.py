@@ -68,6 +68,15 @@ def test_a_rolled_back_execution_shows_why_and_what_was_undone() -> None:
     assert " NOT undone " in reserve
 
 
+def test_whom_an_approval_asks_is_not_made_up() -> None:
+    approval = {"message": "", "users": [], "roles": [], "count": 1, "answers": [], "unknown": True}
+    text = printed(
+        status_view(status("WAITING", waiting_for=[{**APPROVAL, "since": DAY, "approval": approval}]))
+    )
+    assert "of whom its code names" in text
+    assert "anybody" not in text
+
+
 def test_a_waiting_execution_shows_for_whom_since_when_and_until_when() -> None:
     approval = {
         "message": "ship [/it]?",

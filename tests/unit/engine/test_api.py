@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from tests.unit.talk import TENANT, Talk, talking
-from wpa.errors import NotFound
+from wpa.engine import api_executions
+from wpa.engine.crew import Crew
+from wpa.errors import FlowMissing, NotFound, Unavailable
+from wpa.kernel.execution import Diverged
 from wpa.model.codec import encode_event
 from wpa.model.events import Event
 from wpa.ports.journal import Stored
@@ -202,6 +205,83 @@ async def test_a_status_is_shown_even_where_the_definition_can_not_go_on(
         assert found["blocked"]["type"] == "unknown_version"
         assert [step["step"] for step in found["steps"]] == ["wait"]
         assert (found["status"], found["waiting_for"]) == (whole["status"], whole["waiting_for"])
+
+
+async def test_what_another_worker_has_the_code_for_is_not_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with talking() as talk:
+        await waiting(talk)
+        others: list[Body] = []
+
+        async def roster() -> list[Body]:
+            if not others:
+                raise Unavailable("the server is away")
+            return others
+
+        async def elsewhere(*_: Any) -> Any:
+            raise FlowMissing("order")
+
+        async def blocked() -> Any:
+            return (await talk.ok("status", execution_id="x"))["execution"]["blocked"]
+
+        services = talk.services
+        services.crew = Crew("w1", services.runner.has, services.clock, roster)
+        monkeypatch.setattr(services.library, "program", elsewhere)
+        assert (await blocked())["type"] == "FlowMissing"
+        others.append({"worker": "w2", "flows": ["another"]})
+        assert (await blocked())["type"] == "FlowMissing"
+        others.append({"worker": "w3", "flows": ["order"]})
+        assert await blocked() is None
+
+
+async def test_what_another_workers_code_may_go_on_with_is_not_blocked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with talking() as talk:
+        await waiting(talk)
+        others: list[Body] = []
+
+        async def roster() -> list[Body]:
+            return others
+
+        async def differs(*_: Any) -> Any:
+            raise Diverged("other work")
+
+        async def blocked() -> Any:
+            return (await talk.ok("status", execution_id="x"))["execution"]["blocked"]
+
+        services = talk.services
+        services.crew = Crew("w1", services.runner.has, services.clock, roster)
+        program = await services.library.program(TENANT, "order")
+        monkeypatch.setattr(type(program), "pinned", False)
+        monkeypatch.setattr(api_executions, "revive_to_show", differs)
+        assert (await blocked())["type"] == "NonDeterminism"
+        others.append({"worker": "w2", "codes": {"order": "newer"}})
+        assert await blocked() is None
+
+
+async def test_who_is_asked_is_not_made_up_where_the_code_is_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = {
+        "id": "ask",
+        "uses": "core.approval",
+        "with": {"roles": ["finance"], "count": 2, "message": "Sell?"},
+    }
+    async with talking() as talk:
+        await talk.ok("deploy", document={"id": "asks", "version": "1", "steps": [step]})
+        await talk.start("x", "asks")
+        await talk.comes_to("x", "WAITING")
+        (row,) = (await talk.ok("approvals"))["approvals"]
+        assert (row["approval"]["roles"], "unknown" in row["approval"]) == (["finance"], False)
+
+        async def elsewhere(*_: Any) -> Any:
+            raise FlowMissing("asks")
+
+        monkeypatch.setattr(talk.services.library, "program", elsewhere)
+        (row,) = (await talk.ok("approvals"))["approvals"]
+        assert row["approval"]["unknown"] is True
+        (slot,) = (await talk.ok("status", execution_id="x"))["execution"]["waiting_for"]
+        assert slot["approval"]["unknown"] is True
 
 
 async def test_a_rerun_with_an_input_that_leads_elsewhere_is_refused_at_once() -> None:
