@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
+from tests.e2e.pages import blocks
 from wpa import sdk
+from wpa.hooks.steps import step_type_of
 from wpa.sdk import StepContext, StepFailed, fake_context, step
 
 
@@ -70,3 +75,15 @@ def test_what_an_author_imports_is_at_the_top() -> None:
         assert getattr(wpa, name) is getattr(flows, name, getattr(sdk, name, None))
     with pytest.raises(AttributeError, match="'wpa' has no attribute 'nothing'"):
         wpa.nothing  # noqa: B018
+
+
+def test_the_guides_step_passes_the_guides_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
+    code, test = (block for block in blocks(guide, "python") if "charge" in block)
+    module = ModuleType("wpa_payments")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(code, vars(module))
+    names: dict[str, Any] = {}
+    exec(test, names)
+    names["test_it_charges"]()
+    assert [step.name for step in map(step_type_of, module.wpa_steps()) if step] == ["payments.charge"]
