@@ -51,6 +51,7 @@ async def test_a_stream_that_takes_nothing_while_its_server_answers_is_named(
     assert "WPA_EVENTS takes no writes" in line
     assert "its disk is full" in line
     assert "or one of its nodes stood still" in line
+    assert line.endswith("or too few of them are up")
     assert server.asked[0] == ("$JS.API.STREAM.NAMES", b'{"subject":"wpa.journal.acme.x1"}')
 
 

@@ -32,19 +32,21 @@ CONSUMER_EXISTS: Final = 10148
 NOT_READY: Final = {10005, 10008, 10009, 10118}
 """What a cluster answers that has too few nodes up as yet: no peers for the replicas, unavailable, no leader,
 stream offline."""
+NOT_READY_HINT: Final = ": too few of the cluster's nodes are up, or they are about to elect a leader"
 
 
 async def api(
     transport: Transport, verb: str, body: dict[str, Any] | None = None, *, reads: bool = False
 ) -> dict[str, Any]:
     """One JetStream API request; ``reads``: one that changes nothing. Raises PlatformError with the server's
-    own words."""
+    own words, and what they mean where few would know."""
     asked = msgspec.json.encode(body) if body else b""
     reply = await transport.request(f"$JS.API.{verb}", asked, reads=reads)
     answer: dict[str, Any] = msgspec.json.decode(reply.data)
     if "error" in answer:
         error = answer["error"]
-        failed = ApiError(f"$JS.API.{verb}: {error.get('description')} ({error.get('err_code')})")
+        hint = NOT_READY_HINT if error.get("err_code") in NOT_READY else ""
+        failed = ApiError(f"$JS.API.{verb}: {error.get('description')} ({error.get('err_code')}){hint}")
         failed.code, failed.err_code = error.get("code", 0), error.get("err_code", 0)
         raise failed
     return answer

@@ -75,7 +75,8 @@ class Complaints:
         why = (
             f"; the stream {stream} takes no writes, though its server answers: either its disk is full "
             "(its log and its /healthz then say 'write error'): make room there, then restart it, for it "
-            "takes none before; or one of its nodes stood still, which passes by itself"
+            "takes none before; or one of its nodes stood still, which passes by itself; or too few of them "
+            "are up"
         )
         _warn(count, f"{error}{why if stream else ''}")
 
