@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import compileall
 import json
 import tempfile
 import time
@@ -12,6 +13,7 @@ from typing import Any
 from processes import process
 from workloads import WORKLOADS
 
+import wpa
 from wpa.cli.common import URL_FILE
 from wpa.client import Client
 from wpa.errors import PlatformError, TaskRejected
@@ -21,7 +23,12 @@ GIVE_UP_S = 30.0
 
 
 async def first_workflow(sync: str, scale: float) -> dict[str, Any]:
-    """Start ``wpa dev`` with a definition; start that as soon as somebody answers; wait for its end."""
+    """Start ``wpa dev`` with a definition; start that as soon as somebody answers; wait for its end.
+
+    Python may be told not to keep what it compiles (PYTHONDONTWRITEBYTECODE), and would compile a checkout's
+    modules anew here (half a second); whoever has installed wpa has them compiled, by pip.
+    """
+    compileall.compile_dir(Path(wpa.__file__).parent, quiet=1)
     with tempfile.TemporaryDirectory(prefix="wpa-bench-") as folder:
         data, definitions = Path(folder) / "data", Path(folder) / "definitions"
         definitions.mkdir()
