@@ -230,7 +230,9 @@ def _relations(found: Body) -> list[Text]:
 def _end(found: Body) -> list[Text]:
     """How it ended, or is about to."""
     lines = []
-    if found["error"]:
+    if found["error"] and found["error"]["type"] == "Cancelled":
+        lines.append(Text(f"ended: {plain(found['error']['message'])}", style="magenta"))
+    elif found["error"]:
         where = f" at {found['failed_step']}" if found.get("failed_step") else ""
         lines.append(Text(f"failed{where}: {reason(found['error'])}", style="red"))
     if found["undone"]:

@@ -68,6 +68,13 @@ def test_a_rolled_back_execution_shows_why_and_what_was_undone() -> None:
     assert " NOT undone " in reserve
 
 
+def test_what_was_cancelled_has_not_failed() -> None:
+    error = {"type": "Cancelled", "message": "changed [/my] mind; its clean-up failed: X"}
+    text = printed(status_view(status("CANCELLED", error=error)))
+    assert "ended: changed [/my] mind; its clean-up failed: X" in text
+    assert "failed: Cancelled" not in text
+
+
 def test_whom_an_approval_asks_is_not_made_up() -> None:
     approval = {"message": "", "users": [], "roles": [], "count": 1, "answers": [], "unknown": True}
     text = printed(
@@ -215,6 +222,18 @@ def test_no_character_of_an_id_is_lost_on_a_narrow_terminal(characters: int) -> 
                 error={"type": "Cancelled", "details": {"cleanup": "its clean-up failed: X"}},
             ),
             "by ada: no; its clean-up failed: X; undone: a",
+        ),
+        (
+            event(
+                "workflow_cancelled",
+                by={},
+                reason="no",
+                terminated=False,
+                undone=[],
+                not_undone=[],
+                error={"type": "Cancelled", "details": {"before": "it had failed: X"}},
+            ),
+            "no; it had failed: X",
         ),
         (event("workflow_continued", run=3, input={"page": 2}, next=[]), 'run 3 with {"page": 2}'),
         (event("workflow_migrated", version="2", previous_version="1", by={}), "from version 1 to 2"),
