@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Set
 from functools import partial
 
+from wpa.engine.patience import until_done
 from wpa.engine.runner import StepCall
 from wpa.engine.services import Services
 from wpa.errors import OverLimit
@@ -136,9 +137,12 @@ class Attempts:
         return self._running.pop(self._ended.popleft()).result()
 
     async def take_successes(self) -> list[Attempt]:
-        """The attempts that have succeeded, and of which the driver has not heard yet."""
+        """The attempts that have succeeded, and of which the driver has not heard yet.
+
+        What is being stored is waited for, however long that takes: it is done, and would be forgotten.
+        """
         if storing := [self._running[slot_id] for slot_id in self._storing & self._running.keys()]:
-            await asyncio.wait(storing, timeout=STOP_WITHIN_S)
+            await asyncio.wait(storing)
         ended = [self._running[slot_id].result() for slot_id in self._ended]
         successes = [attempt for attempt in ended if attempt.error is None]
         for attempt in successes:
@@ -228,7 +232,10 @@ class Attempts:
         if stored is None:
             self._storing.add(slot_id)
             try:
-                stored = await services.payloads.store(state.tenant, state.execution, output, raw)
+                # The work is done: what it came to is held until there is room, and not worked out again.
+                stored = await until_done(
+                    lambda: services.payloads.store(state.tenant, state.execution, output, raw)
+                )
             except OverLimit as error:
                 failure = Failure(type="OutputTooLarge", message=error.message, retryable=False)
                 return Attempt(slot=slot_id, started_ms=started, error=failure)

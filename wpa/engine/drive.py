@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from wpa.engine.attempts import Attempts
@@ -17,6 +18,7 @@ from wpa.engine.commit import Lost, commit
 from wpa.engine.door import Request
 from wpa.engine.effects import Effects, alarm_of, is_left
 from wpa.engine.loading import Values, in_turns, kept_apart, referring
+from wpa.engine.patience import until_done
 from wpa.engine.services import Services
 from wpa.engine.snapshots import Keeper
 from wpa.engine.suspects import TRIED_FROM, poison
@@ -282,7 +284,7 @@ class Drive:
         """Forget what was decided and is not recorded."""
         state = decode_state(encode_state(self._execution.state))  # plain, as it would be loaded
         for stored in referring(state):
-            await self._values.fetch(stored)
+            await until_done(partial(self._values.fetch, stored))
         await in_turns(self._execution.renewing(state))
 
     async def _with_payload(self, draft: Draft, key: str) -> Draft:
@@ -292,7 +294,7 @@ class Drive:
         stored = payloads.inline(value)
         if stored is None:
             try:
-                stored = await payloads.store(state.tenant, state.execution, value)
+                stored = await until_done(lambda: payloads.store(state.tenant, state.execution, value))
             except OverLimit as error:
                 return self._end_instead(draft, error)
         draft.data[key] = stored
@@ -383,7 +385,8 @@ class Drive:
             execution.record(event, position)
             if event.event == ev.SIGNALLED:
                 told = event.data["signal"]
-                await self._values.fetch(kept_apart(told.get("slot", ""), told.get("payload")))
+                payload = kept_apart(told.get("slot", ""), told.get("payload"))
+                await until_done(partial(self._values.fetch, payload))  # it is no reason to stop what runs
 
     # -- rest and end ------------------------------------------------------------------------
 
