@@ -23,6 +23,7 @@ import msgspec
 from wpa.engine.letters import HAND_BACK_S
 from wpa.engine.loading import load
 from wpa.engine.outcome import encode
+from wpa.engine.patience import until_done
 from wpa.engine.payloads import reference
 from wpa.engine.runner import StepCall, StepResult
 from wpa.engine.services import Services
@@ -234,6 +235,7 @@ class RemoteSteps:
             log.warning("no plugin here has step type %r; %s is handed back", step.uses, step.slot)
             run.lease.nak(HAND_BACK_S)
             return
+        inputs = await self._inputs(step)  # before it is said to have begun: they may not be there yet
         started = self._services.clock.now_ms()
         result: StepResult | None
         if known and step.at_most_once and not await self._claim(step, run.lease):
@@ -241,10 +243,12 @@ class RemoteSteps:
             if result is None:
                 run.lease.ack()
                 return
+        elif isinstance(inputs, Failure):
+            result = StepResult(error=inputs)
         elif await self._is_hopeless(step, run.lease):
             result = self._given_up()
         else:
-            result = await self._attempt(step, started)
+            result = await self._attempt(step, inputs, started)
         await self._report(step, result, started)
         self._reported[run.lease.identity] = None
         if len(self._reported) > REPORTED_KEPT:
@@ -260,17 +264,20 @@ class RemoteSteps:
             for run in self._runs.values()
         )
 
-    async def _attempt(self, step: StepTask, started_ms: int) -> StepResult:
+    async def _inputs(self, step: StepTask) -> Any:
+        """What the step is called with; a Failure where that is lost. Raises Unavailable."""
+        if (key := reference(step.inputs)) is None:
+            return step.inputs
+        try:
+            return await self._services.payloads.load(key)
+        except NotFound as error:
+            return Failure(type="InputLost", message=error.message, retryable=False)
+
+    async def _attempt(self, step: StepTask, inputs: Any, started_ms: int) -> StepResult:
         timeout_ms = step.timeout_ms
         if step.deadline_at:
             left = max(1, parse_ms(step.deadline_at) - started_ms)
             timeout_ms = left if timeout_ms is None else min(left, timeout_ms)
-        inputs, key = step.inputs, reference(step.inputs)
-        if key is not None:
-            try:
-                inputs = await self._services.payloads.load(key)
-            except NotFound as error:
-                return StepResult(error=Failure(type="InputLost", message=error.message, retryable=False))
         call = StepCall(
             tenant=step.tenant_id,
             workflow=step.workflow_id,
@@ -358,8 +365,8 @@ class RemoteSteps:
             await records.put(step.tenant_id, CLAIM, name, mine, 0)
             return True
         except (Conflict, Unavailable):
-            # An answer that was lost: look whose it is.
-            found = await records.get(step.tenant_id, CLAIM, name)
+            # An answer that was lost: look whose it is. Who does not wait for that forgets that it was his.
+            found = await until_done(lambda: records.get(step.tenant_id, CLAIM, name))
             if found is None:
                 raise Unavailable(f"whether {step.slot} has begun can't be said") from None
             return found[0] == mine
