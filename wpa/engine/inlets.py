@@ -195,6 +195,11 @@ class Tap:
         self._closing = False
         self._reading = asyncio.create_task(self._read(), name=f"wpa-inlet-{inlet.workflow}")
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it draws nothing any more."""
+        return self._closing
+
     async def close(self) -> None:
         """Draw nothing more, and see to what is in hand."""
         self._closing = True

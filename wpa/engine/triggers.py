@@ -117,10 +117,11 @@ class Triggers:
         for inlet in held - wanted.keys():
             del taps[inlet]
         for inlet in wanted:
-            if inlet in taps:
-                taps[inlet].plan = plan
-            else:
+            tap = taps.get(inlet)
+            if tap is None or tap.is_closed:  # by a version that dropped it, and was not seen to to the end
                 taps[inlet] = Tap(self._services, self._messages, inlet, plan)
+            else:
+                tap.plan = plan
 
     async def _listen(self, ear: _Ear, subject: str, workflow: str) -> None:
         # The server delivers a message once to each queue name, whatever the subjects of its members: so

@@ -339,6 +339,16 @@ async def test_a_version_that_drops_the_trigger_removes_the_inlet(bench: Bench) 
     assert (bench.inlets, await bench.recorded()) == (0, [])
 
 
+async def test_a_trigger_that_is_dropped_and_wanted_again_is_read_again(bench: Bench) -> None:
+    await bench.deploy(START)
+    failing(bench, "inlets", "remove", Unavailable("the server is away"))
+    with pytest.raises(PlatformError):
+        await bench.deploy(version="2")
+    await bench.deploy(START, version="3")
+    await bench.publish({"n": 1})
+    assert bench.inputs == [1]
+
+
 async def test_what_a_crash_left_behind_is_removed_by_the_next_who_looks(bench: Bench) -> None:
     await bench.deploy(START)
     failing(bench, "inlets", "remove", Unavailable("away"))
