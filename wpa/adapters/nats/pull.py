@@ -1,6 +1,8 @@
 """What a durable pull consumer delivers: messages that stay leased until they are answered.
 
-Pulls stay open: as long as a feed has credit, the server pushes messages as they come.
+Pulls stay open: as long as a feed has credit, the server pushes messages as they come. It keeps a pull, too,
+when the connection that it came over is lost, as long as somebody listens for its messages; so whoever
+connects again listens elsewhere, and asks anew.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import msgspec
+import nats.errors
 from nats.aio.subscription import Subscription
 
 from wpa.adapters.nats.transport import Message, Transport
@@ -120,7 +123,7 @@ class Pull:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._name}"
         self._subscription: Subscription | None = None
         self._wanted = 0
-        """Deliveries that were allowed and have not come."""
+        """Deliveries that were allowed and have not come; less than none, where more have come than were."""
         self._asked = 0
         """Deliveries that the server has been asked for and has not made."""
         self._came = False
@@ -131,11 +134,14 @@ class Pull:
         self._retry: asyncio.TimerHandle | None = None
         self._retry_s = PULL_RETRY_S
         self._watchdog: asyncio.TimerHandle | None = None
-        self._forget: Callable[[], None] | None = None
+        self._forget: list[Callable[[], None]] = []
 
     async def start(self) -> None:
         self._subscription = await self._transport.subscribe(self._inbox, self._take)
-        self._forget = self._transport.on_reconnect(self._again)
+        self._forget = [
+            self._transport.on_disconnect(self._listen_elsewhere),
+            self._transport.on_reconnect(self._again),
+        ]
 
     def request(self, count: int) -> None:
         self._wanted += count
@@ -143,9 +149,9 @@ class Pull:
 
     async def close(self) -> None:
         self._stop()
-        if self._forget is not None:
-            self._forget()
-            self._forget = None
+        for forget in self._forget:
+            forget()
+        self._forget = []
         if self._subscription is not None and not self._transport.nc.is_closed:
             try:
                 await self._subscription.unsubscribe()
@@ -181,14 +187,28 @@ class Pull:
     def _again(self) -> None:
         """Forget what was asked for (a reconnect, or a silent server) and ask anew."""
         self._asked = 0
-        self._retry = None
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         self._pull()
+
+    async def _listen_elsewhere(self) -> None:
+        """The connection is lost: let the pulls that were sent over it end."""
+        if self._closed:
+            return
+        before, self._inbox = self._subscription, self._transport.new_inbox()
+        try:
+            self._subscription = await self._transport.subscribe(self._inbox, self._take)
+            if before is not None:
+                await before.unsubscribe()
+        except nats.errors.Error as error:  # it is being closed for good
+            log.debug("feed of %s: %s", self._name, error)
 
     def _take(self, message: Message) -> None:
         if message.reply.startswith("$JS.ACK."):
             self._retry_s = PULL_RETRY_S
             self._came, self._alone = True, False
-            self._wanted = max(0, self._wanted - 1)
+            self._wanted -= 1
             self._asked = max(0, self._asked - 1)
             self._deliver(message)
             self._pull()

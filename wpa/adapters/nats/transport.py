@@ -23,7 +23,7 @@ import random
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import nats.errors
@@ -70,6 +70,7 @@ class Transport:
         """Of a message, as the server had it when this turn's first command was sent."""
         self._inbox = ""
         self._sweeper: asyncio.Task[None] | None = None
+        self._disconnected: list[Callable[[], Awaitable[None]]] = []
         self._reconnected: list[Callable[[], None]] = []
         self._closing = False
         self._refused: asyncio.Future[NotLetIn] = self._loop.create_future()
@@ -175,6 +176,14 @@ class Transport:
             ours.setblocking(False)
             os.dup2(ours.fileno(), connection.fileno())
             other.detach()  # never closed: that would be news for the loop
+
+    def on_disconnect(self, callback: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        """Call back when the connection is lost, before another is looked for. Must not raise.
+
+        Returns what ends it.
+        """
+        self._disconnected.append(callback)
+        return lambda: self._disconnected.remove(callback)
 
     def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after every reconnect: pulls have to be asked for again, caches are stale.
@@ -393,10 +402,13 @@ class Transport:
             log.warning("the connection to NATS is down; reconnecting")
         self._out = []  # would not be written any more; and what comes now is to ask anew whether it can be
         self._fail_pending("the connection was lost")
+        if not self._closing:
+            for callback in tuple(self._disconnected):
+                await callback()
 
     async def _on_reconnected(self) -> None:
         log.warning("connected to NATS again, at %s", self.nc.address)
-        for callback in self._reconnected:
+        for callback in tuple(self._reconnected):
             callback()
 
     async def _on_error(self, error: Exception) -> None:
