@@ -17,6 +17,7 @@ from tests.chaos.proxy import Proxy
 from tests.servers import NatsServer
 from wpa.adapters.nats import NatsPorts, open_ports
 from wpa.adapters.nats.streams import PAYLOADS_BUCKET
+from wpa.client import Client
 from wpa.errors import NotFound, Unavailable
 
 STREAM = f"OBJ_{PAYLOADS_BUCKET}"
@@ -59,6 +60,24 @@ async def test_an_object_without_its_content_is_given_up(
     await jetstream.purge_stream(STREAM, subject=await chunks_of(jetstream, tenant))
     with pytest.raises(Unavailable, match="0 of 300000 bytes are there"):
         await ports.blobs.get(tenant)
+
+
+async def test_a_client_gives_it_up_too(
+    ports: NatsPorts,
+    jetstream: JetStreamContext,
+    nats_server: NatsServer,
+    tenant: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wpa.client.client.STALLED_S", 0.5, raising=False)
+    key = f"{tenant}/x/0123"
+    await ports.blobs.put(key, b"x" * 300_000)
+    async with await Client.connect(nats_server.url, tenant) as client:
+        assert len(await client.payload(key)) == 300_000
+        await jetstream.purge_stream(STREAM, subject=await chunks_of(jetstream, key))
+        async with asyncio.timeout(20):
+            with pytest.raises(Unavailable, match="0 bytes have come"):
+                await client.payload(key)
 
 
 async def test_content_with_another_digest_is_not_handed_over(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import uuid
+from collections.abc import Coroutine
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +26,8 @@ __all__ = ["Client", "StartResult"]
 
 PAYLOADS: Final = "wpa_payloads"
 LETTERS_AT_ONCE: Final = 1_000
+STALLED_S: Final = 10.0
+"""A payload of which nothing has come for so long is not all there."""
 
 
 class StartResult(msgspec.Struct, frozen=True):
@@ -178,12 +182,28 @@ class Client(Following, Listing, Asks):
                 raise nats.js.errors.ObjectNotFoundError
             store = await self._nc.jetstream().object_store(PAYLOADS)
             content = io.BytesIO()  # without one, each chunk is joined to a copy of all before it
-            await store.get(key, writeinto=content)
+            await _while_it_grows(content, store.get(key, writeinto=content))
             return content.getvalue()
         except nats.js.errors.ObjectNotFoundError:
             raise TaskRejected("unknown_payload", f"tenant {self.tenant} has no payload {key!r}") from None
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise Unavailable(f"payload {key}: {error or type(error).__name__}") from error
+
+
+async def _while_it_grows(content: io.BytesIO, reading: Coroutine[Any, Any, object]) -> None:
+    """Wait for ``reading`` to fill ``content``: nats-py waits for ever for a chunk that is not there.
+
+    Raises what it raises, and TimeoutError where nothing has come for ``STALLED_S``.
+    """
+    task, size = asyncio.ensure_future(reading), -1
+    try:
+        while not task.done():
+            if size == (size := content.tell()):
+                raise TimeoutError(f"{size} bytes have come, and nothing more for {STALLED_S:g} s")
+            await asyncio.wait({task}, timeout=STALLED_S)
+        task.result()
+    finally:
+        task.cancel()
 
 
 def _moment(value: datetime | str) -> str:
