@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,6 +18,9 @@ from tests.waiting import until
 from wpa.adapters.nats import NatsPorts, open_ports
 from wpa.adapters.nats.api import ApiError, api
 from wpa.adapters.nats.consumers import consumer_name, stream_of
+from wpa.engine.snapshots import Keeper
+from wpa.errors import Conflict, Unavailable
+from wpa.model.state import State
 from wpa.ports.definitions import StoredDefinition
 from wpa.ports.tasks import Source
 
@@ -122,3 +127,61 @@ async def test_a_definition_that_was_deleted_can_be_deployed_again(ports: NatsPo
         assert await ports.definitions.put("acme", definition) is (key == "acme.order.1")
     assert await ports.definitions.latest("acme", "order") == "1"
     assert await ports.definitions.get("acme", "order", "1") is not None
+
+
+@pytest.mark.parametrize("how", ["DEL", "PURGE"])
+async def test_a_snapshot_or_a_record_that_was_deleted_is_written_anew(ports: NatsPorts, how: str) -> None:
+    async def put(data: bytes, revision: int) -> tuple[int, int]:
+        return (
+            await ports.snapshots.put("acme", "x", data, revision),
+            await ports.records.put("acme", "schedule", "w", data, revision),
+        )
+
+    old = await put(b"old", 0)
+    for key in ("wpa_executions.acme.x", "wpa_records.acme.schedule.w"):
+        await ports.transport.publish_acked(f"$KV.{key}", b"", f"KV-Operation: {how}\r\n".encode())
+    assert await ports.snapshots.get("acme", "x") is None
+    assert await ports.records.get("acme", "schedule", "w") is None
+    with pytest.raises(Conflict):
+        await ports.snapshots.put("acme", "x", b"late", old[0])
+    new = await put(b"new", 0)
+    assert await ports.snapshots.get("acme", "x") == (b"new", new[0])
+    assert await ports.records.get("acme", "schedule", "w") == (b"new", new[1])
+    with pytest.raises(Conflict):
+        await ports.records.put("acme", "schedule", "w", b"late", 0)
+
+
+async def test_an_execution_whose_snapshot_was_deleted_comes_to_rest(ports: NatsPorts) -> None:
+    services: Any = SimpleNamespace(ports=ports, clock=ports.clock)
+    state = State(
+        tenant="acme", execution="x", workflow="w", version="1", definition_hash="", start_hash="", seq=3
+    )
+    await Keeper(services).rest(state)
+    await ports.transport.publish_acked("$KV.wpa_executions.acme.x", b"", b"KV-Operation: DEL\r\n")
+    async with asyncio.timeout(10):
+        await Keeper(services).rest(state)
+    assert await ports.snapshots.get("acme", "x") is not None
+
+
+async def test_a_bucket_that_is_gone_is_not_taken_for_an_empty_one(
+    ports: NatsPorts, server: NatsServer
+) -> None:
+    await ports.records.put("acme", "schedule", "w", b"1", 0)
+    for stream in (
+        "KV_wpa_definitions",
+        "KV_wpa_records",
+        "OBJ_wpa_payloads",
+        "KV_wpa_executions",
+        "WPA_DLQ",
+    ):
+        await api(ports.transport, f"STREAM.DELETE.{stream}")
+    for call in (
+        ports.definitions.latest("acme", "w"),
+        ports.definitions.get("acme", "w", "1"),
+        ports.records.get("acme", "schedule", "w"),
+        ports.blobs.get("acme/x/0"),
+        ports.tasks.exhume("acme", 1),
+    ):
+        with pytest.raises(Unavailable, match="is missing"):
+            await call
+    assert await ports.snapshots.get("acme", "x") is None, "the journal is the truth"

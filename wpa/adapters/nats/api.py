@@ -9,7 +9,7 @@ import msgspec
 
 from wpa.adapters.nats.headers import read_head
 from wpa.adapters.nats.transport import Transport
-from wpa.errors import PlatformError
+from wpa.errors import PlatformError, Unavailable
 
 __all__ = [
     "CONSUMER_EXISTS",
@@ -19,6 +19,7 @@ __all__ = [
     "STREAM_MISSING",
     "STREAM_NAME_IN_USE",
     "ApiError",
+    "StreamMissing",
     "api",
     "stored_headers",
     "stored_message",
@@ -53,7 +54,9 @@ async def api(
 
 
 async def stored_message(transport: Transport, stream: str, **which: Any) -> dict[str, Any] | None:
-    """One message of a stream, as its leader has it; None where there is none. Raises PlatformError.
+    """One message of a stream, as its leader has it; None where there is none.
+
+    Raises StreamMissing where there is no such stream, which says nothing of what it held, and PlatformError.
 
     Unlike a direct get, which any replica answers, it is not behind what was acknowledged before.
     ``which`` is ``seq=``, alone or as the least with ``next_by_subj=``, or ``last_by_subj=``.
@@ -61,6 +64,10 @@ async def stored_message(transport: Transport, stream: str, **which: Any) -> dic
     try:
         found = await api(transport, f"STREAM.MSG.GET.{stream}", which, reads=True)
     except ApiError as error:
+        if error.err_code == STREAM_MISSING:
+            raise StreamMissing(
+                f"stream {stream} is missing; restore a backup, or start a worker, which makes it, empty"
+            ) from None
         if error.code == NO_SUCH:
             return None
         raise
@@ -78,3 +85,7 @@ class ApiError(PlatformError):
 
     code: int = 0
     err_code: int = 0
+
+
+class StreamMissing(Unavailable):
+    """There is no such stream: somebody has deleted it, and may restore it."""

@@ -41,9 +41,22 @@ class Bucket:
         return base64.b64decode(message.get("data", "")), message["seq"]
 
     def put(self, key: str, value: bytes, revision: int) -> Coroutine[Any, Any, int]:
-        """Replace ``revision`` (0: none yet). Raises Conflict, or Unavailable if it isn't known."""
+        """Replace ``revision`` (0: there is none, or none any more). Raises Conflict, or Unavailable if it
+        isn't known."""
+        return self._replace(key, value, revision) if revision else self._create(key, value)
+
+    def _replace(self, key: str, value: bytes, revision: int) -> Coroutine[Any, Any, int]:
         header = b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % revision
         return self._transport.publish_acked(f"$KV.{self.name}.{key}", value, header)
+
+    async def _create(self, key: str, value: bytes) -> int:
+        try:
+            return await self._replace(key, value, 0)
+        except Conflict:
+            there, revision = await self.last(key)
+            if there is not None or not revision:
+                raise
+            return await self._replace(key, value, revision)  # what was there, somebody has deleted
 
     async def set(self, key: str, value: bytes) -> int:
         """Write whatever was there before."""

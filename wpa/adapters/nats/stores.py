@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from wpa.adapters.nats import streams
-from wpa.adapters.nats.api import api
+from wpa.adapters.nats.api import StreamMissing, api
 from wpa.adapters.nats.kv import Bucket
 from wpa.adapters.nats.transport import Message, Transport
 from wpa.errors import Broken, Conflict
@@ -24,7 +24,10 @@ class NatsSnapshots:
         self._bucket = Bucket(transport, streams.EXECUTIONS_BUCKET)
 
     async def get(self, tenant: str, execution: str) -> tuple[bytes, int] | None:
-        return await self._bucket.get(f"{tenant}.{execution}")
+        try:
+            return await self._bucket.get(f"{tenant}.{execution}")
+        except StreamMissing:
+            return None  # the journal is the truth
 
     def put(self, tenant: str, execution: str, data: bytes, revision: int) -> Coroutine[Any, Any, int]:
         return self._bucket.put(f"{tenant}.{execution}", data, revision)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from wpa.adapters.nats import streams
-from wpa.adapters.nats.api import api, stored_headers, stored_message
+from wpa.adapters.nats.api import StreamMissing, api, stored_headers, stored_message
 from wpa.adapters.nats.headers import header_lines, own_headers
 from wpa.adapters.nats.transport import Transport
 from wpa.model.times import parse_ms, rfc3339
@@ -55,7 +55,10 @@ async def examine(transport: Transport, now_ms: int) -> list[str]:
     """
     late, sequence, stream = 0, 1, streams.TIMERS
     for _ in range(LOOKED_AT):
-        found = await stored_message(transport, stream, seq=sequence, next_by_subj="workflow.timers.>")
+        try:
+            found = await stored_message(transport, stream, seq=sequence, next_by_subj="workflow.timers.>")
+        except StreamMissing:
+            break  # nothing of ours is there
         if found is None:
             break
         moment = stored_headers(found).get(SCHEDULE, "").removeprefix(AT)
