@@ -195,6 +195,23 @@ async def test_a_limit_that_loses_what_is_stored_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("stream", "key", "value"),
+    [
+        (EVENTS, "subject_transform", None),
+        (EVENTS, "republish", None),
+        (EVENTS, "republish", {"src": "workflow.events.*.*", "dest": "elsewhere.>"}),
+        (PAYLOADS, "allow_rollup_hdrs", False),
+        (TIMERS, "allow_rollup_hdrs", False),
+    ],
+)
+async def test_what_is_stored_or_told_elsewhere_than_it_is_looked_for_is_refused(
+    stream: str, key: str, value: Any
+) -> None:
+    with pytest.raises(PlatformError, match=f"stream {stream} has {key} = "):
+        await see_edited(stream, **{key: value})
+
+
+@pytest.mark.parametrize(
     ("stream", "changes"),
     [
         (EVENTS, {"max_bytes": 10, "discard": "new"}),

@@ -59,6 +59,18 @@ LIFTS: Final = {
     SIZE: "--max-msg-size=-1",
 }
 """The limits that a stream may have, and what lifts them."""
+NEEDED: Final = (
+    "subjects",
+    "subject_transform",
+    "republish",
+    "retention",
+    "deny_delete",
+    "deny_purge",
+    "allow_direct",
+    "allow_rollup_hdrs",
+    "allow_msg_schedules",
+)
+"""What has to be as it was made. Without the transform, events are stored where nobody reads a journal."""
 QUOTAS: Final = ("max_msgs", "max_bytes")
 LOSS: Final = {
     TIMERS: "loses timers without a word",
@@ -302,7 +314,7 @@ async def allow_batches(transport: Transport) -> None:
 
 def _faults(name: str, wanted: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
     """What would break a promise; other differences are the operator's business."""
-    for key in ("subjects", "retention", "deny_delete", "deny_purge", "allow_direct", "allow_msg_schedules"):
+    for key in NEEDED:
         if key in wanted and found.get(key, False) != wanted[key]:
             yield (
                 f"stream {name} has {key} = {found.get(key)!r} where wpa needs {wanted[key]!r}; "
