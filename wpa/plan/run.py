@@ -56,8 +56,8 @@ class PlanRun:
         """Whether a plain need of the node has done something (it was not skipped)."""
         self._chosen = plan.ungated.copy()
         self._inputs: dict[int, Any] = {}
-        self._asked: dict[int, str] = {}
-        """The slot that is wanted, and not settled, of each node without a loop."""
+        self._asked: dict[int, Want] = {}
+        """What is wanted, and not settled, of each node without a loop, or whose loop has not begun."""
         self._loops: dict[int, Loop] = {}
         self._new: list[tuple[int, Want]] = []
         self._dropped: list[str] = []
@@ -97,7 +97,9 @@ class PlanRun:
         if loop is not None:
             self._turn(node, loop, settled)
             return
-        del self._asked[index]
+        want = self._asked.pop(index)
+        if want.fault is not None:
+            self._check_never_begun(node, want.fault, settled)
         if settled.status == "completed":
             self._complete(node, settled.value)
         elif settled.slot.endswith(IF_SLOT):
@@ -252,7 +254,7 @@ class PlanRun:
         if loop is not None:
             self._drop_all(loop)
         elif node.index in self._asked:
-            self._drop([self._asked.pop(node.index)])
+            self._drop([self._asked.pop(node.index).slot])
         self._close(node, SKIPPED)
 
     def _drop_all(self, loop: Loop) -> None:
@@ -293,7 +295,7 @@ class PlanRun:
             self._want(node, want)
 
     def _want(self, node: Node, want: Want) -> None:
-        self._asked[node.index] = want.slot
+        self._asked[node.index] = want
         self._new.append((node.index, want))
 
     def _begin(self, node: Node, loop: Loop) -> None:
@@ -314,6 +316,17 @@ class PlanRun:
             return
         scope = narrow(self._facts.scope(node.inputs, node), node.inputs)
         self._begin(node, Foreach(node, items, scope))
+
+    def _check_never_begun(self, node: Node, fault: Failure, settled: Settled) -> None:
+        """Raise Diverged where a loop that can't begin, in this version, has had a turn: its first one has
+        the slot of the fault, and would count as the whole step."""
+        if node.each is None and node.again is None:
+            return
+        if settled.error is None or settled.error.type != fault.type:
+            raise Diverged(
+                f"the definition of {self._plan.id} {self._plan.version} does not ask for what the journal "
+                f"says was done: {node.id} was begun, and can't begin any more: {fault.message}"
+            )
 
     # -- decisions ---------------------------------------------------------------------------
 

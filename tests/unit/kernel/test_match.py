@@ -8,7 +8,9 @@ import pytest
 
 from tests.unit.kernel.table import Table
 from wpa import plan
+from wpa.kernel import requests
 from wpa.kernel.execution import Diverged, Execution
+from wpa.model.events import Failure
 from wpa.model.limits import Limits
 from wpa.plan.compile import Plan
 
@@ -104,6 +106,44 @@ def test_what_a_begun_step_is_given_and_how_often_it_is_tried_may_change(change:
 
 def test_a_step_that_was_opened_and_has_not_begun_may_be_another() -> None:
     assert migrate(began(PAY), PAY | {"uses": "toy.refund"}).wants["x"].uses == "toy.refund"
+
+
+# -- loops -----------------------------------------------------------------------------------
+
+EACH: Body = PAY | {"foreach": {"in": "${input.items}", "concurrency": 1, "on_error": "continue"}}
+ROUNDS: Body = PAY | {"repeat": {"until": "index > 3"}}
+UNABLE = {
+    "too many items": EACH | {"foreach": EACH["foreach"] | {"max": 2}},
+    "items that can't be computed": EACH | {"foreach": EACH["foreach"] | {"in": "${input.nope}"}},
+    "a condition that can't be computed": EACH | {"if": "input.nope"},
+    "rounds with a condition that can't be computed": ROUNDS | {"if": "input.nope"},
+}
+
+
+@pytest.mark.parametrize("ends", ["completed", "failed"])
+@pytest.mark.parametrize("step", UNABLE.values(), ids=UNABLE)
+def test_the_first_turn_of_a_loop_that_can_not_begin_is_not_taken_for_the_whole_step(
+    step: Body, ends: str
+) -> None:
+    begun = EACH if "foreach" in step else ROUNDS | {"on_error": "continue"}
+    table = Table(load("1", begun), {"n": 1, "items": [1, 2, 3]})
+    table.ask(requests.paused(table.state, {}, "", table.now_ms))
+    table.attempt(
+        "x", error=None if ends == "completed" else Failure(type="Boom", message="no", retryable=False)
+    )
+    table.rest()
+    with pytest.raises(Diverged, match="x was begun, and can't begin any more: "):
+        migrate(table, step)
+
+
+@pytest.mark.parametrize("step", UNABLE.values(), ids=UNABLE)
+def test_a_loop_that_could_not_begin_and_was_let_go_is_rebuilt(step: Body) -> None:
+    more = {"id": "other", "uses": "toy.step"}
+    table = Table(load("1", step | {"on_error": "continue"}, more), {"n": 1, "items": [1, 2, 3]})
+    assert table.events[-1] == "step_failed"
+    table.crash()
+    table.ok("other")
+    assert table.state.status == "COMPLETED"
 
 
 # -- decisions -------------------------------------------------------------------------------
