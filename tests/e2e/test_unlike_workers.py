@@ -56,6 +56,10 @@ async def kinds(client: Client, execution: str) -> list[str]:
     return [event["event"] for event in await client.history(execution)]
 
 
+async def is_there(client: Client, step_type: str) -> bool:
+    return any(step_type in row["step_types"] for row in await client.workers())
+
+
 async def test_every_start_finds_a_worker_that_has_the_plugin(
     start_worker: Start, client: Client, shop: tuple[str, ...], gpu: tuple[str, ...]
 ) -> None:
@@ -96,3 +100,29 @@ async def test_one_that_lacks_the_plugin_neither_takes_over_nor_wakes_what_it_ca
         done = await client.result(name, timeout_s=30)
         assert done["status"] == "COMPLETED"
         assert "workflow_step_failed" not in await kinds(client, name)
+
+
+async def test_what_is_migrated_is_for_a_worker_that_has_what_the_new_version_needs(
+    start_worker: Start, client: Client, shop: tuple[str, ...], gpu: tuple[str, ...]
+) -> None:
+    start_worker(*shop)
+    wait = {"id": "w", "uses": "core.wait", "with": {"signal": "go"}}
+    await client.deploy({"id": "grown", "version": "1", "steps": [wait]})
+    await client.deploy({"id": "grown", "version": "2", "steps": [wait, {"id": "a", "uses": "t.note"}]})
+    start_worker(*gpu)
+    await until(lambda: is_there(client, "t.render"))
+    names = [f"x{number}" for number in range(10)]
+
+    async def happened(event: str) -> bool:
+        return all([event in await kinds(client, name) for name in names])
+
+    for name in names:
+        await client.start("grown", execution_id=name, version="1")
+    await until(lambda: happened("workflow_waiting"))
+    for name in names:
+        await client.migrate(name, "2")
+    await until(lambda: happened("workflow_migrated"))
+    for name in names:
+        await client.signal(name, "go")
+    done = await asyncio.gather(*(client.result(name, timeout_s=30) for name in names))
+    assert {row["status"] for row in done} == {"COMPLETED"}

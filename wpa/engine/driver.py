@@ -250,7 +250,7 @@ class Driver:
                 return self._nothing_to_record(state)
             driving = "lease" in draft.data
             if driving and poison is None:
-                await self._prepare_to_drive(state)
+                await self._prepare_to_drive(state, draft.data.get("version", state.version))
             # Whoever was blocked took over, and did not come to issue again what the one before had not.
             anew = "reopen" in draft.data or state.blocked is not None
             before, epoch = state.worker, state.epoch + driving
@@ -363,13 +363,16 @@ class Driver:
             await self._drive.resume_effects()
         return True
 
-    async def _prepare_to_drive(self, state: State) -> None:
-        """What comes before this worker says that it drives on. Raises StepsMissing where another has to."""
+    async def _prepare_to_drive(self, state: State, version: str) -> None:
+        """What comes before this worker says that it drives on, with ``version``: it may be migrated to that.
+
+        Raises StepsMissing where another worker has to.
+        """
         services = self._services
         if is_terminal(state.status):  # it is tried again: from then on, its children go by other names
             await self._effects.close_left(state)
         try:
-            program = await services.library.program(state.tenant, state.workflow, state.version)
+            program = await services.library.program(state.tenant, state.workflow, version)
         except (FlowMissing, TaskRejected):
             return  # what comes of that is seen to when the execution is picked up
         await services.crew.check(program)
