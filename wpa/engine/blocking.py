@@ -57,9 +57,9 @@ class Blocking:
         return False
 
     async def take_over(self, state: State) -> State:
-        """Take an execution over without a look at its code: what ran in its worker is lost."""
-        now = self._services.clock.now_ms()
-        reason = f"the task was delivered again ({self._request.lease.delivered})"
+        """Take an execution over without a look at its code: what ran in its worker, or ran here, is lost."""
+        now, delivered = self._services.clock.now_ms(), self._request.lease.delivered
+        reason = f"the task was delivered again ({delivered})" if delivered > 1 else "it can't go on"
         return await self._append(state, Draft(ev.RECOVERED, takeover_data(state, {}, reason, now), now))
 
     async def _append(self, state: State, draft: Draft) -> State:

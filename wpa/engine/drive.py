@@ -84,6 +84,11 @@ class Drive:
         """What is driven."""
         return self._execution
 
+    @property
+    def works(self) -> bool:
+        """Whether an attempt is being made whose end would not be recorded, were this stopped now."""
+        return bool(self._attempts.busy)
+
     def take(self, execution: Execution, values: Values, epoch: int) -> None:
         """Take an execution in hand, as it was loaded: its open steps are to be attempted."""
         self._execution, self._values, self.epoch = execution, values, epoch

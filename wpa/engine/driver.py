@@ -94,7 +94,8 @@ class Driver:
                     raise
                 # What was asked is recorded: it is the execution that can't go on, and not the task.
                 state = self._drive.execution.state
-                if isinstance(error, PoisonMessage):
+                if isinstance(error, PoisonMessage) or self._drive.works:
+                    await self._blocking.leave_to_other_code(state, error)
                     await self._drive.stop()
                     state = await self._blocking.take_over(state)  # what runs is lost
                 await self._blocking.block(state, error)

@@ -339,3 +339,36 @@ async def test_what_ran_when_its_worker_ended_is_lost_though_other_code_took_ove
         assert (await last()).data["error"]["type"] == "OutcomeUnknown"
         assert room.begun == 1
         await room.close(worker)
+
+
+async def test_what_is_interrupted_because_its_execution_is_blocked_is_lost() -> None:
+    once = {"id": "a", "uses": "t.work", "at_most_once": True}
+    wait = {"id": "b", "uses": "core.wait", "with": {"signal": "go"}}
+    async with a_room({"id": "w", "version": "1", "steps": [once, wait]}) as room:
+        worker = room.work()
+        await room.publish(start())
+        await until(lambda: room.begun)
+        put, lost = room.ports.blobs.put, []
+
+        async def lose(key: str, data: bytes) -> None:
+            lost.append((key, data))
+
+        room.ports.blobs.put = lose  # type: ignore[method-assign]
+        payload = {"signal": "go", "payload": "x" * 100_000}
+        await room.publish({"type": "workflow_signal", "execution_id": "x", "payload": payload})
+
+        async def blocked() -> bool:
+            return "blocked" in (await room.events())[-1].data
+
+        await until(blocked)
+        await put(*lost[0])
+        room.gate.set()
+        await room.publish({"type": "workflow_resume", "execution_id": "x"})
+
+        async def ended() -> bool:
+            return (await room.events())[-1].event in ("workflow_failed", "workflow_completed")
+
+        await until(ended)
+        assert room.begun == 1
+        assert (await room.events())[-1].data["error"]["type"] == "OutcomeUnknown"
+        await room.close(worker)
