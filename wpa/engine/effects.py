@@ -26,11 +26,14 @@ from wpa.model.tasks import (
     CANCEL,
     CHILD_ENDED,
     START,
+    STEP_RESULT,
     CancelPayload,
     CancelTask,
     ChildEndedPayload,
     ChildEndedTask,
     StartPayload,
+    StepResultPayload,
+    StepResultTask,
     StepTask,
     Task,
     TaskMetadata,
@@ -144,10 +147,18 @@ class Effects:
         if slot.retry_at:
             return
         want = execution.wants[slot.id]
+        payloads, key = self._services.payloads, idempotency_key(state.key, slot.id)
         # Large inputs go by reference: the message has to fit through the server.
-        inputs = await until_done(
-            lambda: self._services.payloads.store(state.tenant, state.execution, want.inputs)
-        )
+        try:
+            inputs = await until_done(lambda: payloads.store(state.tenant, state.execution, want.inputs))
+        except OverLimit as error:
+            failure = Failure(type="InputTooLarge", message=error.message, retryable=False)
+            result = StepResultPayload(
+                slot=slot.id, attempt=slot.attempt, key=key, error=failure, seq=state.seq
+            )
+            told = StepResultTask(type=STEP_RESULT, execution_id=state.execution, payload=result)
+            await self._publish(state.tenant, told)
+            return
         task = StepTask(
             tenant_id=state.tenant,
             workflow_id=state.workflow,
@@ -157,7 +168,7 @@ class Effects:
             uses=want.uses,
             inputs=inputs,
             attempt=slot.attempt,
-            idempotency_key=idempotency_key(state.key, slot.id),
+            idempotency_key=key,
             metadata=state.metadata,
             timeout_ms=want.policy.timeout_ms,
             deadline_at=slot.until,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.talk import TENANT, Talk, talking
+from wpa.model.limits import Limits
 
 Body = dict[str, Any]
 
@@ -128,3 +129,13 @@ async def test_of_an_ended_one_that_has_read_too_much_the_record_is_shown(
     assert steps["size"]["output"] == {"size": 5_000_000}
     assert ended["progress"]["completed"] == 2
     assert ended["blocked"] is None
+
+
+async def test_a_step_of_a_queue_whose_inputs_are_too_large_to_be_stored_fails() -> None:
+    """It could not even be cancelled: whoever goes on sends it once more, first of all."""
+    async with talking(limits=Limits(blob_bytes_max=150_000)) as talk:
+        far = after_make("far", "core.echo", both=["${steps.make.output}", "${steps.make.output}"])
+        far["queue"] = "far"
+        await deploy(talk, far)
+        ended = await talk.run("x", text="x" * (LARGE // 10))
+        assert (ended["status"], ended["error"]["type"]) == ("FAILED", "InputTooLarge")
