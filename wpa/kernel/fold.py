@@ -87,12 +87,18 @@ def _follow(state: State, data: dict[str, Any], at: str) -> list[str]:
             slot = slots[slot_id] = Slot(id=slot_id, opened_at=at)
             opened.append(slot_id)
             if waits and slot_id in waits:
-                about = waits[slot_id]
-                slot.kind, slot.uses = about["kind"], about.get("uses", "")
-                slot.until, slot.name = about.get("until", ""), about.get("name", "")
-                slot.abandon = about.get("abandon", False)
+                _describe(slot, waits[slot_id])
     state.open += opened
     return opened
+
+
+def _describe(slot: Slot, about: dict[str, Any]) -> None:
+    """What is told of a slot with the event that opens it."""
+    if about["kind"] != slot.kind:  # else it is a step, which a snapshot does not mention
+        slot.kind = about["kind"]
+    slot.uses, slot.undoes = about.get("uses", ""), about.get("undoes", "")
+    slot.until, slot.name = about.get("until", ""), about.get("name", "")
+    slot.abandon = about.get("abandon", False)
 
 
 def _started(event: Event) -> State:

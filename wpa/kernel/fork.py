@@ -59,7 +59,9 @@ def _standing(state: State, count: int) -> int:
     undone: int | None = count
     while undone is not None:
         count = undone
-        undone_later = {state.slots[slot_id].undoes for slot_id in state.order[count:]}
+        before = set(told[:count])
+        # By what was still open at the end, too: nobody knows what that has done.
+        undone_later = {slot.undoes for slot in state.slots.values() if slot.id not in before}
         undone = next(
             (
                 index

@@ -41,11 +41,13 @@ _ONE_MEANING = re.compile(r"(?!(?:undo|retry\d+)(?::|$))[A-Za-z_]\w*(?::\d+)*(?:
 
 
 def about(want: Want, state_key: str, now_ms: int) -> dict[str, Any] | None:
-    """What the event that opens a slot says of it; None for a step that runs in the driver."""
+    """What the event that opens a slot says of it; None for a step that runs in the driver, unless it is one
+    with which the program undoes something."""
     if want.kind == "step":
+        undoes = {"undoes": want.undoes} if want.undoes else {}
         if not want.policy.queue:
-            return None
-        told: dict[str, Any] = {"kind": "remote", "uses": want.uses, "name": want.policy.queue}
+            return {"kind": "step", **undoes} if undoes else None
+        told: dict[str, Any] = {"kind": "remote", "uses": want.uses, "name": want.policy.queue, **undoes}
         if want.policy.deadline_ms is not None:
             told["until"] = rfc3339(now_ms + want.policy.deadline_ms)
         return told

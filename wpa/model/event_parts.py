@@ -69,7 +69,7 @@ Worker = Annotated[str, Meta(description="the worker that ran it for a queue")]
 
 
 class OpenedWait(msgspec.Struct, frozen=True, kw_only=True):
-    """What a slot that is open from now on waits for."""
+    """What a slot that is open from now on waits for, or undoes."""
 
     kind: SlotKind
     uses: Annotated[str, Meta(description="the step type")] = ""
@@ -79,13 +79,14 @@ class OpenedWait(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[bool, Meta(description="a child that goes on when nobody waits for it any more")]
         | UnsetType
     ) = UNSET
+    undoes: Undoes | UnsetType = UNSET
 
 
 class Opens(msgspec.Struct, frozen=True, kw_only=True):
     """What any event may say of the slots beside the one that it is about."""
 
     waits: (
-        Annotated[dict[str, OpenedWait], Meta(description="of the slots in `next` those that wait")]
+        Annotated[dict[str, OpenedWait], Meta(description="of the slots in `next` those that wait, or undo")]
         | UnsetType
     ) = UNSET
     dropped: Dropped | UnsetType = UNSET

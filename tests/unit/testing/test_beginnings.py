@@ -226,3 +226,17 @@ def test_what_a_flow_has_undone_itself_is_not_taken_over_without_that(wpa: Any) 
         taken_over(state, begin)
     for whole in ("toy_d:2", "toy_e"):  # what was undone, and what undid it
         assert "undo_toy_b" in [slot.id for slot in taken_over(state, whole).settled]
+
+
+def test_what_a_flow_was_undoing_when_it_was_terminated_is_not_taken_over(wpa: Any) -> None:
+    """Nobody knows whether the step that undoes it had its effect: as where a compensation was cut short."""
+    no = fail("No", retryable=False)
+    env = wpa(trip, mocks={**TOYS, "toy.undo": fail("Away"), "toy.c": no, "toy.e": 1})
+    old = env.start()
+    env.skip("1s")
+    assert old.state.open == ["undo_toy_b"]
+    old.terminate()
+    for step in ("undo_toy_b", "toy_c"):
+        with pytest.raises(TaskRejected, match=f"`wpa rerun {old.id} --from toy_b`"):
+            taken_over(old.state, step)
+    assert [slot.id for slot in taken_over(old.state, "toy_b").settled] == ["toy_a"]
