@@ -305,6 +305,8 @@ async def _retried(services: Services, state: State, by: dict[str, Any], identit
     program = await services.library.program(state.tenant, state.workflow, state.version)
     if program.timeout_ms is not None:  # its time counts anew, or it might be over at once
         draft.data["deadline_at"] = rfc3339(draft.at_ms + program.timeout_ms)
+    elif state.deadline_at:  # a version's that it was migrated from
+        draft.data["deadline_at"] = ""
     copy = decode_state(encode_state(state))
     try:
         execution, _ = await revive(program, copy, services.limits, services.payloads)

@@ -148,7 +148,7 @@ def _standing(state: State) -> list[str]:
 def retried(state: State, by: By, now_ms: int, lease: str) -> Draft | None:
     """Try a failed execution again, in place, from what had failed.
 
-    Whoever knows its definition adds ``deadline_at`` where that limits its time, which counts anew.
+    Whoever knows its definition adds ``deadline_at`` where that limits its time, which counts anew, or did.
 
     Raises TaskRejected where no step of it has failed, or where its work was undone (rerun it then).
     """

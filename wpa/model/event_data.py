@@ -293,7 +293,8 @@ class WorkflowResumed(Opens, frozen=True, kw_only=True):
         | UnsetType
     ) = UNSET
     deadline_at: (
-        Annotated[Moment, Meta(description="when the time of one that is tried again is over")] | UnsetType
+        Annotated[str, Meta(description="when the time of one that is tried again is over; empty: never")]
+        | UnsetType
     ) = UNSET
     cleanup: CleanupBegun | UnsetType = UNSET
     ask: Ask | UnsetType = UNSET

@@ -263,6 +263,18 @@ class TestDeadlineOfAnExecution:
         assert (result.status, result.error.type) == ("ROLLED_BACK", "DeadlineExceeded")
         assert result.duration_ms == (3 + 3 + 2) * 3600 * 1000
 
+    def test_is_over_where_a_version_without_one_is_tried_again(self, wpa: Any) -> None:
+        steps = (step("w", "core.wait", inputs={"signal": "go"}), step("a", "", "w", **ONCE))
+        env = wpa(plan(*steps, timeout="3h"), mocks={"x.a": [fail("Away"), 1]})
+        run = env.start()
+        env.deploy(plan(*steps, version="2"))
+        run.migrate("2")
+        run.signal("go")
+        assert run.result().status == "FAILED"
+        env.skip("5h")
+        run.retry()
+        assert run.result().status == "COMPLETED"
+
     def test_is_why_it_is_not_tried_again(self, wpa: Any) -> None:
         run = wpa(plan(step("w", "core.wait", inputs={"signal": "go"}), timeout="3h")).start()
         run.result()
