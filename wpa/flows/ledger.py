@@ -92,6 +92,7 @@ class Ledger:
         self._counts: dict[str, int] = {}
         self._new: list[Slot] = []
         self._dropped: list[str] = []
+        self._left: list[str] = []
         self._recorded: list[Any] = []
         self._completed = self._failed = self._skipped = 0
         self._values: dict[int, deque[dict[str, Any]]] = {}
@@ -167,6 +168,7 @@ class Ledger:
         self.open_slots -= 1
         if slot.ends:
             slot.status = "left"
+            self._left.append(slot.want.slot)
             return
         slot.status = "dropped"
         self._skipped += 1
@@ -179,6 +181,7 @@ class Ledger:
                 self.drop(slot)
         untold = self.take()
         self._recorded.extend(untold.recorded)
+        self._left.extend(untold.left)
         return untold.dropped
 
     def let_end(self) -> None:
@@ -217,10 +220,11 @@ class Ledger:
 
     def take(self) -> Waiting:
         """What is new since the last time."""
-        if not self._new and not self._dropped and not self._recorded:
+        rare = self._dropped or self._recorded or self._left
+        if not self._new and not rare:
             return _NOTHING
         new, self._new = self._new, []
-        if not self._dropped and not self._recorded:
+        if not rare:
             return Waiting(tuple([slot.want for slot in new]))
         # What came and went between two polls was never told, and is not to be taken back either.
         untold = {slot.want.slot for slot in new if slot.status == "dropped"}
@@ -228,9 +232,11 @@ class Ledger:
             wants=tuple([slot.want for slot in new if slot.status == "wanted"]),
             dropped=tuple([slot_id for slot_id in self._dropped if slot_id not in untold]),
             recorded=tuple(self._recorded),
+            left=tuple(self._left),
         )
         self._dropped.clear()
         self._recorded.clear()
+        self._left.clear()
         return waiting
 
     # -- recorded values ---------------------------------------------------------------------
@@ -288,9 +294,9 @@ class Ledger:
 def _view(slot: Slot, site_of: Callable[[Slot], str]) -> StepView:
     want = slot.want
     phase: Literal["wanted", "skipped", "settled"] = "settled"
-    if slot.status in ("wanted", "left"):
+    if slot.status == "wanted":
         phase = "wanted"
-    elif slot.status == "dropped":
+    elif slot.status in ("dropped", "left"):  # what has begun of them, its slot tells
         phase = "skipped"
     return StepView(
         step=want.step,

@@ -77,6 +77,8 @@ class FlowRun(CleansUp):
             return new
         if outcome.dropped:  # told once
             self._outcome = msgspec.structs.replace(outcome, dropped=())
+        if isinstance(outcome, Failed) and new.left:
+            outcome = msgspec.structs.replace(outcome, left=new.left)
         return msgspec.structs.replace(outcome, recorded=new.recorded) if new.recorded else outcome
 
     def settle(self, settled: Settled) -> None:

@@ -13,7 +13,8 @@ slots in the order in which they were recorded. The contract between kernel and 
    No clock, no randomness, no I/O: a run is a function of its slots.
 4. A run may be thrown away at any moment and rebuilt; nothing of it is stored.
 5. ``poll`` may also say that slots it wanted are not wanted any more (``dropped``). The kernel closes
-   them, stops what runs for them, and never settles them.
+   them, stops what runs for them, and never settles them. Or that nobody waits for them any more, but for
+   what has begun of them (``left``): the kernel begins none of them, and settles those that run.
 6. A run that is :class:`CleansUp` is told once, between two settlements, that its execution is to end. It may
    want more slots then; the execution ends when it has, or when its time for that is over. Of any other run,
    what it wants is given up at once.
@@ -185,11 +186,14 @@ class Waiting(msgspec.Struct, frozen=True):
     ``dropped`` are slots that were wanted and, unsettled, aren't any more. ``recorded`` are values that
     the program came by and has to be given again, in this order, when it is rebuilt: objects, whose ``at``,
     where they have one, says after how many settlements. A rerun is given those of what it takes over.
+    ``left`` are slots that are not to begin any more, and of whose end the program wants to be told if they
+    have: that may have to be undone.
     """
 
     wants: tuple[Want, ...] = ()
     dropped: tuple[str, ...] = ()
     recorded: tuple[Any, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -202,11 +206,13 @@ class Finished(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The program itself can't go on, for example because its output can't be computed."""
+    """The program itself can't go on, for example because its output can't be computed. ``left`` is what it
+    is in :class:`Waiting`."""
 
     error: Failure
     dropped: tuple[str, ...] = ()
     recorded: tuple[Any, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 class Continued(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wpa.kernel.program import CleansUp, Outcome, Run, Settled, Waiting, Want
+from wpa.kernel.program import CleansUp, Failed, Outcome, Run, Settled, Waiting, Want
 from wpa.model.events import Failure
 from wpa.model.state import Slot
 
@@ -76,6 +76,10 @@ class Script:
             self._drop(slot_id)
         if outcome.recorded:
             self.recorded.extend(outcome.recorded)
+        if isinstance(outcome, Waiting | Failed):
+            for slot_id in outcome.left:
+                if slot_id in self._steps:
+                    self._drop(slot_id)
         if not isinstance(outcome, Waiting):
             return
         for want in outcome.wants:

@@ -9,7 +9,12 @@ import pytest
 
 from tests.unit.flows.table import Table
 from wpa.errors import StepFailed
-from wpa.flows import call, flow, saga
+from wpa.flows import call, flow, flow_of, saga
+from wpa.kernel.execution import Execution, Start
+from wpa.kernel.telling import Taken
+from wpa.model.events import Failure
+from wpa.model.limits import Limits
+from wpa.model.state import Slot
 from wpa.testing import Result, Run, run
 
 BOOKED_AFTER_S = 60
@@ -62,7 +67,10 @@ def booked(workflow: Any, *, script: Any = None, fails: bool = False, **how: Any
         await asyncio.sleep(1)
         raise StepFailed("no", type="No", retryable=False)
 
-    mocks = {"a.do": book, "b.do": spoil, "c.do": None, "a.undo": lambda **given: given}
+    async def look() -> None:
+        await asyncio.sleep(5)
+
+    mocks = {"a.do": book, "b.do": spoil, "c.do": None, "d.do": look, "a.undo": lambda **given: given}
     return run(workflow, mocks=mocks, script=script, **how)
 
 
@@ -127,6 +135,33 @@ def test_what_was_not_asked_for_yet_is_not_begun() -> None:
     table.ok("b_do")
     assert table.error.type == "ValueError"
     assert not table.wants
+
+
+@flow("narrow", max_parallel=2)
+async def narrow() -> None:
+    async def tidy() -> None:
+        try:
+            await asyncio.sleep(3_600)
+        finally:
+            await call("c.do")
+
+    await asyncio.gather(tidy(), call("b.do"), call("d.do"), call("a.do", undo="a.undo"))
+
+
+def test_what_had_no_room_to_begin_is_not_begun_while_others_clean_up() -> None:
+    result = booked(narrow, crash_everywhere=True)
+    assert (result.status, result.undone, result.error.type) == ("FAILED", [], "No")
+    assert [call.uses for call in result.calls] == ["b.do", "d.do", "c.do"]
+
+
+def test_a_rerun_that_takes_over_the_failure_begins_nothing() -> None:
+    program = flow_of(order)
+    assert program is not None
+    no = Failure(type="No", message="no", retryable=False)
+    settled = Slot(id="b_do", status="failed", uses="b.do", error=no, finished_at="2026-01-01T00:00:00.000Z")
+    start = Start(tenant="acme", execution="x2", start_hash="h", taken=Taken(settled=(settled,)))
+    _, draft = Execution.start(program, start, 0, Limits())
+    assert draft.data["next"] == []
 
 
 def test_who_cancels_a_call_stops_it() -> None:
