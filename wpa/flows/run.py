@@ -168,8 +168,8 @@ class FlowRun(CleansUp):
         self._end(outcome_of(main, self._program.root, self._ledger.drop_all()))
 
     def _fail(self, failure: Failure) -> None:
-        self._ledger.let_end()
-        self._end(Failed(failure, self._ledger.drop_all()))
+        # At once: what took too long here may be quick where it is replayed, and would not have failed there.
+        self._end(Failed(failure, self._ledger.stop_all()))
 
     def _end(self, outcome: Outcome) -> None:
         self._outcome = outcome

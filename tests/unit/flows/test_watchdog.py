@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.flows.table import Table
 from wpa.flows import call, flow, side_effect
+from wpa.flows.ledger import TO_THEIR_END
 from wpa.flows.watchdog import EXCUSED, LOOKS_PER_S, Overrun, Turn, Watchdog
 
 
@@ -94,6 +95,47 @@ def test_a_flow_that_never_comes_to_rest_fails_with_its_line(how: str) -> None:
     site = table.error.details["at"]
     assert site.startswith("tests.unit.flows.test_watchdog:"), site
     assert table.error.message.count(site) == 1
+
+
+def test_what_was_interrupted_stops_all_its_calls_for_it_may_be_quicker_elsewhere() -> None:
+    @flow("endless")
+    async def endless() -> None:
+        async def tidy() -> None:
+            try:
+                await call("b.do")
+            finally:
+                await call("c.do")
+                spin()
+
+        await asyncio.gather(call("a.do", undo="a.undo"), call("b.do"), tidy())
+
+    table = Table(endless)
+    table.fail("b_do")
+    assert table.slots == ["a_do", "c_do"]
+    table.ok("c_do")
+    assert table.error.type == "FlowOverrun"
+    assert (table.outcome.dropped, table.slots) == (("a_do",), [])
+
+
+def test_journals_of_before_tell_of_the_end_of_calls_that_an_overrun_had_left() -> None:
+    @flow("endless")
+    async def endless() -> None:
+        booking = asyncio.create_task(call("a.do", undo="a.undo"))
+        await call("b.do")
+        spin()
+        await booking
+
+    table = Table(endless)
+    table.recorded.append({"patched": TO_THEIR_END})
+    table.ok("b_do")
+    table.recorded.pop()
+    table.transcript.clear()
+    table.begin(rebuilt=True)
+    table.tell(table.history[0])
+    assert table.error.type == "FlowOverrun"
+    assert table.slots == ["a_do"]
+    table.ok("a_do")
+    assert table.run.undo("a_do") is not None
 
 
 def test_others_go_on_as_if_nothing_had_happened() -> None:
