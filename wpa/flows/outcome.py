@@ -12,7 +12,7 @@ from wpa.kernel.program import CANCELLED, Continued, Failed, Finished
 from wpa.model.events import Failure
 from wpa.model.recordable import TYPE_CHARS_MAX, check_integers, safe_details, safe_text
 
-__all__ = ["ContinueAsNew", "alone", "failure_of", "has_failed", "kind_of", "outcome_of"]
+__all__ = ["ContinueAsNew", "alone", "failure_of", "kind_of", "outcome_of"]
 
 GROUP_SHOWN: Final = 20
 """So many exceptions of a group are told in a failure's details."""
@@ -26,7 +26,9 @@ class ContinueAsNew(BaseException):
         self.input = input
 
 
-def outcome_of(main: asyncio.Task[Any], root: str, dropped: tuple[str, ...]) -> Finished | Failed | Continued:
+def outcome_of(
+    main: asyncio.Task[Any], root: str, dropped: tuple[str, ...] = ()
+) -> Finished | Failed | Continued:
     """What the flow's own task ended with. ``root`` is the package that the flow's code belongs to."""
     if main.cancelled():
         message = "the flow was cancelled from within: it let asyncio.CancelledError pass"
@@ -44,12 +46,6 @@ def outcome_of(main: asyncio.Task[Any], root: str, dropped: tuple[str, ...]) -> 
     if isinstance(left_with, ContinueAsNew):
         return Continued(left_with.input, dropped)
     return Failed(failure_of(error, root), dropped)
-
-
-def has_failed(main: asyncio.Task[Any]) -> bool:
-    """Whether the flow's own task, which is done, ended with a failure; a cancel from within is none."""
-    error = None if main.cancelled() else main.exception()
-    return error is not None and not isinstance(alone(error), ContinueAsNew)
 
 
 def alone(error: BaseException) -> BaseException:

@@ -15,7 +15,7 @@ import msgspec
 from wpa.flows.errors import UnknownSlot
 from wpa.flows.ledger import Ledger, Slot
 from wpa.flows.loop import FlowLoop, completed_by
-from wpa.flows.outcome import has_failed, outcome_of
+from wpa.flows.outcome import outcome_of
 from wpa.flows.sites import UNKNOWN, suspended_site
 from wpa.flows.tasks import FlowTask, Steadfast
 from wpa.flows.watchdog import TURN_S
@@ -152,10 +152,10 @@ class FlowRun(CleansUp):
         has failed, calls that may have to be undone go on to their end, as beside a step that fails."""
         if not self._ending:
             self._ending = True
-            if not self._cancelled and has_failed(main):
-                self._ledger.let_end()
             left = self._loop.pending()
             if left:
+                if not self._cancelled and isinstance(outcome_of(main, self._program.root), Failed):
+                    self._ledger.let_end()
                 for task in left:
                     _cancel(task)
                 self._loop.turn()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -51,7 +52,26 @@ async def tidy() -> None:
     await asyncio.gather(book(), call("b.do"))
 
 
-FLOWS = [order, shielded, loose, tidy]
+@flow("cancelling")
+async def cancelling() -> None:
+    booking = asyncio.create_task(call("a.do", undo="a.undo"))
+    with contextlib.suppress(StepFailed):
+        await call("b.do")
+    other = asyncio.create_task(call("c.do"))
+    other.cancel()
+    await other
+    await booking
+
+
+@flow("unfit")
+async def unfit() -> Any:
+    booking = asyncio.create_task(call("a.do", undo="a.undo"))
+    await asyncio.sleep(1)
+    return booking
+
+
+FLOWS = [order, shielded, loose, tidy, cancelling, unfit]
+TYPES = {cancelling: "Cancelled", unfit: "InvalidOutput"}
 
 
 def booked(workflow: Any, *, script: Any = None, fails: bool = False, **how: Any) -> Result:
@@ -77,7 +97,8 @@ def booked(workflow: Any, *, script: Any = None, fails: bool = False, **how: Any
 @pytest.mark.parametrize("workflow", FLOWS, ids=lambda declared: declared.__name__)
 def test_what_succeeds_after_all_is_undone_wherever_a_worker_dies(workflow: Any) -> None:
     result = booked(workflow, crash_everywhere=True)
-    assert (result.status, result.undone, result.error.type) == ("ROLLED_BACK", ["a_do"], "No")
+    kind = TYPES.get(workflow, "No")
+    assert (result.status, result.undone, result.error.type) == ("ROLLED_BACK", ["a_do"], kind)
     [undone] = [call for call in result.calls if call.uses == "a.undo"]
     assert undone.inputs == {"id": "a-1"}
     assert result.duration_ms >= BOOKED_AFTER_S * 1000
@@ -87,7 +108,7 @@ def test_what_succeeds_after_all_is_undone_wherever_a_worker_dies(workflow: Any)
 def test_what_fails_after_all_is_not(workflow: Any) -> None:
     result = booked(workflow, fails=True)
     assert (result.status, result.undone, result.not_undone) == ("FAILED", [], [])
-    assert result.error.type == "No"
+    assert result.error.type == TYPES.get(workflow, "No")
 
 
 def test_a_cancel_does_not_wait_for_it() -> None:
