@@ -89,6 +89,8 @@ def _cleaner(state: State, script: Script, now_ms: int) -> CleansUp | None:
     """The program, if it has to be told, or is at work on it. One that has not begun has nothing to do."""
     over = script.cleaner is None or state.start_at or not isinstance(script.outcome, Waiting)
     late = state.cleanup is not None and now_ms >= parse_ms(state.cleanup.until)
+    if late and script.undoes_any(state.open):
+        late = False  # or the execution would undo the same once more, under another key
     return None if over or late else script.cleaner
 
 

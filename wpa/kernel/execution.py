@@ -359,9 +359,10 @@ class Execution:
         ``taken`` are the slots that somebody takes care of already.
         """
         state, fails = self.state, self.fails
+        ends = state.cleanup is None or not self._script.undoes_any(state.open)
         due_ms = self._mail.due_ms(state, self._script.wants, only_work=fails)
         retrying = state.open if self._retries and not fails else ()
-        return resting.wake_ms(state, retrying, due_ms, taken)
+        return resting.wake_ms(state, retrying, due_ms, taken, ends=ends)
 
     def resting(self, now_ms: int) -> Draft:
         """Come to rest: nobody drives the execution until something comes, or its alarm rings."""

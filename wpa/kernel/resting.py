@@ -15,7 +15,7 @@ __all__ = ["begin", "wake_ms"]
 
 
 def wake_ms(
-    state: State, retrying: Collection[str], due_ms: int | None, taken: Collection[str]
+    state: State, retrying: Collection[str], due_ms: int | None, taken: Collection[str], *, ends: bool
 ) -> int | None:
     """When the execution has to be looked at again though nobody says anything; None: never.
 
@@ -24,6 +24,7 @@ def wake_ms(
         retrying: the open slots among which any are that wait for their next attempt.
         due_ms: when the first of the open waits that still count is over by itself.
         taken: the slots that somebody takes care of already.
+        ends: whether it would end because its time is over.
     """
     if state.status == "PAUSED":
         return None
@@ -36,7 +37,7 @@ def wake_ms(
         ends_at = state.cleanup.until if state.cleanup is not None else state.deadline_at
         if state.start_at:
             moments.append(parse_ms(state.start_at))
-        if ends_at:
+        if ends_at and ends:
             moments.append(parse_ms(ends_at))
     if due_ms is not None:
         moments.append(due_ms)

@@ -127,6 +127,10 @@ class Script:
         """Whether :meth:`choose` would open anything."""
         return bool(self._waits) or (room > 0 and bool(self._steps))
 
+    def undoes_any(self, running: list[str]) -> bool:
+        """Whether the program itself is undoing something in one of the slots that are open."""
+        return any(slot_id in self.wants and self.wants[slot_id].undoes for slot_id in running)
+
     def opened(self, slot_id: str) -> None:
         """A slot is open now: it is not to be chosen again."""
         for ready in (self._steps, self._waits):

@@ -8,13 +8,14 @@ import pytest
 
 from tests.unit.kernel.table import EPOCH_MS, Table
 from wpa.errors import Conflict
-from wpa.flows import FlowProgram, call, continue_as_new, flow, flow_of, signal
+from wpa.flows import FlowProgram, call, continue_as_new, flow, flow_of, saga, signal
 from wpa.kernel import requests
 from wpa.kernel.draft import Draft
 from wpa.kernel.execution import Attempt
 from wpa.kernel.rebase import rebase
 from wpa.model import events as ev
 from wpa.model.state import Signal
+from wpa.model.times import parse_ms
 
 
 def program(declared: object) -> FlowProgram:
@@ -216,6 +217,50 @@ def test_its_own_time_counts_and_the_deadline_no_more() -> None:
     assert table.state.status == "CANCELLED"
     assert table.state.error is not None
     assert "clean-up was not done by" in table.state.error.message
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_it_is_undoing_when_its_time_is_over_comes_to_its_end_and_nothing_after(dies: bool) -> None:
+    @flow("undoing", cleanup_timeout=60)
+    async def undoing() -> None:
+        async with saga():
+            await call("room.book", step_name="book", undo="room.free")
+            await signal("leave")
+
+    table = Table(program(undoing))
+    table.ok("book")
+    table.ask(cancel(table))
+    table.follow()
+    assert table.state.open == ["undo_book"]
+    table.now_ms += 60_000
+    table.follow()
+    if dies:
+        table.crash()
+    table.fail("undo_book")  # the next attempt has the same key; one by the execution itself would not
+    retry_at = table.state.slots["undo_book"].retry_at
+    assert (table.state.status, table.execution.wake_ms()) == ("RUNNING", parse_ms(retry_at))
+    assert table.execution.ending(table.now_ms) is None
+    table.ok("undo_book")
+    assert (table.state.status, table.state.undo, table.state.error) == ("CANCELLED", [], None)
+
+
+def test_what_it_could_not_undo_when_its_time_was_over_the_execution_tries_to() -> None:
+    @flow("undoing", cleanup_timeout=60)
+    async def undoing() -> None:
+        try:
+            async with saga():
+                await call("room.book", step_name="book", undo="room.free")
+                await signal("leave")
+        finally:
+            await asyncio.sleep(3600)
+
+    table = Table(program(undoing))
+    table.ok("book")
+    table.ask(cancel(table))
+    table.follow()
+    table.now_ms += 60_000
+    table.fail("undo_book", retryable=False)
+    assert (table.state.status, table.state.undo) == ("COMPENSATING", ["book:undo"])
 
 
 def test_only_what_its_own_task_waits_for_is_sure_to_stop() -> None:
