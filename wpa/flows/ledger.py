@@ -40,9 +40,6 @@ UNDO_POLICY: Final = StepPolicy(retry=Retry(max_attempts=10), on_error="continue
 TO_THEIR_END: Final = "wpa.flows.ledger: what is to be undone ends first"
 """A change like those of flows: journals of before tell of calls that were stopped when their flow failed."""
 
-AT_ONCE: Final = "wpa.flows.ledger: what overruns ends at once"
-"""Likewise: after an overrun, calls were stopped first, and then, for a while, left to their end."""
-
 Status = Literal["wanted", "left", "completed", "failed", "dropped"]
 """``left``: nobody waits for it, but it is to end, and is undone then."""
 
@@ -189,11 +186,7 @@ class Ledger:
 
     def stop_all(self) -> tuple[str, ...]:
         """The same, and nothing is left to its end."""
-        running = [slot for slot in self._slots.values() if slot.undo and slot.status in ("wanted", "left")]
-        if running and not self.patched(AT_ONCE):
-            self.let_end()
-            return self.drop_all()
-        for slot in running:
+        for slot in self._slots.values():
             slot.ends = False
             if slot.status == "left":
                 slot.status = "dropped"

@@ -10,7 +10,6 @@ import pytest
 
 from tests.unit.flows.table import Table
 from wpa.flows import call, flow, side_effect
-from wpa.flows.ledger import TO_THEIR_END
 from wpa.flows.watchdog import EXCUSED, LOOKS_PER_S, Overrun, Turn, Watchdog
 
 
@@ -115,27 +114,6 @@ def test_what_was_interrupted_stops_all_its_calls_for_it_may_be_quicker_elsewher
     table.ok("c_do")
     assert table.error.type == "FlowOverrun"
     assert (table.outcome.dropped, table.slots) == (("a_do",), [])
-
-
-def test_journals_of_before_tell_of_the_end_of_calls_that_an_overrun_had_left() -> None:
-    @flow("endless")
-    async def endless() -> None:
-        booking = asyncio.create_task(call("a.do", undo="a.undo"))
-        await call("b.do")
-        spin()
-        await booking
-
-    table = Table(endless)
-    table.recorded.append({"patched": TO_THEIR_END})
-    table.ok("b_do")
-    table.recorded.pop()
-    table.transcript.clear()
-    table.begin(rebuilt=True)
-    table.tell(table.history[0])
-    assert table.error.type == "FlowOverrun"
-    assert table.slots == ["a_do"]
-    table.ok("a_do")
-    assert table.run.undo("a_do") is not None
 
 
 def test_others_go_on_as_if_nothing_had_happened() -> None:
