@@ -41,18 +41,18 @@ class Ending:
 
     def due(self, state: State, script: Script, now_ms: int) -> Failure | None:
         """Why the execution is to end now. None while there is no reason, and while its program cleans up."""
-        reason = self._reason(state, now_ms)
+        reason = self._reason(state, script, now_ms)
         return reason if reason is None or _cleaner(state, script, now_ms) is None else None
 
     def begins(self, state: State, script: Script, now_ms: int) -> bool:
         """Whether :meth:`follow_up` would answer with a draft: nothing else is to begin any more."""
-        if (state.cancel is None and not state.deadline_at) or self._reason(state, now_ms) is None:
+        if (state.cancel is None and not state.deadline_at) or self._reason(state, script, now_ms) is None:
             return False
         return state.cleanup is None or _cleaner(state, script, now_ms) is None
 
     def follow_up(self, state: State, script: Script, now_ms: int) -> Draft | None:
         """The end, or the begin of the compensation or of the clean-up before it; None where none is due."""
-        reason = self._reason(state, now_ms)
+        reason = self._reason(state, script, now_ms)
         if reason is None:
             return None
         cleaner = _cleaner(state, script, now_ms)
@@ -60,7 +60,7 @@ class Ending:
             return _end(state, script, reason, now_ms)
         return self._tell(state, script, cleaner, reason, now_ms) if state.cleanup is None else None
 
-    def _reason(self, state: State, now_ms: int) -> Failure | None:
+    def _reason(self, state: State, script: Script, now_ms: int) -> Failure | None:
         if state.status in ("COMPENSATING", "PAUSED"):
             return None
         if state.cancel is not None:
@@ -69,6 +69,8 @@ class Ending:
             self._deadline_at, self._deadline_ms = state.deadline_at, parse_ms(state.deadline_at)
         if state.cleanup is not None:
             now_ms = self._deadline_ms  # it was over by the clock of whoever drove then
+        elif isinstance(script.outcome, Failed):
+            return None  # it has failed before, and what runs is let end, as after a step's failure
         if now_ms < self._deadline_ms or state.failing:
             return None
         message = f"the execution was to end by {state.deadline_at}"

@@ -359,7 +359,7 @@ class Execution:
         ``taken`` are the slots that somebody takes care of already.
         """
         state, fails = self.state, self.fails
-        ends = state.cleanup is None or not self._script.undoes_any(state.open)
+        ends = not fails and (state.cleanup is None or not self._script.undoes_any(state.open))
         due_ms = self._mail.due_ms(state, self._script.wants, only_work=fails)
         retrying = state.open if self._retries and not fails else ()
         return resting.wake_ms(state, retrying, due_ms, taken, ends=ends)

@@ -24,7 +24,7 @@ def wake_ms(
         retrying: the open slots among which any are that wait for their next attempt.
         due_ms: when the first of the open waits that still count is over by itself.
         taken: the slots that somebody takes care of already.
-        ends: whether it would end because its time is over.
+        ends: whether it would end because its time is over: what has failed already would not.
     """
     if state.status == "PAUSED":
         return None
@@ -33,12 +33,11 @@ def wake_ms(
         retry_at = state.slots[slot_id].retry_at
         if retry_at and slot_id not in taken:
             moments.append(parse_ms(retry_at))
-    if state.status != "COMPENSATING" and not state.failing:  # which no deadline ends any more
-        ends_at = state.cleanup.until if state.cleanup is not None else state.deadline_at
-        if state.start_at:
-            moments.append(parse_ms(state.start_at))
-        if ends_at and ends:
-            moments.append(parse_ms(ends_at))
+    if state.start_at:
+        moments.append(parse_ms(state.start_at))
+    ends_at = state.cleanup.until if state.cleanup is not None else state.deadline_at
+    if ends_at and ends and state.status != "COMPENSATING":
+        moments.append(parse_ms(ends_at))
     if due_ms is not None:
         moments.append(due_ms)
     return min(moments) if moments else None
