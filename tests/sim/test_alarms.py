@@ -52,6 +52,30 @@ def test_a_worker_whose_clock_is_behind_waits_for_it_instead_of_setting_the_alar
     assert world.server.due.append("probe", b"", {}).sequence <= 3  # it has rung once, or twice
 
 
+def test_an_alarm_of_before_does_not_end_another_rest() -> None:
+    """Seed 8702948: given out twice, it was acked by the one; the other, which had stood still, woke the next
+    rest with it, and died. Nobody was told."""
+    naps = [
+        {"id": id, "uses": "core.sleep", "with": {"for": "10s"}, "needs": needs}
+        for id, needs in (("a", []), ("b", ["a"]))
+    ]
+
+    def scenario(world: SimWorld) -> None:
+        start(world)
+        passing(world, 15 * SECOND)
+        rest, timers = state_of(world).rest_epoch, world.ports.timers
+        body = b'{"type":"timer_due","execution_id":"x","rest":%d}'
+        world.loop.run(timers.set(TENANT, f"x.wake-{rest - 1}", world.now_ms + 6 * SECOND, body % (rest - 1)))
+        world.loop.run(timers.set(TENANT, f"x.wake-{rest}", world.now_ms + 7 * SECOND, body % rest))
+        passing(world, HOUR)
+
+    world = play(scenario, plan_of(*naps))
+    assert state_of(world).status == "COMPLETED"
+    *_, (_, resumed), _, _ = world.journal(TENANT, "x")
+    assert resumed.event == "workflow_resumed"
+    assert int(resumed.data["lease"].rpartition("-")[2]) > 2  # the second that rang was that of before
+
+
 def test_a_worker_whose_clock_is_set_right_does_not_sleep_on() -> None:
     nap = {"id": "nap", "uses": "core.sleep", "with": {"for": "10s"}}
 

@@ -50,7 +50,16 @@ from wpa.model.tasks import (
 from wpa.model.times import parse_ms, rfc3339
 from wpa.plan.suggest import suggest
 
-__all__ = ["append", "author", "decide", "find", "find_latest", "interrupts", "unknown_execution"]
+__all__ = [
+    "append",
+    "author",
+    "decide",
+    "find",
+    "find_latest",
+    "interrupts",
+    "rests_until",
+    "unknown_execution",
+]
 
 ID_KINDS: Final = frozenset({"answer", "child", "result", "signal", *ASKS})
 """What an id begins with, up to a colon, where it is not its sender who chose it all."""
@@ -97,6 +106,11 @@ def interrupts(task: Envelope) -> bool:
     return isinstance(task, CancelTask) or (isinstance(task, ReasonTask) and task.type == TERMINATE)
 
 
+def rests_until(state: State, alarm: TimerDue) -> bool:
+    """Whether an execution is in the very rest that an alarm is to end, be it time for that or not."""
+    return state.at_rest and bool(state.wake_at) and alarm.ends(state.rest_epoch)
+
+
 async def decide(
     services: Services, state: State, task: Envelope, identity: str, name: str = ""
 ) -> Draft | None:
@@ -125,7 +139,7 @@ async def _draft(services: Services, state: State, task: Envelope, identity: str
     now = services.clock.now_ms()
     by = author(task)
     if isinstance(task, TimerDue):
-        due = state.at_rest and state.wake_at and state.status in ("WAITING", "COMPENSATING")
+        due = rests_until(state, task) and state.status in ("WAITING", "COMPENSATING")
         return requests.woken(state, now, identity) if due and parse_ms(state.wake_at) <= now else None
     if isinstance(task, SignalTask):
         return requests.signalled(state, await _signal(services, state, task, name), now, identity)

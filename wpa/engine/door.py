@@ -64,7 +64,7 @@ NAME_HEADER = "Task-Name"
 that is queued, and rejected again, the same follows from it."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-_DUE = msgspec.json.Decoder(Envelope)
+_DUE = msgspec.json.Decoder(TimerDue)
 _NOBODY = TaskMetadata()
 
 
@@ -199,7 +199,7 @@ def _admit_due(lease: Lease, live: Live) -> Request:
         fired = ScheduleDue(type=due.type, workflow_id=check_workflow(due.workflow_id))
         return _request(lease, fired, "", live, lease.headers)
     execution = check_execution(due.execution_id)
-    rung = TimerDue(type=due.type, execution_id=execution)
+    rung = TimerDue(type=due.type, execution_id=execution, rest=due.rest)
     return _request(lease, rung, execution, live, lease.headers)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from wpa.engine.asks import append, decide, interrupts, unknown_execution
+from wpa.engine.asks import append, decide, interrupts, rests_until, unknown_execution
 from wpa.engine.blocking import Blocking
 from wpa.engine.commit import Lost
 from wpa.engine.door import Request, conflict
@@ -119,7 +119,7 @@ class Driver:
             await self._blocking.block(await self._blocking.take_over(state), error)
         elif not isinstance(request.task, TimerDue):
             raise error
-        elif state.at_rest and state.wake_at:
+        elif rests_until(state, request.task):
             await self._blocking.block(state, error)
         request.lease.ack()
 
@@ -294,7 +294,7 @@ class Driver:
     def _is_early(self, state: State) -> bool:
         """Whether an alarm has rung in time by the server's clock, and too early by this worker's."""
         request = self._request
-        if not isinstance(request.task, TimerDue) or not state.at_rest or not state.wake_at:
+        if not isinstance(request.task, TimerDue) or not rests_until(state, request.task):
             return False
         return self._services.clock.now_ms() < parse_ms(state.wake_at) <= request.lease.stored_ms
 

@@ -192,7 +192,7 @@ class Effects:
         """
         if state.wake_at:
             timers, alarm = self._services.ports.timers, alarm_of(state)
-            body = timer_due(state.execution)
+            body = timer_due(state.execution, state.rest_epoch)
             await until_done(lambda: timers.set(state.tenant, alarm.name, parse_ms(alarm.rings_at), body))
 
     async def clear_alarm(self, tenant: str, alarm: Alarm) -> None:

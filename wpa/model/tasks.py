@@ -242,10 +242,18 @@ ASKS: Final[dict[str, type[Envelope]]] = {
 class TimerDue(Envelope, frozen=True, kw_only=True):
     """An execution's alarm. On the due feed only: whoever may ask for things can't ring it."""
 
+    rest: int = 0
+    """The epoch of the rest that it was set for; 0 in alarms of before, which don't say."""
 
-def timer_due(execution: str) -> bytes:
+    def ends(self, rest: int) -> bool:
+        """Whether it may end the rest of that epoch. Another's may be acked by now, by whoever was given it
+        before: nobody would be told if the one that it wakes is lost."""
+        return self.rest in (0, rest)
+
+
+def timer_due(execution: str, rest: int) -> bytes:
     """The body of an execution's alarm."""
-    return b'{"type":"%s","execution_id":"%s"}' % (TIMER_DUE.encode(), execution.encode())
+    return b'{"type":"%s","execution_id":"%s","rest":%d}' % (TIMER_DUE.encode(), execution.encode(), rest)
 
 
 class ScheduleDue(Envelope, frozen=True, kw_only=True):

@@ -176,8 +176,9 @@ class _Replay:
     def _another(self, fold: Fold, event: Recorded, want: Want, slot: Body) -> Iterator[Violation]:
         """Whether there is another attempt, and when."""
         data, policy, failures = event.data, want.policy, slot["failures"] + 1
-        failing = bool(fold["failing"] or self._is_broken) and fold.status == "RUNNING"
-        works = slot["kind"] in ("step", "remote") and not policy.at_most_once and not failing
+        failing = bool(fold["failing"] or self._is_broken)
+        works = slot["kind"] in ("step", "remote") and not policy.at_most_once
+        works = works and not (failing and fold.status == "RUNNING")
         may = works and policy.may_retry(data["error"], failures)
         if not data["final"]:
             shortest, longest = policy.backoff_ms(failures)
@@ -186,7 +187,7 @@ class _Replay:
                 yield self._broken(f"{want.slot} may not be tried again", event)
             elif not shortest - 1 <= backoff <= longest + 1:
                 yield self._broken(f"{want.slot} waits {backoff} ms, not {shortest} to {longest}", event)
-        elif may and data["error"]["type"] not in GIVEN_UP:
+        elif may and not failing and data["error"]["type"] not in GIVEN_UP:  # a pause may have come between
             yield self._broken(f"{want.slot} is given up after {failures} attempts", event)
 
     # -- what is opened and dropped ----------------------------------------------------------
