@@ -16,7 +16,7 @@ from wpa.engine.opening import fetch_taken, takes_what_can_be_undone
 from wpa.engine.pages import Page, fitting
 from wpa.engine.services import Services
 from wpa.engine.status import status_document
-from wpa.errors import CodeDiffers, FlowMissing, OverLimit, PlatformError, TaskRejected
+from wpa.errors import FlowMissing, OverLimit, PlatformError, TaskRejected
 from wpa.kernel.execution import Diverged, Execution, Start
 from wpa.kernel.program import Program
 from wpa.model.codec import decode_task, start_hash
@@ -30,7 +30,6 @@ __all__ = ["ExecutionVerbs", "execution_behind"]
 
 HISTORY_MAX = 1_000
 FLOW_MISSING: Final = "FlowMissing"
-DIVERGED: Final = "NonDeterminism"
 READ_AT_ONCE = 250
 """A page of large events has room for a few."""
 
@@ -186,19 +185,15 @@ class ExecutionVerbs:
         return {"execution": fitting(document, most)}
 
     async def _goes_on_elsewhere(self, state: State, trouble: Failure) -> bool:
-        """Whether it is only this worker that can't go on: who asks must not hear of a block that is none."""
-        services = self._services
+        """Whether it is only this worker that lacks the code: who asks must not hear of a block that is none.
+
+        Code that differs is told of all the same: whoever has just deployed it has to know at once, and the
+        worker with the code of before may be listed, and be gone.
+        """
         try:
-            if trouble.type == FLOW_MISSING:
-                return await services.crew.has_flow(state.workflow)
-            if trouble.type == DIVERGED:
-                program = await services.library.program(state.tenant, state.workflow, state.version)
-                await services.crew.check_code(program)
-        except CodeDiffers:
-            return True
+            return trouble.type == FLOW_MISSING and await self._services.crew.has_flow(state.workflow)
         except PlatformError:
-            pass  # nobody can say who is there: what is found here is told
-        return False
+            return False  # nobody can say who is there: what is found here is told
 
     async def history(self, tenant: str, body: Body) -> Body:
         services = self._services
@@ -236,7 +231,7 @@ async def execution_behind(services: Services, state: State) -> tuple[Execution 
         program = await services.library.program(state.tenant, state.workflow, state.version)
         return await revive_to_show(program, state, services.limits, services.payloads), None
     except Diverged as error:
-        return None, Failure(type=DIVERGED, message=str(error))
+        return None, Failure(type="NonDeterminism", message=str(error))
     except FlowMissing as error:
         return None, Failure(type=FLOW_MISSING, message=str(error))
     except TaskRejected as error:

@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 
 from tests.unit.talk import TENANT, Talk, talking
-from wpa.engine import api_executions
 from wpa.engine.crew import Crew
 from wpa.errors import FlowMissing, NotFound, Unavailable
-from wpa.kernel.execution import Diverged
 from wpa.model.codec import encode_event
 from wpa.model.events import Event
 from wpa.ports.journal import Stored
@@ -230,32 +228,6 @@ async def test_what_another_worker_has_the_code_for_is_not_blocked(monkeypatch: 
         others.append({"worker": "w2", "flows": ["another"]})
         assert (await blocked())["type"] == "FlowMissing"
         others.append({"worker": "w3", "flows": ["order"]})
-        assert await blocked() is None
-
-
-async def test_what_another_workers_code_may_go_on_with_is_not_blocked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with talking() as talk:
-        await waiting(talk)
-        others: list[Body] = []
-
-        async def roster() -> list[Body]:
-            return others
-
-        async def differs(*_: Any) -> Any:
-            raise Diverged("other work")
-
-        async def blocked() -> Any:
-            return (await talk.ok("status", execution_id="x"))["execution"]["blocked"]
-
-        services = talk.services
-        services.crew = Crew("w1", services.runner.has, services.clock, roster)
-        program = await services.library.program(TENANT, "order")
-        monkeypatch.setattr(type(program), "pinned", False)
-        monkeypatch.setattr(api_executions, "revive_to_show", differs)
-        assert (await blocked())["type"] == "NonDeterminism"
-        others.append({"worker": "w2", "codes": {"order": "newer"}})
         assert await blocked() is None
 
 
