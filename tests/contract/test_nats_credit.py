@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from tests.chaos.proxy import Proxy
+from tests.contract.test_nats_faults import again
 from tests.contract.worlds import LONG_S
 from tests.servers import NatsServer
 from tests.waiting import until
 from wpa.adapters.nats import NatsPorts, open_ports
-from wpa.errors import PlatformError
 from wpa.ports.tasks import Lease, Source
 
 SETTLED_S = 0.5
@@ -22,17 +22,8 @@ async def cut(proxy: Proxy, ports: NatsPorts, tenant: str) -> None:
     """Lose the connection, and wait until it is back."""
     lost = ports.transport.nc.lapses
     proxy.cut()
-
-    async def back() -> bool:
-        if ports.transport.nc.lapses == lost:
-            return False
-        try:
-            await ports.journal.read(tenant, "nobody")
-        except PlatformError:
-            return False
-        return True
-
-    await until(back)
+    await until(lambda: ports.transport.nc.lapses != lost)
+    await again(ports, tenant)
 
 
 @pytest.mark.parametrize("credit", [1, 5])

@@ -169,7 +169,10 @@ class Ledger:
         if slot.ends:
             slot.status = "left"
             self._left.append(slot.want.slot)
-            return
+        else:
+            self._skip(slot)
+
+    def _skip(self, slot: Slot) -> None:
         slot.status = "dropped"
         self._skipped += 1
         self._dropped.append(slot.want.slot)
@@ -189,9 +192,7 @@ class Ledger:
         for slot in self._slots.values():
             slot.ends = False
             if slot.status == "left":
-                slot.status = "dropped"
-                self._skipped += 1
-                self._dropped.append(slot.want.slot)
+                self._skip(slot)
         return self.drop_all()
 
     def let_end(self) -> None:
